@@ -1,0 +1,89 @@
+//! One persisted piece of a thread.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{CallId, CommandRun};
+
+/// What a thread is made of, in the order it happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Item {
+    /// What somebody asked.
+    UserMessage {
+        /// The whole message, files that came with it included.
+        text: String,
+    },
+    /// What the model said.
+    AgentMessage {
+        /// Its text, whole.
+        text: String,
+        /// The message as the provider streamed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wire: Option<Wire>,
+    },
+    /// What the model thought, as far as the provider shows it.
+    Reasoning {
+        /// The readable summary; often empty.
+        summary: String,
+        /// The reasoning as the provider streamed it, often encrypted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wire: Option<Wire>,
+    },
+    /// One use of a tool that the model asked for.
+    ToolCall(ToolCall),
+    /// The one answer to a call.
+    ToolOutput(ToolOutput),
+}
+
+/// One use of a tool. Its arguments are the model's text, not yet understood.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// The model's name for it.
+    pub call_id: CallId,
+    /// The tool.
+    pub name: String,
+    /// JSON text, as written by the model; may be nonsense.
+    pub arguments: String,
+    /// The call as the provider streamed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire: Option<Wire>,
+}
+
+/// The answer to a call, as the model sees it, with what others want to know of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolOutput {
+    /// Which call it answers.
+    pub call_id: CallId,
+    /// How it ended.
+    pub status: OutputStatus,
+    /// What the model reads.
+    pub content: String,
+    /// The command that ran, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<CommandRun>,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStatus {
+    /// The tool did its work (a command may still have failed: see its exit code).
+    Done,
+    /// The tool could not do it; the content says why.
+    Failed,
+    /// Policy or a person said no.
+    Denied,
+    /// The turn ended first; what it did is unknown.
+    Interrupted,
+}
+
+/// A sampled item exactly as its provider sent it, to be sent back unchanged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Wire {
+    /// Which model at which endpoint it came from. Another one never gets to see it: encrypted reasoning and item
+    /// ids mean nothing elsewhere.
+    pub origin: String,
+    /// The provider's JSON.
+    pub json: Value,
+}

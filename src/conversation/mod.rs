@@ -1,0 +1,24 @@
+//! The shared words as plain data: everything above speaks in these and nothing here does anything.
+//!
+//! No channel, lock, closure or file lives here; whatever crosses a boundary of the program can be printed.
+
+mod approval;
+mod event;
+mod ids;
+mod item;
+mod outcome;
+mod policy;
+mod redact;
+mod shown;
+
+pub use approval::{Answer, Approval, ApprovalKind, Decision, Resolution, ResolvedBy};
+pub use event::Event;
+pub use ids::{ApprovalId, CallId, ThreadId, TurnId};
+pub use item::{Item, OutputStatus, ToolCall, ToolOutput, Wire};
+pub use outcome::{
+    Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
+    TurnErrorKind, Usage,
+};
+pub use policy::{Access, ApprovalPolicy, SandboxPolicy, WhenUnattended};
+pub use redact::Redactor;
+pub use shown::{shortened, shown_line, shown_text};

@@ -1,0 +1,3 @@
+//! openoxide.
+pub mod conversation;
+pub mod model;
