@@ -94,8 +94,6 @@ pub enum ResolvedBy {
     Elicitation,
     /// The model that called our tool; it may only say no.
     Caller,
-    /// An earlier approval for the session.
-    Session,
     /// Nobody could answer in time, so the owner's strategy did.
     Unattended,
     /// The turn ended first.

@@ -37,6 +37,14 @@ pub enum Event {
         /// What it does in one line: `shell: cargo test`.
         title: String,
     },
+    /// The newest line that a running command printed. Lossy.
+    #[serde(rename = "call.output")]
+    CallOutput {
+        /// Which call.
+        call_id: CallId,
+        /// The line.
+        line: String,
+    },
     /// A file was changed by one of our tools.
     #[serde(rename = "file.changed")]
     FileChanged {

@@ -1,0 +1,54 @@
+//! One turn: the loop between a model and the gate, and the context it starts from. It knows no protocols.
+
+pub mod context;
+pub mod instructions;
+mod sample;
+pub mod turn;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::conversation::{Event, Item};
+
+/// What a turn needs from above. The thread implements it.
+pub trait Report: Send + Sync {
+    /// Returns when the item is persisted; an error means that nothing may be done that relies on it.
+    fn record(&self, item: Item) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Tells what happens meanwhile. Lossy, never waits.
+    fn publish(&self, event: Event);
+}
+
+/// What ends a turn that does not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests to the model in one turn.
+    pub max_steps: u64,
+    /// Wall time of one turn, in seconds.
+    pub max_seconds: f64,
+    /// Input and output tokens of one turn together.
+    pub max_tokens: u64,
+    /// How long a question waits for an answer, in seconds.
+    pub approval_seconds: f64,
+    /// How long an MCP call waits before it returns `running`, in seconds; without it, as long as the turn takes.
+    pub wait_seconds: Option<f64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_steps: 200, max_seconds: 3600.0, max_tokens: 5_000_000, approval_seconds: 600.0, wait_seconds: None }
+    }
+}
+
+impl Limits {
+    /// The lower of both, each by itself.
+    pub fn within(self, ceiling: Self) -> Self {
+        Self {
+            max_steps: self.max_steps.min(ceiling.max_steps),
+            max_seconds: self.max_seconds.min(ceiling.max_seconds),
+            max_tokens: self.max_tokens.min(ceiling.max_tokens),
+            ..ceiling
+        }
+    }
+}

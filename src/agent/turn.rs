@@ -1,0 +1,245 @@
+//! The loop: sample the model, run what it called, until it calls nothing or something ends it.
+//!
+//! A turn is a task with a copy of the conversation. Each item goes to [`Report`] before anything is done about it. What
+//! ends a turn: the model's last word, an error that no retry mends, a limit, a person who says abort, or `stop`.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Limits, Report,
+    context::History,
+    sample::{Means, Sample, StorageError, StreamEnd},
+};
+use crate::{
+    conversation::{CommandRun, Denied, Item, Status, TurnError, TurnErrorKind, Usage},
+    model::{Head, ModelError, Request},
+    tools::{
+        Host,
+        gate::{Gate, Passed},
+    },
+};
+
+/// Samples in a row that may break off after a call had started.
+const CUTS_IN_A_ROW: u32 = 5;
+
+/// What a turn is made of.
+pub struct Turn {
+    /// Instructions and tools.
+    pub head: Arc<Head>,
+    /// The conversation, the new message included.
+    pub history: History,
+    /// What stands before the tools.
+    pub gate: Arc<Gate>,
+    /// What ends it early.
+    pub limits: Limits,
+    /// For the tools.
+    pub host: Arc<dyn Host>,
+    /// For the items.
+    pub report: Arc<dyn Report>,
+    /// Cancelled to interrupt.
+    pub stop: CancellationToken,
+}
+
+/// What a turn came to; the thread makes an outcome of it.
+pub struct TurnEnd {
+    /// How it ended.
+    pub status: Status,
+    /// The last thing the model said.
+    pub content: String,
+    /// Commands that ran.
+    pub commands: Vec<CommandRun>,
+    /// What was refused.
+    pub denied: Vec<Denied>,
+    /// Tokens and requests.
+    pub usage: Usage,
+    /// Why it did not complete.
+    pub error: Option<TurnError>,
+    /// The conversation, to go on from.
+    pub history: History,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Why the loop ends.
+struct Ending {
+    status: Status,
+    error: Option<TurnError>,
+}
+
+/// What one step came to.
+enum Step {
+    Again,
+    End(Ending),
+}
+
+impl Turn {
+    /// Runs it to its end.
+    pub async fn run(self) -> TurnEnd {
+        let interrupted = self.stop.clone();
+        let stop = self.stop.child_token();
+        let limit = Duration::try_from_secs_f64(self.limits.max_seconds).unwrap_or(Duration::MAX);
+        let timer = {
+            let stop = stop.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                stop.cancel();
+            })
+        };
+        let mut run = Run {
+            means: Means { gate: self.gate, host: self.host, report: self.report, stop },
+            interrupted,
+            head: self.head,
+            history: self.history,
+            limits: self.limits,
+            cuts: 0,
+            content: String::new(),
+            commands: Vec::new(),
+            denied: Vec::new(),
+            usage: Usage::default(),
+        };
+        let started = Instant::now();
+        let ending = run.to_the_end().await;
+        timer.abort();
+        TurnEnd {
+            status: ending.status,
+            error: ending.error,
+            content: run.content,
+            commands: run.commands,
+            denied: run.denied,
+            usage: run.usage,
+            history: run.history,
+            took: started.elapsed(),
+        }
+    }
+}
+
+/// A turn on its way.
+struct Run {
+    means: Means,
+    /// The token from above; `means.stop` is also cancelled by the limit on time.
+    interrupted: CancellationToken,
+    head: Arc<Head>,
+    history: History,
+    limits: Limits,
+    cuts: u32,
+    content: String,
+    commands: Vec<CommandRun>,
+    denied: Vec<Denied>,
+    usage: Usage,
+}
+
+impl Run {
+    async fn to_the_end(&mut self) -> Ending {
+        let mut steps = 0;
+        loop {
+            if let Some(ending) = self.over_limit(steps) {
+                return ending;
+            }
+            steps += 1;
+            match self.step().await {
+                Ok(Step::Again) => {}
+                Ok(Step::End(ending)) => return ending,
+                Err(StorageError(message)) => {
+                    // What runs beside must not go on without records.
+                    self.means.stop.cancel();
+                    let message = format!("a record could not be written, so nothing more was done: {message}");
+                    return failed(TurnErrorKind::Storage, message);
+                }
+            }
+        }
+    }
+
+    fn over_limit(&self, steps: u64) -> Option<Ending> {
+        let Limits { max_steps, max_tokens, .. } = self.limits;
+        if self.means.stop.is_cancelled() {
+            return Some(self.stopped());
+        }
+        let (kind, what) = if steps >= max_steps {
+            (TurnErrorKind::StepLimit, format!("the turn used its {max_steps} steps (`limits.max_steps`)"))
+        } else if self.usage.total() >= max_tokens {
+            (TurnErrorKind::TokenLimit, format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"))
+        } else {
+            return None;
+        };
+        Some(Ending { status: Status::LimitReached, error: Some(TurnError { kind, message: what }) })
+    }
+
+    /// One request to the model and the calls that come of it.
+    async fn step(&mut self) -> Result<Step, StorageError> {
+        let mut sample = Sample::new(self.means.clone());
+        let model = self.history.model().clone();
+        let request = Request { head: self.head.clone(), input: self.history.encoded() };
+        let end = sample.read(model.as_ref(), request, &mut self.usage).await?;
+        match &end {
+            StreamEnd::Done(used) => {
+                self.usage += *used;
+                self.cuts = 0;
+                sample.record().await?;
+            }
+            StreamEnd::Cut | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
+        }
+        self.history.extend(sample.items());
+        if let Some(text) = sample.text() {
+            self.content = text.to_owned();
+        }
+        let last_word = sample.is_final();
+        let passed = sample.finish().await?;
+        let outputs: Vec<Item> = passed.iter().map(|passed| Item::ToolOutput(passed.output.clone())).collect();
+        self.history.extend(&outputs);
+        let aborted = passed.iter().any(|passed| passed.abort);
+        self.note(passed);
+        Ok(self.after(end, last_word, aborted))
+    }
+
+    fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {
+        match end {
+            StreamEnd::Failed(error) => Step::End(model_failed(error)),
+            _ if self.means.stop.is_cancelled() => Step::End(self.stopped()),
+            _ if aborted => Step::End(interrupted("a person ended the turn instead of approving")),
+            StreamEnd::Cut if self.cuts >= CUTS_IN_A_ROW => {
+                let message = "the model's stream broke off again and again".to_owned();
+                Step::End(failed(TurnErrorKind::ModelUnreachable, message))
+            }
+            StreamEnd::Cut => {
+                self.cuts += 1;
+                Step::Again
+            }
+            StreamEnd::Done(_) if last_word => Step::End(Ending { status: Status::Completed, error: None }),
+            StreamEnd::Done(_) | StreamEnd::Stopped => Step::Again,
+        }
+    }
+
+    fn note(&mut self, passed: Vec<Passed>) {
+        for one in passed {
+            self.commands.extend(one.output.command);
+            self.denied.extend(one.denied);
+        }
+    }
+
+    /// Why `means.stop` is cancelled.
+    fn stopped(&self) -> Ending {
+        if self.interrupted.is_cancelled() {
+            return interrupted("the turn was interrupted");
+        }
+        let message = format!("the turn used its {} seconds (`limits.max_seconds`)", self.limits.max_seconds);
+        Ending { status: Status::LimitReached, error: Some(TurnError { kind: TurnErrorKind::TimeLimit, message }) }
+    }
+}
+
+fn interrupted(message: &str) -> Ending {
+    let error = TurnError { kind: TurnErrorKind::Interrupted, message: message.to_owned() };
+    Ending { status: Status::Interrupted, error: Some(error) }
+}
+
+fn failed(kind: TurnErrorKind, message: String) -> Ending {
+    Ending { status: Status::Failed, error: Some(TurnError { kind, message }) }
+}
+
+fn model_failed(error: ModelError) -> Ending {
+    failed(error.kind.into(), error.message)
+}

@@ -1,0 +1,306 @@
+//! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use crate::{
+    agent::{
+        Limits,
+        context::{Context, Surroundings},
+        instructions,
+    },
+    config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
+    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
+    model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
+    thread::{
+        Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
+        rollout::{VERSION, now},
+    },
+    tools::{
+        gate::Gate,
+        registry::{Registry, Settings},
+    },
+    workspace::{Boundaries, Workspace, shell},
+};
+
+/// How deep agents may start agents before a turn is refused.
+const DEEPEST: u32 = 2;
+
+/// What the program is built from.
+#[derive(Debug, Default)]
+pub struct Setup {
+    /// The working directory.
+    pub cwd: PathBuf,
+    /// The owner named it by flag, so it may be a home directory.
+    pub cwd_named: bool,
+    /// A file with variables.
+    pub env_file: Option<PathBuf>,
+    /// A profile of the user's file.
+    pub profile: Option<String>,
+    /// What flags set, in order.
+    pub flags: Vec<toml::Table>,
+    /// The model that a flag names; it replaces that of a resumed thread too.
+    pub model: Option<String>,
+    /// Keep nothing on disk.
+    pub ephemeral: bool,
+}
+
+/// The program, wired.
+pub struct App {
+    config: Config,
+    setup: Setup,
+    threads: Threads,
+    wiring: Wiring,
+}
+
+/// Who wishes for a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The owner of this process: what was set by flags is what is meant.
+    Owner,
+    /// A client of the server: bound by the owner's ceilings.
+    Caller,
+}
+
+/// What somebody wishes of a new thread.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// Who it is.
+    pub from: Asker,
+    /// Relative to the process's own directory, which is the default.
+    pub cwd: Option<PathBuf>,
+    /// Instead of the configured model.
+    pub model: Option<String>,
+    /// Not wider than the ceiling.
+    pub sandbox: Option<SandboxPolicy>,
+    /// Not looser than an `untrusted` of the owner.
+    pub approval_policy: Option<ApprovalPolicy>,
+    /// Added to our own instructions.
+    pub instructions: Option<String>,
+    /// Lower limits, and how hard to think.
+    pub narrowing: Narrowing,
+    /// Only a question: read-only, and never asks.
+    pub query: bool,
+}
+
+impl Wish {
+    /// Nothing but defaults.
+    pub fn from(from: Asker) -> Self {
+        Self {
+            from,
+            cwd: None,
+            model: None,
+            sandbox: None,
+            approval_policy: None,
+            instructions: None,
+            narrowing: Narrowing::default(),
+            query: false,
+        }
+    }
+}
+
+impl App {
+    /// Reads the configuration and builds what every thread shares. Touches no network and starts nothing.
+    pub fn build(setup: Setup) -> Result<Self, ConfigError> {
+        let environment = Environment::read(setup.env_file.as_deref())?;
+        let paths = Paths::find(&environment)?;
+        let mut layers = Layers::default().user_file(&paths.config_file)?;
+        if let Some(profile) = &setup.profile {
+            layers = layers.profile(profile)?;
+        }
+        let layers = layers.project_file(&setup.cwd)?.environment(&environment).flags(setup.flags.clone());
+        let config = layers.finish()?;
+        let key = environment.get(&config.model.api_key_env);
+        let redactor = Redactor::new(key.clone());
+        let depth = environment.get("OPENOXIDE_DEPTH").and_then(|depth| depth.parse().ok()).unwrap_or(0);
+        let store: Arc<dyn ThreadStore> =
+            if setup.ephemeral { Arc::new(NoStore) } else { Arc::new(DirectoryStore::new(paths.threads())) };
+        let wiring = Wiring {
+            config: config.clone(),
+            paths,
+            key,
+            redactor,
+            depth,
+            model: setup.model.clone(),
+            home_named: setup.cwd_named.then(|| setup.cwd.clone()),
+        };
+        let threads = Threads::new(store, Box::new(wiring.clone()));
+        Ok(Self { config, setup, threads, wiring })
+    }
+
+    /// The threads of this process.
+    pub fn threads(&self) -> &Threads {
+        &self.threads
+    }
+
+    /// The configuration; only front-ends' own parts are for them.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The process's working directory.
+    pub fn cwd(&self) -> &Path {
+        &self.setup.cwd
+    }
+
+    /// Places that no caller may name.
+    pub fn closed(&self) -> &[PathBuf] {
+        &self.wiring.paths.closed
+    }
+
+    /// The header of a new thread as wished, or one line about why not.
+    pub fn header(&self, wish: Wish) -> Result<Header, String> {
+        if self.wiring.depth > DEEPEST {
+            return Err(format!("agents have started agents {DEEPEST} levels deep; this is where it ends"));
+        }
+        let mut config = self.config.clone();
+        let sandbox = self.sandbox(&wish)?;
+        let approval_policy = self.approval_policy(&wish)?;
+        config.narrow(&wish.narrowing);
+        let cwd = self.setup.cwd.join(wish.cwd.unwrap_or_default());
+        let policy = Policy { sandbox, approval_policy, writable_roots: config.policy.writable_roots.clone() };
+        let workspace = self.wiring.workspace(&cwd, &policy)?;
+        self.within_roots(workspace.cwd())?;
+        let found = instructions::find(workspace.cwd());
+        for warning in &found.warnings {
+            tracing::warn!("{}", shown_line(warning));
+        }
+        let around = Surroundings {
+            cwd: workspace.cwd(),
+            sandbox,
+            approval_policy,
+            query: wish.query,
+            instructions: wish.instructions.as_deref(),
+            agents_md: &found.text,
+        };
+        let tools = Registry::built_in(sandbox, approval_policy, &Settings { environment: Vec::new() }).specs();
+        Ok(Header {
+            version: VERSION,
+            thread_id: ThreadId::generate(),
+            cwd: workspace.cwd().to_owned(),
+            created_at: now(),
+            parent: None,
+            policy,
+            model: wish.model.unwrap_or(config.model.name),
+            query: wish.query,
+            limits: config.limits,
+            context: Context::new(around, tools, config.model.reasoning_effort),
+        })
+    }
+
+    fn sandbox(&self, wish: &Wish) -> Result<SandboxPolicy, String> {
+        if wish.query {
+            return Ok(SandboxPolicy::ReadOnly);
+        }
+        let set = self.config.policy.sandbox;
+        let default = set.unwrap_or_default();
+        let wished = wish.sandbox.or(wish.narrowing.policy.sandbox).unwrap_or(default);
+        let ceiling = match set {
+            _ if wish.from == Asker::Owner => SandboxPolicy::DangerFullAccess,
+            Some(set) if set < SandboxPolicy::DangerFullAccess => set,
+            _ if self.config.server.allow_full_access => SandboxPolicy::DangerFullAccess,
+            _ => SandboxPolicy::WorkspaceWrite,
+        };
+        if wished <= ceiling {
+            return Ok(wished);
+        }
+        let way_out = match set {
+            Some(_) => "its owner started it with `--sandbox`",
+            None => "its owner can start it with `--allow-full-access`",
+        };
+        Err(format!("sandbox `{}` is wider than this server's `{}`; {way_out}", wished.as_str(), ceiling.as_str()))
+    }
+
+    fn approval_policy(&self, wish: &Wish) -> Result<ApprovalPolicy, String> {
+        if wish.query {
+            return Ok(ApprovalPolicy::Never);
+        }
+        let set = self.config.policy.approval_policy;
+        let wished = wish.approval_policy.or(wish.narrowing.policy.approval_policy);
+        match (set, wished) {
+            (Some(ApprovalPolicy::Untrusted), Some(looser))
+                if wish.from == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
+            {
+                Err(format!("approval policy `{}` is looser than this server's `untrusted`", looser.as_str()))
+            }
+            (set, wished) => Ok(wished.or(set).unwrap_or_default()),
+        }
+    }
+
+    /// A caller's directory must be inside the owner's roots, where there are some.
+    fn within_roots(&self, cwd: &Path) -> Result<(), String> {
+        let roots = &self.config.server.roots;
+        let inside = roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| cwd.starts_with(root));
+        if roots.is_empty() || inside {
+            return Ok(());
+        }
+        let roots: Vec<String> = roots.iter().map(|root| format!("`{}`", root.display())).collect();
+        Err(format!("`{}` is outside this server's roots: {}", shown_line(&cwd.to_string_lossy()), roots.join(", ")))
+    }
+}
+
+/// What the parts of a thread are made from.
+#[derive(Clone)]
+struct Wiring {
+    config: Config,
+    paths: Paths,
+    key: Option<String>,
+    redactor: Redactor,
+    depth: u32,
+    model: Option<String>,
+    home_named: Option<PathBuf>,
+}
+
+impl Assemble for Wiring {
+    fn assemble(&self, header: &Header) -> Result<Parts, String> {
+        let ceiling = match self.config.policy.sandbox {
+            Some(set) => set,
+            None => SandboxPolicy::DangerFullAccess,
+        };
+        let policy = Policy { sandbox: header.policy.sandbox.min(ceiling), ..header.policy.clone() };
+        let approval_policy = match self.config.policy.approval_policy {
+            Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
+            _ => policy.approval_policy,
+        };
+        let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
+        let tools = Registry::built_in(policy.sandbox, approval_policy, &self.settings());
+        let gate = Gate { tools, workspace, approval_policy, redactor: self.redactor.clone() };
+        let limits: Limits = header.limits.within(self.config.limits);
+        let model = self.model(self.model.as_ref().unwrap_or(&header.model))?;
+        Ok(Parts { model, gate: Arc::new(gate), limits, redactor: self.redactor.clone() })
+    }
+}
+
+impl Wiring {
+    fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
+        let bounds = Boundaries {
+            writable_roots: policy.writable_roots.clone(),
+            closed: self.paths.closed.clone(),
+            named_by_owner: self.home_named.as_deref() == Some(cwd),
+        };
+        Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    fn settings(&self) -> Settings {
+        let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
+        Settings { environment: shell::environment::for_commands(std::env::vars_os(), &extra, self.depth + 1) }
+    }
+
+    fn model(&self, name: &str) -> Result<Arc<dyn Model>, String> {
+        if let Some(file) = name.strip_prefix("recorded:") {
+            return Ok(Arc::new(Recorded::open(Path::new(file)).map_err(|error| error.to_string())?));
+        }
+        let model = &self.config.model;
+        let endpoint = Endpoint {
+            base_url: model.base_url.clone(),
+            key: self.key.clone().map(Secret::new),
+            key_name: model.api_key_env.clone(),
+            model: name.to_owned(),
+            headers: model.headers.clone().into_iter().collect(),
+            ..Endpoint::default()
+        };
+        Ok(Arc::new(Retry::new(Responses::new(endpoint).map_err(|error| error.to_string())?)))
+    }
+}

@@ -1,0 +1,177 @@
+//! What the owner sets. The parts declare their own keys; this only gathers them and finds out where each layer stands.
+//!
+//! Order: defaults < user file < profile < project file < environment < flags < arguments of a call. The project file
+//! and the arguments of a call can only narrow ([`Narrowing`]).
+
+mod layers;
+mod paths;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::Limits,
+    conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
+};
+
+pub use layers::{ConfigError, Environment, Layers, assignment};
+pub use paths::Paths;
+
+/// The whole of it. Only `app` sees it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is sampled.
+    pub model: ModelConfig,
+    /// What may be done, and when to ask.
+    pub policy: PolicyConfig,
+    /// What ends a turn early.
+    pub limits: Limits,
+    /// How the MCP server behaves.
+    pub server: ServerConfig,
+    /// Named sets of any of the above, chosen by `--profile`.
+    pub profiles: BTreeMap<String, toml::Table>,
+}
+
+/// Which model, where.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The name that the provider knows, or `recorded:FILE`.
+    pub name: String,
+    /// Where the API is, up to and without `/responses`.
+    pub base_url: String,
+    /// Which of the provider's APIs is spoken.
+    pub wire_api: WireApi,
+    /// The environment variable that holds the key.
+    pub api_key_env: String,
+    /// Headers that every request carries.
+    pub headers: BTreeMap<String, String>,
+    /// `minimal`, `low`, `medium` or `high`, for models that reason.
+    pub reasoning_effort: Option<String>,
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self {
+            name: "gpt-5.5".to_owned(),
+            base_url: "https://api.openai.com/v1".to_owned(),
+            wire_api: WireApi::Responses,
+            api_key_env: "OPENAI_API_KEY".to_owned(),
+            headers: BTreeMap::new(),
+            reasoning_effort: None,
+        }
+    }
+}
+
+/// The APIs that are spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WireApi {
+    /// OpenAI's Responses.
+    #[default]
+    Responses,
+}
+
+/// What may be done, and when to ask.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Default, and where it is set the ceiling of what a caller may choose.
+    pub sandbox: Option<SandboxPolicy>,
+    /// When to ask.
+    pub approval_policy: Option<ApprovalPolicy>,
+    /// What becomes of a question that nobody can answer.
+    pub when_unattended: Option<WhenUnattended>,
+    /// Directories besides the working directory that may be written.
+    pub writable_roots: Vec<PathBuf>,
+    /// Variables that commands get besides the usual ones.
+    pub env: BTreeMap<String, String>,
+}
+
+/// How the MCP server behaves.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Directories that a caller's `cwd` must be inside; empty: anywhere.
+    pub roots: Vec<PathBuf>,
+    /// Callers may choose `danger-full-access`.
+    pub allow_full_access: bool,
+    /// What a cancelled request does to its turn.
+    pub on_cancel: OnCancel,
+}
+
+/// What a cancelled request does to its turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCancel {
+    /// Interrupt, unless the client's reason says that it only ran out of time.
+    #[default]
+    Auto,
+    /// Interrupt always.
+    Interrupt,
+    /// Let it run; `openoxide-reply` follows it.
+    Detach,
+}
+
+/// What a project file and the arguments of a call may set: only what makes things narrower.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Narrowing {
+    /// A stricter sandbox or approval policy.
+    pub policy: NarrowPolicy,
+    /// Lower limits.
+    pub limits: NarrowLimits,
+    /// How hard to think.
+    pub model: NarrowModel,
+}
+
+/// See [`Narrowing`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NarrowPolicy {
+    /// Taken where it is stricter.
+    pub sandbox: Option<SandboxPolicy>,
+    /// Taken where it is stricter.
+    pub approval_policy: Option<ApprovalPolicy>,
+}
+
+/// See [`Narrowing`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NarrowLimits {
+    /// Taken where it is lower.
+    pub max_steps: Option<u64>,
+    /// Taken where it is lower.
+    pub max_seconds: Option<f64>,
+    /// Taken where it is lower.
+    pub max_tokens: Option<u64>,
+}
+
+/// See [`Narrowing`].
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NarrowModel {
+    /// Replaces the owner's.
+    pub reasoning_effort: Option<String>,
+}
+
+impl Config {
+    /// Applies what a project or a caller asks for, as far as it narrows.
+    pub fn narrow(&mut self, by: &Narrowing) {
+        let limits = &mut self.limits;
+        limits.max_steps = by.limits.max_steps.map_or(limits.max_steps, |lower| lower.min(limits.max_steps));
+        limits.max_seconds = by.limits.max_seconds.map_or(limits.max_seconds, |lower| lower.min(limits.max_seconds));
+        limits.max_tokens = by.limits.max_tokens.map_or(limits.max_tokens, |lower| lower.min(limits.max_tokens));
+        if let Some(sandbox) = by.policy.sandbox {
+            self.policy.sandbox = Some(self.policy.sandbox.unwrap_or_default().min(sandbox));
+        }
+        if let Some(ApprovalPolicy::Untrusted) = by.policy.approval_policy {
+            self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
+        }
+        if by.model.reasoning_effort.is_some() {
+            self.model.reasoning_effort.clone_from(&by.model.reasoning_effort);
+        }
+    }
+}

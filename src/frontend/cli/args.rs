@@ -1,0 +1,255 @@
+//! What can be typed. The doc comments are the `--help`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use toml::Table;
+
+use crate::{
+    app::Setup,
+    config::{ConfigError, assignment},
+    conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, WhenUnattended},
+};
+
+/// A coding agent in one program: run a task here, or serve it to others over MCP.
+///
+/// `openoxide -m "task"` works in the current directory until the task is done and prints the answer.
+/// `openoxide mcp-server` does the same for an MCP client on standard input/output.
+///
+/// Needs OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own; `openoxide demo` needs neither.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+
+    /// The task; `-` reads it from standard input.
+    #[arg(short, long, value_name = "TASK")]
+    pub(super) message: Option<String>,
+
+    /// Go on with this thread; without -m, resume its interrupted turn.
+    #[arg(long, value_name = "ID", conflicts_with = "continue")]
+    pub(super) resume: Option<ThreadId>,
+
+    /// Go on with the newest thread of this directory.
+    #[arg(long)]
+    pub(super) r#continue: bool,
+
+    /// What standard output carries: the answer, the whole outcome, or one event a line.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) output: Output,
+
+    /// A file to put into the context; can be given more than once.
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) file: Vec<String>,
+
+    #[command(flatten)]
+    pub(super) options: Options,
+}
+
+/// What standard output carries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    #[default]
+    Text,
+    Json,
+    StreamJson,
+}
+
+/// How logs look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Serve MCP on standard input/output.
+    McpServer(ServerArgs),
+    /// See the whole road on a small sample project: no key, no network.
+    Demo {
+        /// Do it through the MCP server, and show the messages that matter.
+        #[arg(long)]
+        mcp: bool,
+    },
+    /// List threads, or show one.
+    #[command(subcommand)]
+    Threads(ThreadsCommand),
+    /// Print the completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ThreadsCommand {
+    /// The threads that are kept, newest first.
+    List {
+        /// Only those of this directory.
+        #[arg(long, value_name = "DIR")]
+        cwd: Option<PathBuf>,
+        /// One JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// One thread from its first message to its last.
+    Show {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// Header, items and outcomes as one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What the server adds.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ServerArgs {
+    /// Let callers choose `danger-full-access`: for a machine that is itself the sandbox.
+    #[arg(long)]
+    pub(super) allow_full_access: bool,
+
+    /// A directory that callers may work in; can be given more than once (default: anywhere).
+    #[arg(long, value_name = "DIR")]
+    pub(super) root: Vec<PathBuf>,
+
+    /// What becomes of a question that nobody can answer.
+    #[arg(long, value_enum, value_name = "STRATEGY")]
+    pub(super) when_unattended: Option<WhenUnattended>,
+
+    /// How long a call waits before it returns `running`, in seconds, or `none`.
+    #[arg(long, value_name = "SECONDS")]
+    pub(super) wait: Option<String>,
+
+    #[command(flatten)]
+    pub(super) options: Options,
+}
+
+impl ServerArgs {
+    pub(super) fn setup(&self) -> anyhow::Result<Setup> {
+        let mut setup = self.options.setup()?;
+        if self.allow_full_access {
+            setup.flags.push(assignment("server.allow_full_access=true")?);
+        }
+        if !self.root.is_empty() {
+            let roots = self.root.iter().map(|root| quoted(&setup.cwd.join(root).to_string_lossy()));
+            setup.flags.push(assignment(&format!("server.roots=[{}]", roots.collect::<Vec<_>>().join(",")))?);
+        }
+        if let Some(strategy) = self.when_unattended {
+            setup.flags.push(chosen("policy.when_unattended", strategy)?);
+        }
+        Ok(setup)
+    }
+
+    /// The wait budget that the owner set; the outer `None` where they said nothing.
+    pub(super) fn wait(&self) -> Result<Option<Option<Duration>>, ConfigError> {
+        let Some(text) = &self.wait else { return Ok(None) };
+        if text == "none" {
+            return Ok(Some(None));
+        }
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        seconds.map(|wait| Some(Some(wait))).ok_or_else(|| {
+            ConfigError::new(format!("`--wait {text}` is neither a number of seconds nor `none`"))
+        })
+    }
+}
+
+/// Defaults and ceilings; the same for a task and for the server.
+#[derive(Clone, Debug, ClapArgs)]
+pub(super) struct Options {
+    /// Work in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(super) cwd: Option<PathBuf>,
+
+    /// The model; `recorded:FILE` plays a recording.
+    #[arg(long, value_name = "NAME")]
+    pub(super) model: Option<String>,
+
+    /// What may be done at all.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(super) sandbox: Option<SandboxPolicy>,
+
+    /// When to ask.
+    #[arg(long, value_enum, value_name = "POLICY")]
+    pub(super) approval_policy: Option<ApprovalPolicy>,
+
+    /// Added to the agent's own instructions.
+    #[arg(long, value_name = "TEXT")]
+    pub(super) instructions: Option<String>,
+
+    /// Requests to the model before a turn ends.
+    #[arg(long, value_name = "N")]
+    pub(super) max_steps: Option<u64>,
+
+    /// Seconds before a turn ends.
+    #[arg(long, value_name = "N")]
+    pub(super) max_seconds: Option<f64>,
+
+    /// Tokens, input and output together, before a turn ends.
+    #[arg(long, value_name = "N")]
+    pub(super) max_tokens: Option<u64>,
+
+    /// Keep nothing on disk.
+    #[arg(long)]
+    pub(super) ephemeral: bool,
+
+    /// A profile of your configuration file.
+    #[arg(long, value_name = "NAME")]
+    pub(super) profile: Option<String>,
+
+    /// Any configuration key, for example `-c limits.max_steps=20`; can be given more than once.
+    #[arg(short = 'c', long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+
+    /// Read variables such as the key from this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) env_file: Option<PathBuf>,
+
+    /// How logs on standard error look.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(super) log_format: LogFormat,
+}
+
+impl Options {
+    /// What the flags set, as configuration; named flags win over `--set`.
+    pub(super) fn flags(&self) -> Result<Vec<Table>, ConfigError> {
+        let mut flags: Vec<Table> = self.set.iter().map(|set| assignment(set)).collect::<Result<_, _>>()?;
+        if let Some(model) = &self.model {
+            flags.push(assignment(&format!("model.name={}", quoted(model)))?);
+        }
+        flags.extend(self.sandbox.map(|policy| chosen("policy.sandbox", policy)).transpose()?);
+        flags.extend(self.approval_policy.map(|policy| chosen("policy.approval_policy", policy)).transpose()?);
+        let limits = [
+            ("max_steps", self.max_steps.map(|n| n.to_string())),
+            ("max_seconds", self.max_seconds.map(|n| format!("{n:?}"))),
+            ("max_tokens", self.max_tokens.map(|n| n.to_string())),
+        ];
+        for (key, value) in limits {
+            flags.extend(value.map(|value| assignment(&format!("limits.{key}={value}"))).transpose()?);
+        }
+        Ok(flags)
+    }
+}
+
+fn chosen(key: &str, value: impl ValueEnum) -> Result<Table, ConfigError> {
+    let name = value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    assignment(&format!("{key}={}", quoted(&name)))
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+}

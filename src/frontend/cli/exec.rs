@@ -1,0 +1,234 @@
+//! `openoxide -m "task"`: one turn in the current directory.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
+
+use super::{
+    args::{Options, Output},
+    prompt,
+    report::Report,
+};
+use crate::{
+    app::{App, Asker, Wish},
+    conversation::{Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind},
+    frontend::attach::attach,
+    thread::{Snapshot, StartError, Started, ThreadHandle},
+};
+
+/// How long an interrupted turn may take to wind down.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One turn as it was asked for.
+pub(super) struct Run {
+    task: Option<String>,
+    resume: Option<ThreadId>,
+    newest: bool,
+    output: Output,
+    files: Vec<String>,
+    instructions: Option<String>,
+}
+
+impl Run {
+    pub(super) fn new(
+        message: Option<String>,
+        resume: Option<ThreadId>,
+        newest: bool,
+        output: Output,
+        files: Vec<String>,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
+        let task = match message.as_deref() {
+            Some("-") => Some(io::read_to_string(io::stdin().lock()).context("failed to read the task from standard input")?),
+            _ => message,
+        };
+        if task.as_ref().is_some_and(|task| task.trim().is_empty()) {
+            bail!("the task is empty");
+        }
+        Ok(Self { task, resume, newest, output, files, instructions: options.instructions.clone() })
+    }
+
+    /// Runs it and gives the exit code.
+    pub(super) async fn to_the_end(self, app: App) -> anyhow::Result<u8> {
+        let thread = self.thread(&app)?;
+        let lease = if prompt::is_attended() { Some(thread.attend().await?) } else { None };
+        let snapshot = thread.subscribe().await?;
+        let mut display = Display { output: self.output, report: self.report(), asks: lease.is_some() };
+        display.thread(&thread)?;
+        let started = match self.start(&thread, &app).await? {
+            Ok(started) => started,
+            Err(StartError::Storage(message)) => bail!(message),
+            Err(error) => bail!("{error}; give it a task with -m"),
+        };
+        let mut outcome = Outcome::clone(&*follow(&thread, started, snapshot, &mut display).await?);
+        outcome.next = next(&outcome);
+        display.end(&outcome)?;
+        drop(lease);
+        Ok(exit_code(&outcome))
+    }
+
+    fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
+        let id = match (self.resume, self.newest) {
+            (Some(id), _) => id,
+            (None, true) => newest_here(app)?,
+            (None, false) => {
+                let wish = Wish { instructions: self.instructions.clone(), ..Wish::from(Asker::Owner) };
+                let header = app.header(wish).map_err(anyhow::Error::msg)?;
+                return Ok(app.threads().create(header)?);
+            }
+        };
+        Ok(app.threads().find(id)?)
+    }
+
+    async fn start(&self, thread: &ThreadHandle, app: &App) -> anyhow::Result<Result<Started, StartError>> {
+        let Some(task) = &self.task else { return Ok(thread.resume().await) };
+        let here = app.cwd();
+        // The owner may name any file; what is private to others is theirs to show.
+        let message = attach(task, &self.files, |name| real(here, name)).map_err(anyhow::Error::msg)?;
+        Ok(thread.start(message).await)
+    }
+
+    fn report(&self) -> Report {
+        match self.output {
+            Output::Text => Report::default(),
+            Output::Json | Output::StreamJson => Report::silent(),
+        }
+    }
+}
+
+fn real(here: &Path, name: &str) -> Result<PathBuf, String> {
+    here.join(name).canonicalize().map_err(|error| format!("file `{name}` cannot be read: {error}"))
+}
+
+fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
+    let here = app.cwd().canonicalize()?;
+    let threads = app.threads().store().list()?;
+    let newest = threads.iter().find(|thread| thread.cwd == here && !thread.query);
+    newest.map(|thread| thread.thread_id).with_context(|| format!("there is no thread of `{}` to continue", here.display()))
+}
+
+/// Shows events and carries questions until the turn ends. The first signal interrupts the turn, the second does not
+/// wait for it.
+async fn follow(
+    thread: &ThreadHandle,
+    started: Started,
+    snapshot: Snapshot,
+    display: &mut Display,
+) -> anyhow::Result<Arc<Outcome>> {
+    let mut events = snapshot.events;
+    let mut ended = started.outcome;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    loop {
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Ok(event) => display.event(thread, &event)?,
+                // Only deltas are lost to a reader this slow; items come with the outcome.
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return Ok(ended.await?),
+            },
+            outcome = &mut ended => return Ok(outcome?),
+            () = either(&mut interrupt, &mut terminate) => {
+                thread.interrupt(Some(started.turn_id)).await?;
+                tokio::select! {
+                    outcome = &mut ended => return Ok(outcome?),
+                    () = either(&mut interrupt, &mut terminate) => bail!("stopped before the turn could wind down"),
+                    () = tokio::time::sleep(GRACE) => bail!("the turn did not stop in time"),
+                }
+            }
+        }
+    }
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Where events go.
+struct Display {
+    output: Output,
+    report: Report,
+    asks: bool,
+}
+
+impl Display {
+    fn thread(&self, thread: &ThreadHandle) -> io::Result<()> {
+        if self.output != Output::StreamJson {
+            return Ok(());
+        }
+        let header = thread.header();
+        json_line(&serde_json::json!({
+            "type": "thread.started", "thread_id": header.thread_id, "cwd": header.cwd, "model": header.model,
+        }))
+    }
+
+    fn event(&mut self, thread: &ThreadHandle, event: &Arc<Event>) -> io::Result<()> {
+        self.report.show(event);
+        if self.output == Output::StreamJson && !matches!(**event, Event::TurnCompleted { .. }) {
+            json_line(&serde_json::to_value(&**event)?)?;
+        }
+        if let (Event::ApprovalRequested { approval }, true) = (&**event, self.asks) {
+            let (thread, approval) = (thread.clone(), approval.clone());
+            // Typing takes as long as it takes; events go on meanwhile.
+            tokio::spawn(async move {
+                let id = approval.id;
+                if let Ok(Some(answer)) = tokio::task::spawn_blocking(move || prompt::ask(&approval)).await {
+                    // Somebody else may have been first; then this answer is too late and that was said.
+                    let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    fn end(&self, outcome: &Outcome) -> anyhow::Result<()> {
+        self.report.end(outcome);
+        match self.output {
+            Output::Text if !outcome.content.is_empty() => {
+                let end = if outcome.content.ends_with('\n') { "" } else { "\n" };
+                io::stdout().write_all(format!("{}{end}", outcome.content).as_bytes())?;
+            }
+            Output::Text => {}
+            Output::Json => json_line(&serde_json::to_value(outcome)?)?,
+            Output::StreamJson => {
+                json_line(&serde_json::json!({"type": "turn.completed", "outcome": outcome}))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json_line(value: &serde_json::Value) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(format!("{value}\n").as_bytes())?;
+    stdout.flush()
+}
+
+fn next(outcome: &Outcome) -> Option<String> {
+    (outcome.status != Status::Completed).then(|| format!("openoxide --resume {}", outcome.thread_id))
+}
+
+/// The codes of the contract.
+fn exit_code(outcome: &Outcome) -> u8 {
+    let kind = outcome.error.as_ref().map(|error| error.kind);
+    match (outcome.status, kind) {
+        (Status::Completed | Status::Running, _) => 0,
+        (Status::Failed, Some(TurnErrorKind::ModelUnreachable | TurnErrorKind::ModelAuth)) => 3,
+        (Status::Failed, _) => 1,
+        (Status::ApprovalRequired, _) => 4,
+        (Status::LimitReached, _) => 5,
+        (Status::Interrupted, _) => 130,
+    }
+}

@@ -1,0 +1,127 @@
+//! The command line. Standard output carries what was asked for and nothing else; the rest goes to standard error.
+
+mod args;
+mod demo;
+mod exec;
+mod prompt;
+mod report;
+mod threads;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser};
+
+use crate::{
+    app::{App, Setup},
+    config::ConfigError,
+    workspace::shell,
+};
+use args::{Args, Command, LogFormat, Options};
+
+/// Everything went as asked.
+const OK: u8 = 0;
+/// Wrong usage or configuration.
+const USAGE: u8 = 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn run(args: Args) -> anyhow::Result<u8> {
+    match (args.command, args.message) {
+        (Some(Command::McpServer(server)), _) => {
+            log_to_stderr(server.options.log_format);
+            let app = App::build(server.setup()?)?;
+            start(server::serve(app, server.wait()?))
+        }
+        (Some(Command::Threads(command)), _) => threads::run(command),
+        (Some(Command::Completions { shell }), _) => completions(shell),
+        (Some(Command::Demo { mcp }), _) => start(async move { if mcp { demo::over_mcp().await } else { demo::run().await } }),
+        (None, None) if args.resume.is_none() && !args.r#continue => help(),
+        (None, message) => {
+            log_to_stderr(args.options.log_format);
+            let run = exec::Run::new(message, args.resume, args.r#continue, args.output, args.file, &args.options)?;
+            start(run.to_the_end(App::build(args.options.setup()?)?))
+        }
+    }
+}
+
+use super::mcp as server;
+
+/// Runs a front-end on a runtime, and ends without waiting for a read of standard input that nobody will answer.
+fn start(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
+    shell::adopt_orphans();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let code = runtime.block_on(work);
+    runtime.shutdown_background();
+    code
+}
+
+fn help() -> anyhow::Result<u8> {
+    Args::command().print_help()?;
+    Ok(OK)
+}
+
+fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "openoxide", &mut script);
+    io::stdout().write_all(&script)?;
+    Ok(OK)
+}
+
+/// `error:` and, where there is a way out, `hint:`.
+fn complain(error: &anyhow::Error) {
+    let mut stderr = anstream::stderr().lock();
+    // Nowhere is left to say that this failed.
+    let _ = writeln!(stderr, "error: {error:#}");
+    if let Some(hint) = error.downcast_ref::<ConfigError>().and_then(ConfigError::way_out) {
+        let _ = writeln!(stderr, "hint: {hint}");
+    }
+}
+
+/// Logs go to standard error; what is chatty in the libraries stays quiet unless `OPENOXIDE_LOG` asks for it.
+fn log_to_stderr(format: LogFormat) {
+    let filter = std::env::var("OPENOXIDE_LOG").unwrap_or_else(|_| "warn,rmcp=error,async_openai=off".to_owned());
+    let layer = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    // A second logger can only come from a test in this process.
+    let _ = match format {
+        LogFormat::Text => layer.try_init(),
+        LogFormat::Json => layer.json().try_init(),
+    };
+}
+
+impl Options {
+    fn setup(&self) -> anyhow::Result<Setup> {
+        let here = std::env::current_dir()?;
+        let cwd = match &self.cwd {
+            Some(cwd) => here.join(cwd),
+            None => here,
+        };
+        if !cwd.is_dir() {
+            anyhow::bail!("working directory `{}` is not a directory", cwd.display());
+        }
+        Ok(Setup {
+            cwd,
+            cwd_named: self.cwd.is_some(),
+            env_file: self.env_file.clone(),
+            profile: self.profile.clone(),
+            flags: self.flags()?,
+            model: self.model.clone(),
+            ephemeral: self.ephemeral,
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! `openoxide threads`: what is kept, as a person would like to read it. Needs no lock and starts nothing.
+
+use std::{io::Write, path::PathBuf};
+
+use anyhow::{Context, bail};
+
+use super::{OK, args::ThreadsCommand};
+use crate::{
+    config::{Environment, Paths},
+    conversation::{Item, OutputStatus, Status, shortened, shown_line, shown_text},
+    thread::{DirectoryStore, Loaded, ThreadStore, ThreadSummary},
+};
+
+pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
+    let store = DirectoryStore::new(Paths::find(&Environment::default())?.threads());
+    let text = match command {
+        ThreadsCommand::List { cwd, json } => list(&store, cwd, json)?,
+        ThreadsCommand::Show { id, json } => show(&store, &id, json)?,
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(OK)
+}
+
+fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Result<String> {
+    let mut threads = store.list()?;
+    if let Some(cwd) = cwd {
+        let cwd = cwd.canonicalize().with_context(|| format!("`{}`", cwd.display()))?;
+        threads.retain(|thread| thread.cwd == cwd);
+    }
+    if json {
+        return Ok(serde_json::to_string_pretty(&threads)? + "\n");
+    }
+    if threads.is_empty() {
+        return Ok("no threads yet; `openoxide -m \"task\"` makes one\n".to_owned());
+    }
+    Ok(threads.iter().map(summary).collect())
+}
+
+fn summary(thread: &ThreadSummary) -> String {
+    let status = thread.status.map_or("new", Status::as_str);
+    let cwd = shown_line(&thread.cwd.to_string_lossy());
+    format!("{}  {}  {status:<13}  {cwd}\n    {}\n", thread.thread_id, &thread.created_at[..16.min(thread.created_at.len())], thread.title)
+}
+
+fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> {
+    let loaded = store.read(find(store, id)?)?;
+    if json {
+        let outcomes: Vec<_> = loaded.turns.iter().filter_map(|turn| turn.outcome.as_ref()).collect();
+        let whole = serde_json::json!({"thread": loaded.header, "items": loaded.items, "outcomes": outcomes, "damaged_lines": loaded.damaged});
+        return Ok(serde_json::to_string_pretty(&whole)? + "\n");
+    }
+    Ok(story(&loaded))
+}
+
+fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<crate::conversation::ThreadId> {
+    if let Ok(id) = id.parse() {
+        return Ok(id);
+    }
+    let found: Vec<_> = store.list()?.into_iter().filter(|thread| thread.thread_id.to_string().ends_with(id)).collect();
+    match found.as_slice() {
+        [only] => Ok(only.thread_id),
+        [] => bail!("there is no thread `{}`; `openoxide threads list` shows them", shown_line(id)),
+        _ => bail!("`{}` fits {} threads; give more of its end", shown_line(id), found.len()),
+    }
+}
+
+fn story(loaded: &Loaded) -> String {
+    let header = &loaded.header;
+    let mut text = format!(
+        "thread {}\ncreated {} · {} · model {} · sandbox {} · approval {}\n",
+        header.thread_id,
+        header.created_at,
+        shown_line(&header.cwd.to_string_lossy()),
+        shown_line(&header.model),
+        header.policy.sandbox.as_str(),
+        header.policy.approval_policy.as_str(),
+    );
+    for (number, turn) in loaded.turns.iter().enumerate() {
+        let end = loaded.turns.get(number + 1).map_or(loaded.items.len(), |next| next.first_item);
+        text.push_str(&format!("\n── turn {} · {}\n", number + 1, turn.turn_id));
+        text.extend(loaded.items[turn.first_item..end].iter().map(item));
+        for approval in &turn.open_approvals {
+            text.push_str(&format!("? waits for an answer: {} ({})\n", shown_line(&approval.summary), approval.id));
+        }
+        match &turn.outcome {
+            None => text.push_str("— cut short; `openoxide --resume` goes on\n"),
+            Some(outcome) => {
+                let why = outcome.error.as_ref().map(|error| format!(": {}", shown_line(&error.message)));
+                text.push_str(&format!("— {}{} · {:.1} s", outcome.status.as_str(), why.unwrap_or_default(), outcome.seconds));
+                for change in &outcome.changes {
+                    text.push_str(&format!(" · {} +{} −{}", shown_line(&change.path), change.added, change.removed));
+                }
+                text.push('\n');
+            }
+        }
+    }
+    if loaded.damaged > 0 {
+        text.push_str(&format!("\n{} damaged lines of the rollout were passed over\n", loaded.damaged));
+    }
+    text
+}
+
+fn item(item: &Item) -> String {
+    match item {
+        Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
+        Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
+        Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
+        Item::Reasoning { summary, .. } => format!("(thinks: {})\n", shortened(&shown_line(summary), 300)),
+        Item::ToolCall(call) => format!("• {} {}\n", shown_line(&call.name), shortened(&shown_line(&call.arguments), 200)),
+        Item::ToolOutput(output) => {
+            let status = match output.status {
+                OutputStatus::Done => "",
+                OutputStatus::Failed => "failed: ",
+                OutputStatus::Denied | OutputStatus::Interrupted => "",
+            };
+            let lines: Vec<&str> = output.content.lines().take(6).collect();
+            let more = output.content.lines().count().saturating_sub(lines.len());
+            let more = if more > 0 { format!("\n    … {more} more lines") } else { String::new() };
+            format!("    {status}{}{more}\n", shown_text(&lines.join("\n    ")))
+        }
+    }
+}

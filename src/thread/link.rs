@@ -1,0 +1,90 @@
+//! The line from a running turn to its thread's actor: what `tools::Host` and `agent::Report` are above.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::{
+    agent::{Report, turn::TurnEnd},
+    conversation::{Answer, CallId, Change, Decision, Event, Item, TurnId},
+    tools::{Answered, Host, Progress, Question},
+};
+
+/// What a turn tells its actor.
+pub(super) enum TurnMessage {
+    /// Persist this, then say so.
+    Record { item: Item, reply: oneshot::Sender<Result<(), String>> },
+    /// Record that a call starts, sync, then say so.
+    Starting { call_id: CallId, title: String, reply: oneshot::Sender<Result<(), String>> },
+    /// Find an answer.
+    Ask { question: Question, reply: oneshot::Sender<Answered> },
+    /// It ended, and this is what differs on disk.
+    Ended { turn_id: TurnId, end: Box<TurnEnd>, changes: Vec<Change> },
+    /// It panicked.
+    Broken { turn_id: TurnId },
+}
+
+/// Held by one turn.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) messages: mpsc::Sender<TurnMessage>,
+    pub(super) events: broadcast::Sender<Arc<Event>>,
+}
+
+const LOST: &str = "the thread is closed";
+
+impl Link {
+    async fn tell<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> TurnMessage) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(message(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    fn send(&self, event: Event) {
+        // Nobody listens: then nobody misses it.
+        let _ = self.events.send(Arc::new(event));
+    }
+}
+
+impl Report for Link {
+    fn record(&self, item: Item) -> BoxFuture<'_, Result<(), String>> {
+        async move {
+            self.tell(|reply| TurnMessage::Record { item, reply }).await.unwrap_or_else(|| Err(LOST.to_owned()))
+        }
+        .boxed()
+    }
+
+    fn publish(&self, event: Event) {
+        self.send(event);
+    }
+}
+
+impl Host for Link {
+    fn ask(&self, question: Question) -> BoxFuture<'_, Answered> {
+        async move {
+            let lost = Answered { answer: Answer::from(Decision::Deny), by_nobody: true };
+            self.tell(|reply| TurnMessage::Ask { question, reply }).await.unwrap_or(lost)
+        }
+        .boxed()
+    }
+
+    fn starting<'a>(&'a self, call: &'a CallId, title: String) -> BoxFuture<'a, Result<(), String>> {
+        async move {
+            let call_id = call.clone();
+            let told = self.tell(|reply| TurnMessage::Starting { call_id, title, reply }).await;
+            told.unwrap_or_else(|| Err(LOST.to_owned()))
+        }
+        .boxed()
+    }
+
+    fn progress(&self, call: &CallId, progress: Progress) {
+        let call_id = call.clone();
+        self.send(match progress {
+            Progress::Line(line) => Event::CallOutput { call_id, line },
+            Progress::FileChanged { path, added, removed, diff } => {
+                Event::FileChanged { call_id, path, added, removed, diff }
+            }
+        });
+    }
+}

@@ -1,0 +1,18 @@
+//! A conversation over time. One actor owns each thread; whoever wants something of it holds a [`ThreadHandle`].
+//!
+//! The actor is the only writer of items and of the rollout. A running turn is a task of its own that reports to it, so
+//! the mailbox answers at once whatever the turn does. Front-ends hold no conversation state.
+
+mod actor;
+mod approvals;
+mod handle;
+mod link;
+pub mod rollout;
+pub mod store;
+pub mod threads;
+
+pub use actor::Parts;
+pub use handle::{Follow, HandleError, Lease, Snapshot, StartError, Started, ThreadHandle};
+pub use rollout::{Header, Loaded, Policy, Record};
+pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
+pub use threads::{Assemble, Threads, ThreadsError};

@@ -1,0 +1,265 @@
+//! The file of a thread: JSON lines, one header, then records, append only. This is its format and its reader.
+//!
+//! The reader takes what is there: a torn last line, lines of damage and records of a later version are counted and
+//! passed over. It also works out what was going on when the file ends: an open turn, and calls without an output.
+
+use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    agent::{Limits, context::Context},
+    conversation::{
+        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, Resolution, SandboxPolicy, ThreadId, ToolCall,
+        TurnId,
+    },
+};
+
+/// The version that we write. Every older one stays readable.
+pub const VERSION: u32 = 1;
+
+/// The first line: what restores a thread.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// Its name.
+    pub thread_id: ThreadId,
+    /// The working directory, resolved.
+    pub cwd: PathBuf,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// The thread it was forked from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ThreadId>,
+    /// What its calls may do. A thread is never continued under a wider one.
+    #[serde(default)]
+    pub policy: Policy,
+    /// The model's name, as asked for.
+    pub model: String,
+    /// True for a thread that only answers questions: read-only for its whole life.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub query: bool,
+    /// What ends its turns early; never more than the process that continues it allows.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What is sent before the conversation, exactly.
+    pub context: Context,
+}
+
+/// What the calls of a thread may do. A header without one reads as the narrowest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// What a call may do at all.
+    pub sandbox: SandboxPolicy,
+    /// When to ask.
+    pub approval_policy: ApprovalPolicy,
+    /// Directories besides the working directory that may be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable_roots: Vec<PathBuf>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { sandbox: SandboxPolicy::ReadOnly, approval_policy: ApprovalPolicy::OnRequest, writable_roots: Vec::new() }
+    }
+}
+
+/// One line after the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Record {
+    /// A turn began.
+    TurnStarted {
+        /// Which.
+        turn_id: TurnId,
+        /// The turn that it goes on with, where no new message came.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resumes: Option<TurnId>,
+    },
+    /// A call passed the gate. Synced before it runs.
+    CallStarted {
+        /// Which.
+        call_id: CallId,
+    },
+    /// Somebody is asked.
+    ApprovalRequested {
+        /// The question.
+        approval: Approval,
+    },
+    /// A question was answered, or decided for want of an answer.
+    ApprovalResolved {
+        /// Which.
+        approval_id: ApprovalId,
+        /// How and by whom.
+        resolution: Resolution,
+    },
+    /// A turn ended.
+    TurnEnded {
+        /// With this.
+        outcome: Box<Outcome>,
+    },
+    /// A piece of the conversation; its own `type` tells which.
+    #[serde(untagged)]
+    Item(Item),
+}
+
+/// A record with its time, as it stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    at: String,
+    #[serde(flatten)]
+    record: T,
+}
+
+/// The header as its line.
+pub fn header_line(header: &Header) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct First<'a> {
+        r#type: &'a str,
+        #[serde(flatten)]
+        header: &'a Header,
+    }
+    Ok(serde_json::to_string(&First { r#type: "thread", header })? + "\n")
+}
+
+/// A record as its line, stamped with the present time.
+pub fn record_line(record: &Record) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(&Line { at: now(), record })? + "\n")
+}
+
+/// The present time as the rollout writes it.
+pub fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+/// What a rollout holds.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The first line.
+    pub header: Header,
+    /// The conversation.
+    pub items: Vec<Item>,
+    /// The turns, in order.
+    pub turns: Vec<LoadedTurn>,
+    /// Lines that could not be read.
+    pub damaged: usize,
+}
+
+/// One turn of a rollout.
+#[derive(Clone, Debug)]
+pub struct LoadedTurn {
+    /// Its name.
+    pub turn_id: TurnId,
+    /// The number of items before it.
+    pub first_item: usize,
+    /// What it came to; none while it is open.
+    pub outcome: Option<Outcome>,
+    /// Calls that have no output yet, in order.
+    pub open_calls: Vec<OpenCall>,
+    /// Questions that have no answer yet.
+    pub open_approvals: Vec<Approval>,
+}
+
+/// A call without an output.
+#[derive(Clone, Debug)]
+pub struct OpenCall {
+    /// The call.
+    pub call: ToolCall,
+    /// It had begun, so its effects are unknown.
+    pub started: bool,
+}
+
+/// Why a file is not a rollout.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The first line is not a header.
+    #[error("its first line is not a thread header: {0}")]
+    Header(String),
+    /// A later version than ours.
+    #[error("it was written by a later version (format {0}; this one reads up to {VERSION})")]
+    Version(u32),
+}
+
+/// Reads a whole rollout.
+pub fn read(bytes: &[u8]) -> Result<Loaded, ReadError> {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let header: Header = serde_json::from_slice(first).map_err(|error| ReadError::Header(error.to_string()))?;
+    if header.version > VERSION {
+        return Err(ReadError::Version(header.version));
+    }
+    let mut loaded = Loaded { header, items: Vec::new(), turns: Vec::new(), damaged: 0 };
+    for line in lines.filter(|line| !line.is_empty()) {
+        match serde_json::from_slice::<Line<Record>>(line) {
+            Ok(line) => loaded.add(line.record),
+            Err(_) => loaded.damaged += 1,
+        }
+    }
+    Ok(loaded)
+}
+
+impl Loaded {
+    /// Takes one more record.
+    pub(super) fn add(&mut self, record: Record) {
+        let open = self.turns.last_mut().filter(|turn| turn.outcome.is_none());
+        match (record, open) {
+            (Record::TurnStarted { turn_id, .. }, _) => self.turns.push(LoadedTurn {
+                turn_id,
+                first_item: self.items.len(),
+                outcome: None,
+                open_calls: Vec::new(),
+                open_approvals: Vec::new(),
+            }),
+            (Record::Item(item), open) => {
+                if let Some(turn) = open {
+                    turn.note(&item);
+                }
+                self.items.push(item);
+            }
+            (Record::CallStarted { call_id }, Some(turn)) => {
+                turn.open_calls.iter_mut().filter(|open| open.call.call_id == call_id).for_each(|c| c.started = true);
+            }
+            (Record::ApprovalRequested { approval }, Some(turn)) => turn.open_approvals.push(approval),
+            (Record::ApprovalResolved { approval_id, .. }, Some(turn)) => {
+                turn.open_approvals.retain(|open| open.id != approval_id);
+            }
+            (Record::TurnEnded { outcome }, Some(turn)) => turn.outcome = Some(*outcome),
+            // Outside a turn these have nothing to belong to.
+            (_, None) => self.damaged += 1,
+        }
+    }
+
+    /// The last turn, if it has no outcome.
+    pub fn open_turn(&self) -> Option<&LoadedTurn> {
+        self.turns.last().filter(|turn| turn.outcome.is_none())
+    }
+
+    /// What the last turn came to.
+    pub fn last_outcome(&self) -> Option<&Outcome> {
+        self.turns.iter().rev().find_map(|turn| turn.outcome.as_ref())
+    }
+}
+
+impl LoadedTurn {
+    fn note(&mut self, item: &Item) {
+        match item {
+            Item::ToolCall(call) => self.open_calls.push(OpenCall { call: call.clone(), started: false }),
+            Item::ToolOutput(output) => self.open_calls.retain(|open| open.call.call_id != output.call_id),
+            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+        }
+    }
+}
+
+/// The number of lines by `type`: what a test of the format looks at.
+pub fn census(bytes: &[u8]) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let kind = serde_json::from_slice::<serde_json::Value>(line)
+            .ok()
+            .and_then(|value| value["type"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| "damaged".to_owned());
+        *counts.entry(kind).or_default() += 1;
+    }
+    counts
+}

@@ -1,0 +1,303 @@
+//! Where threads are kept: a trait, and a directory of rollouts as its first implementation.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use serde::Serialize;
+
+use super::rollout::{self, Header, Loaded, ReadError, Record};
+use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
+
+/// Keeps threads.
+pub trait ThreadStore: Send + Sync {
+    /// A place for a new thread.
+    fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError>;
+
+    /// A thread that is kept, to go on with. Changes nothing.
+    fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError>;
+
+    /// A thread that is kept, to look at. Needs no lock and never truncates.
+    fn read(&self, id: ThreadId) -> Result<Loaded, StoreError>;
+
+    /// All of them, newest first.
+    fn list(&self) -> Result<Vec<ThreadSummary>, StoreError>;
+}
+
+/// The place of one thread. Only its actor writes.
+pub trait Journal: Send {
+    /// Takes the thread for a turn, or says at once that another process has it. Gives what others added meanwhile,
+    /// where they did.
+    fn hold(&mut self) -> Result<Option<Loaded>, StoreError>;
+
+    /// Gives it back.
+    fn release(&mut self);
+
+    /// Writes one record. It is in the file, not yet on the disk.
+    fn append(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Returns when everything written is on the disk.
+    fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
+}
+
+/// Why a thread cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is none of that name.
+    #[error("there is no thread `{0}`")]
+    Unknown(ThreadId),
+    /// Another process has a turn on it.
+    #[error("another process works on thread `{0}`; wait for it, or stop it there")]
+    Held(ThreadId),
+    /// Its file cannot be read.
+    #[error("the rollout `{}` cannot be read: {error}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: ReadError,
+    },
+    /// The system says no. The error names the path.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A line about a thread.
+#[derive(Clone, Debug, Serialize)]
+pub struct ThreadSummary {
+    /// Its name.
+    pub thread_id: ThreadId,
+    /// Its working directory.
+    pub cwd: PathBuf,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// How its last turn stands; none if it has none.
+    pub status: Option<Status>,
+    /// Turns so far.
+    pub turns: usize,
+    /// The beginning of what was first asked.
+    pub title: String,
+    /// A question only: read-only for its life.
+    pub query: bool,
+}
+
+impl ThreadSummary {
+    fn new(loaded: &Loaded) -> Self {
+        let title = loaded.items.iter().find_map(|item| match item {
+            Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
+            _ => None,
+        });
+        let open = loaded.open_turn().map(|_| Status::Interrupted);
+        Self {
+            thread_id: loaded.header.thread_id,
+            cwd: loaded.header.cwd.clone(),
+            created_at: loaded.header.created_at.clone(),
+            status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
+            turns: loaded.turns.len(),
+            title: title.unwrap_or_default(),
+            query: loaded.header.query,
+        }
+    }
+}
+
+/// `threads/<thread_id>/rollout.jsonl` under one directory. Files are 0600, directories 0700.
+#[derive(Clone, Debug)]
+pub struct DirectoryStore {
+    root: PathBuf,
+}
+
+impl DirectoryStore {
+    /// `root` is the `threads` directory; it is made when the first thread is.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn directory(&self, id: ThreadId) -> PathBuf {
+        self.root.join(id.to_string())
+    }
+
+    fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
+        let path = self.directory(id).join("rollout.jsonl");
+        let bytes = match fs_err::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Unknown(id)),
+            read => read?,
+        };
+        let loaded = rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })?;
+        Ok((loaded, bytes.len() as u64))
+    }
+}
+
+impl ThreadStore for DirectoryStore {
+    fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
+        let directory = self.directory(header.thread_id);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| named(&directory, &error))?;
+        let mut journal = Rollout::at(self.clone(), header.thread_id, 0)?;
+        journal.write(&rollout::header_line(header).map_err(io::Error::other)?)?;
+        Ok(Box::new(journal))
+    }
+
+    fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError> {
+        let (loaded, length) = self.load(id)?;
+        Ok((loaded, Box::new(Rollout::at(self.clone(), id, length)?)))
+    }
+
+    fn read(&self, id: ThreadId) -> Result<Loaded, StoreError> {
+        Ok(self.load(id)?.0)
+    }
+
+    fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
+        let entries = match fs_err::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut ids: Vec<ThreadId> =
+            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        // UUID v7 sorts by time.
+        ids.sort_by(|a, b| b.cmp(a));
+        // A thread that cannot be read must not hide the others.
+        Ok(ids.into_iter().filter_map(|id| self.read(id).ok()).map(|loaded| ThreadSummary::new(&loaded)).collect())
+    }
+}
+
+/// One open rollout.
+struct Rollout {
+    store: DirectoryStore,
+    id: ThreadId,
+    path: PathBuf,
+    file: Arc<File>,
+    /// Bytes that we know of. More in the file means that somebody else wrote.
+    length: u64,
+    lock: Option<File>,
+}
+
+impl Rollout {
+    fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Result<Self, StoreError> {
+        let path = store.directory(id).join("rollout.jsonl");
+        let file = OpenOptions::new()
+            .append(true)
+            .read(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| named(&path, &error))?;
+        Ok(Self { store, id, path, file: Arc::new(file), length, lock: None })
+    }
+
+    /// One write a line, so that a reader never sees half of two.
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        (&*self.file).write_all(line.as_bytes()).map_err(|error| named(&self.path, &error))?;
+        self.length += line.len() as u64;
+        Ok(())
+    }
+
+    fn lock(&self) -> Result<File, StoreError> {
+        let path = self.path.with_file_name("lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|error| named(&path, &error))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(lock),
+            Err(TryLockError::WouldBlock) => Err(StoreError::Held(self.id)),
+            Err(TryLockError::Error(error)) => Err(named(&path, &error).into()),
+        }
+    }
+
+    /// Under the lock: ends a line that a dying writer left unfinished, so that ours begins on a new one.
+    fn mend_tail(&mut self) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        let mut last = [b'\n'];
+        if self.length > 0 {
+            self.file.read_exact_at(&mut last, self.length - 1)?;
+        }
+        if last != [b'\n'] { self.write("\n") } else { Ok(()) }
+    }
+}
+
+impl Journal for Rollout {
+    fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
+        if self.lock.is_some() {
+            return Ok(None);
+        }
+        self.lock = Some(self.lock()?);
+        let length = self.file.metadata().map_err(|error| named(&self.path, &error))?.len();
+        let newer = if length == self.length {
+            None
+        } else {
+            let (loaded, length) = self.store.load(self.id)?;
+            self.length = length;
+            Some(loaded)
+        };
+        self.mend_tail().map_err(|error| named(&self.path, &error))?;
+        Ok(newer)
+    }
+
+    fn release(&mut self) {
+        self.lock = None;
+    }
+
+    fn append(&mut self, record: &Record) -> io::Result<()> {
+        self.write(&rollout::record_line(record).map_err(io::Error::other)?)
+    }
+
+    fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
+        let (file, path) = (self.file.clone(), self.path.clone());
+        async move {
+            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?;
+            synced.map_err(|error| named(&path, &error))
+        }
+        .boxed()
+    }
+}
+
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
+}
+
+/// Keeps nothing: threads live as long as the process.
+#[derive(Clone, Copy, Debug)]
+pub struct NoStore;
+
+impl ThreadStore for NoStore {
+    fn create(&self, _: &Header) -> Result<Box<dyn Journal>, StoreError> {
+        Ok(Box::new(Nowhere))
+    }
+
+    fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError> {
+        Err(StoreError::Unknown(id))
+    }
+
+    fn read(&self, id: ThreadId) -> Result<Loaded, StoreError> {
+        Err(StoreError::Unknown(id))
+    }
+
+    fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
+        Ok(Vec::new())
+    }
+}
+
+struct Nowhere;
+
+impl Journal for Nowhere {
+    fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
+        Ok(None)
+    }
+
+    fn release(&mut self) {}
+
+    fn append(&mut self, _: &Record) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
+        async { Ok(()) }.boxed()
+    }
+}

@@ -1,0 +1,95 @@
+//! The threads of one process: made, found again, and told to stop at its end.
+//!
+//! A small map under a lock that nobody awaits under; the threads themselves are actors.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    actor::{Actor, Parts, blank_state},
+    handle::ThreadHandle,
+    rollout::Header,
+    store::{StoreError, ThreadStore},
+};
+use crate::{conversation::ThreadId, thread::handle::Follow};
+
+/// Builds what a thread works with from its header. `app` implements it.
+pub trait Assemble: Send + Sync {
+    /// The parts of a new or an old thread; the error is one line for a person.
+    fn assemble(&self, header: &Header) -> Result<Parts, String>;
+}
+
+/// Why a thread cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ThreadsError {
+    /// From the store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be worked with here: its directory is gone, the policy is too wide.
+    #[error("{0}")]
+    Assemble(String),
+}
+
+/// The threads of one process.
+pub struct Threads {
+    store: Arc<dyn ThreadStore>,
+    assemble: Box<dyn Assemble>,
+    open: Mutex<HashMap<ThreadId, ThreadHandle>>,
+}
+
+impl Threads {
+    /// No threads yet.
+    pub fn new(store: Arc<dyn ThreadStore>, assemble: Box<dyn Assemble>) -> Self {
+        Self { store, assemble, open: Mutex::default() }
+    }
+
+    /// Makes a thread and keeps its header.
+    pub fn create(&self, header: Header) -> Result<ThreadHandle, ThreadsError> {
+        let parts = self.assemble.assemble(&header).map_err(ThreadsError::Assemble)?;
+        let journal = self.store.create(&header)?;
+        let handle = Actor::spawn(blank_state(header), parts, journal);
+        self.map().insert(handle.id(), handle.clone());
+        Ok(handle)
+    }
+
+    /// The thread of that name, from memory or from the store. Loading starts nothing.
+    pub fn find(&self, id: ThreadId) -> Result<ThreadHandle, ThreadsError> {
+        let mut open = self.map();
+        if let Some(handle) = open.get(&id) {
+            return Ok(handle.clone());
+        }
+        let (loaded, journal) = self.store.open(id)?;
+        let parts = self.assemble.assemble(&loaded.header).map_err(ThreadsError::Assemble)?;
+        let handle = Actor::spawn(loaded, parts, journal);
+        open.insert(id, handle.clone());
+        Ok(handle)
+    }
+
+    /// Where they are kept.
+    pub fn store(&self) -> &Arc<dyn ThreadStore> {
+        &self.store
+    }
+
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`.
+    pub async fn shut_down(&self, grace: Duration) {
+        let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
+        let stopped = futures_util::future::join_all(handles.iter().map(stop));
+        // What does not stop in time is found open in the rollout and closed when the thread is next used.
+        let _ = tokio::time::timeout(grace, stopped).await;
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, ThreadHandle>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn stop(handle: &ThreadHandle) {
+    while let Ok(Follow::Running(started)) = handle.follow().await {
+        if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err() {
+            return;
+        }
+    }
+}

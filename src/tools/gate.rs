@@ -1,0 +1,291 @@
+//! The one path from a call to its effect: *parse input → access → policy → ask if needed → run → output*.
+//!
+//! Policy, question and escalation meet only here. The verdict is a pure function of an access and the policies; a
+//! question goes up through [`Host::ask`] and always comes back; nothing runs before [`Host::starting`] says that it is
+//! recorded. A call always ends in exactly one output, whatever happens on the way.
+
+use std::{path::PathBuf, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Call, Host, Output, Planned, Question, ToolError, output, registry::{Registry, Run}};
+use crate::{
+    conversation::{
+        Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor, SandboxPolicy, ToolCall,
+        ToolOutput, shortened, shown_line,
+    },
+    workspace::Workspace,
+};
+
+/// What stands before the tools of a thread.
+pub struct Gate {
+    /// The tools.
+    pub tools: Registry,
+    /// Where they work.
+    pub workspace: Arc<Workspace>,
+    /// When to ask.
+    pub approval_policy: ApprovalPolicy,
+    /// Takes secrets out of what tools bring in.
+    pub redactor: Redactor,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Passed {
+    /// Its one output.
+    pub output: ToolOutput,
+    /// What was refused, where something was.
+    pub denied: Option<Denied>,
+    /// Somebody asked for the turn to end.
+    pub abort: bool,
+}
+
+/// What policy says of an access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Unasked.
+    Run,
+    /// Ask first; the text says what is special about it.
+    Ask(String),
+    /// Not at all; the text says why, and who may change that.
+    Refuse(String),
+}
+
+impl Gate {
+    /// True if a call of `name` cannot change anything, so that it may run beside others.
+    pub fn only_reads(&self, name: &str) -> bool {
+        self.tools.find(name).is_none_or(|tool| tool.only_reads())
+    }
+
+    /// Takes one call from its arguments to its output.
+    pub async fn pass(&self, call: &ToolCall, host: Arc<dyn Host>, cancel: CancellationToken) -> Passed {
+        let planned = match self.plan(call) {
+            Ok(planned) => planned,
+            Err(error) => return self.ended(call, OutputStatus::Failed, error.0),
+        };
+        match self.verdict(&planned.access) {
+            Verdict::Run => self.run(call, planned, host, cancel, None).await,
+            Verdict::Refuse(reason) => self.refused(call, &planned, reason, false),
+            Verdict::Ask(why) => self.ask(call, planned, why, host, cancel).await,
+        }
+    }
+
+    fn plan(&self, call: &ToolCall) -> Result<Planned<Run>, ToolError> {
+        let Some(tool) = self.tools.find(&call.name) else {
+            let names: Vec<&str> = self.tools.names().collect();
+            let name = shortened(&shown_line(&call.name), 80);
+            return Err(ToolError(format!("there is no tool `{name}`; the tools are {}", names.join(", "))));
+        };
+        tool.plan(&call.arguments, &self.workspace)
+    }
+
+    fn verdict(&self, access: &Access) -> Verdict {
+        verdict(access, self.workspace.sandbox(), self.approval_policy, |path| {
+            self.workspace.write_protection(path)
+        })
+    }
+
+    async fn ask(
+        &self,
+        call: &ToolCall,
+        planned: Planned<Run>,
+        why: String,
+        host: Arc<dyn Host>,
+        cancel: CancellationToken,
+    ) -> Passed {
+        let question = self.question(call, &planned, &why);
+        let answered = tokio::select! {
+            answered = host.ask(question) => answered,
+            () = cancel.cancelled() => return self.interrupted(call),
+        };
+        let note = answered.answer.note;
+        match answered.answer.decision {
+            Decision::Approve | Decision::ApproveForSession => self.run(call, planned, host, cancel, note).await,
+            decision => {
+                let who = if answered.by_nobody {
+                    format!("{why}, and nobody could be asked")
+                } else {
+                    "a person said no".to_owned()
+                };
+                let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+                self.refused(call, &planned, format!("{who}{note}"), decision == Decision::Abort)
+            }
+        }
+    }
+
+    fn question(&self, call: &ToolCall, planned: &Planned<Run>, why: &str) -> Question {
+        let place = |at: &std::path::Path| format!("in `{}`: {why}", shown_line(&at.to_string_lossy()));
+        let common = |kind, place, detail: String, reason: Option<String>, covers| Question {
+            call_id: call.call_id.clone(),
+            kind,
+            summary: summary(&planned.access, &planned.title),
+            place,
+            detail,
+            reason,
+            covers,
+        };
+        match &planned.access {
+            Access::Run { command, workdir, reason, .. } => {
+                let covers = format!("the exact command `{}` in `{}`", shown_line(command), self.workspace.show(workdir));
+                common(ApprovalKind::Command, place(workdir), String::new(), reason.clone(), Some(covers))
+            }
+            Access::Write { paths, diff } => {
+                let covers = paths.first().map(|path| format!("edits of `{}`", self.workspace.show(path)));
+                common(ApprovalKind::Edit, place(self.workspace.cwd()), diff.clone(), None, covers)
+            }
+            Access::Nothing | Access::Read(_) => {
+                common(ApprovalKind::Edit, place(self.workspace.cwd()), String::new(), None, None)
+            }
+        }
+    }
+
+    async fn run(
+        &self,
+        call: &ToolCall,
+        planned: Planned<Run>,
+        host: Arc<dyn Host>,
+        cancel: CancellationToken,
+        note: Option<String>,
+    ) -> Passed {
+        if cancel.is_cancelled() {
+            return self.interrupted(call);
+        }
+        let title = shown_line(&format!("{}: {}", call.name, planned.title));
+        if let Err(error) = host.starting(&call.call_id, title).await {
+            return self.ended(call, OutputStatus::Failed, format!("not run, since it could not be recorded: {error}"));
+        }
+        let running = Call { id: call.call_id.clone(), workspace: self.workspace.clone(), cancel, host };
+        // A tool that panics must cost its call, not the turn.
+        let ran = tokio::spawn((planned.plan)(running)).await;
+        let (status, done) = match ran {
+            Ok(Ok(done)) if done.interrupted => (OutputStatus::Interrupted, done),
+            Ok(Ok(done)) => (OutputStatus::Done, done),
+            Ok(Err(error)) => (OutputStatus::Failed, Output::from(error.0)),
+            Err(_) => (OutputStatus::Failed, Output::from("the tool broke down inside openoxide".to_owned())),
+        };
+        let note = note.map(|note| format!("\nA note from the person who approved: {note}")).unwrap_or_default();
+        let content = self.redactor.clean(output::bounded(done.content + &note, output::OUTPUT_BYTES));
+        let output = ToolOutput { call_id: call.call_id.clone(), status, content, command: done.command };
+        Passed { output, denied: None, abort: false }
+    }
+
+    fn refused(&self, call: &ToolCall, planned: &Planned<Run>, reason: String, abort: bool) -> Passed {
+        let summary = summary(&planned.access, &planned.title);
+        let content = format!("denied: {reason}. Nothing was done; go on without it, or say what is needed.");
+        let mut passed = self.ended(call, OutputStatus::Denied, content);
+        passed.denied = Some(Denied { summary: self.redactor.clean(summary), reason });
+        passed.abort = abort;
+        passed
+    }
+
+    /// The output of a call that did not run because its turn was stopped.
+    pub fn interrupted(&self, call: &ToolCall) -> Passed {
+        self.ended(call, OutputStatus::Interrupted, "not run: the turn was interrupted first".to_owned())
+    }
+
+    fn ended(&self, call: &ToolCall, status: OutputStatus, content: String) -> Passed {
+        let content = self.redactor.clean(output::bounded(content, output::OUTPUT_BYTES));
+        let output = ToolOutput { call_id: call.call_id.clone(), status, content, command: None };
+        Passed { output, denied: None, abort: false }
+    }
+}
+
+fn summary(access: &Access, title: &str) -> String {
+    match access {
+        Access::Run { command, .. } => format!("run `{}`", shown_line(command)),
+        Access::Write { .. } => format!("edit `{}`", shown_line(title)),
+        Access::Nothing | Access::Read(_) => shown_line(title),
+    }
+}
+
+/// The table of the contract ("Policies"): what `sandbox` and `approval` say of `access`. `protection` tells why
+/// `workspace-write` keeps a path from being written.
+pub fn verdict(
+    access: &Access,
+    sandbox: SandboxPolicy,
+    approval: ApprovalPolicy,
+    protection: impl Fn(&PathBuf) -> Option<&'static str>,
+) -> Verdict {
+    match access {
+        Access::Nothing | Access::Read(_) => Verdict::Run,
+        Access::Write { paths, .. } => match (forbidden(sandbox, paths, protection), approval) {
+            (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
+            (Some(why), _) => Verdict::Ask(why),
+            (None, ApprovalPolicy::Untrusted) => Verdict::Ask("the policy asks before every edit".to_owned()),
+            (None, _) => Verdict::Run,
+        },
+        Access::Run { escalate, .. } => match (escalate, approval) {
+            _ if sandbox == SandboxPolicy::ReadOnly => {
+                Verdict::Refuse("commands do not run under `read-only`".to_owned())
+            }
+            (true, _) if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
+            (true, ApprovalPolicy::Never) => {
+                Verdict::Refuse("it would leave the sandbox, and the policy is to never ask".to_owned())
+            }
+            (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
+            (false, _) => unsandboxed(approval),
+        },
+    }
+}
+
+/// A command that leaves nothing: only `untrusted` asks.
+fn unsandboxed(approval: ApprovalPolicy) -> Verdict {
+    match approval {
+        ApprovalPolicy::Untrusted => Verdict::Ask("the policy asks before every command".to_owned()),
+        ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Run,
+    }
+}
+
+fn forbidden(
+    sandbox: SandboxPolicy,
+    paths: &[PathBuf],
+    protection: impl Fn(&PathBuf) -> Option<&'static str>,
+) -> Option<String> {
+    match sandbox {
+        SandboxPolicy::ReadOnly => Some("the sandbox is `read-only`".to_owned()),
+        SandboxPolicy::DangerFullAccess => None,
+        SandboxPolicy::WorkspaceWrite => paths.iter().find_map(protection).map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verdict_is_the_table_of_the_contract() {
+        use ApprovalPolicy::{Never, OnRequest, Untrusted};
+        use SandboxPolicy::{DangerFullAccess, ReadOnly, WorkspaceWrite};
+        let edit = |path: &str| Access::Write { paths: vec![path.into()], diff: String::new() };
+        let command = |escalate| Access::Run { command: "make".into(), workdir: "/w".into(), escalate, reason: None };
+        let read = Access::Read(vec!["/w/a".into()]);
+        for (access, sandbox, approval, expected) in [
+            (&read, ReadOnly, Untrusted, "run"),
+            (&edit("/w/a"), WorkspaceWrite, Untrusted, "ask"),
+            (&edit("/w/a"), WorkspaceWrite, OnRequest, "run"),
+            (&edit("/w/a"), WorkspaceWrite, Never, "run"),
+            (&edit("/guarded"), WorkspaceWrite, Untrusted, "ask"),
+            (&edit("/guarded"), WorkspaceWrite, OnRequest, "ask"),
+            (&edit("/guarded"), WorkspaceWrite, Never, "refuse"),
+            (&edit("/guarded"), DangerFullAccess, Never, "run"),
+            (&edit("/w/a"), ReadOnly, OnRequest, "ask"),
+            (&edit("/w/a"), ReadOnly, Never, "refuse"),
+            (&command(false), WorkspaceWrite, Untrusted, "ask"),
+            (&command(false), WorkspaceWrite, OnRequest, "run"),
+            (&command(false), WorkspaceWrite, Never, "run"),
+            (&command(true), WorkspaceWrite, Untrusted, "ask"),
+            (&command(true), WorkspaceWrite, OnRequest, "ask"),
+            (&command(true), WorkspaceWrite, Never, "refuse"),
+            (&command(true), DangerFullAccess, Never, "run"),
+            (&command(false), ReadOnly, OnRequest, "refuse"),
+        ] {
+            let protection = |path: &PathBuf| path.starts_with("/guarded").then_some("guarded");
+            let found = match verdict(access, sandbox, approval, protection) {
+                Verdict::Run => "run",
+                Verdict::Ask(_) => "ask",
+                Verdict::Refuse(_) => "refuse",
+            };
+            assert_eq!(found, expected, "{access:?} {sandbox:?} {approval:?}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What the model may call. One tool is one file; the gate stands before all of them.
+//!
+//! A tool understands its input once ([`Tool::plan`]), says what that would touch ([`Access`]), and does it when told
+//! ([`Tool::run`]). It never asks anybody, never picks a sandbox, and knows no threads: what it needs from above comes
+//! through [`Host`].
+
+mod edit_file;
+pub mod gate;
+mod input;
+mod list_files;
+mod output;
+mod read_file;
+pub mod registry;
+mod search;
+mod shell;
+mod update_plan;
+mod write_file;
+
+use std::{future::Future, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    conversation::{Access, Answer, ApprovalKind, CallId, CommandRun},
+    workspace::Workspace,
+};
+
+/// One tool. `Input` is what the model writes, and its doc comments are what the model reads about it.
+pub trait Tool: Send + Sync + 'static {
+    /// The arguments.
+    type Input: DeserializeOwned + JsonSchema + Send;
+    /// What is meant by them: checked, resolved, ready to run.
+    type Plan: Send + 'static;
+
+    /// The name that the model calls.
+    const NAME: &'static str;
+
+    /// True if no input can make it change anything; such calls run side by side.
+    const ONLY_READS: bool;
+
+    /// Understands `input` and says what it would touch. Changes nothing.
+    fn plan(&self, input: Self::Input, workspace: &Workspace) -> Result<Planned<Self::Plan>, ToolError>;
+
+    /// Does it. Ends soon after `call.cancel` is cancelled.
+    fn run(&self, plan: Self::Plan, call: Call) -> impl Future<Output = Result<Output, ToolError>> + Send;
+}
+
+/// A call that was understood.
+#[derive(Debug)]
+pub struct Planned<P> {
+    /// What it would touch.
+    pub access: Access,
+    /// What it does in a few words, without the tool's name: `src/a.rs`, `cargo test`.
+    pub title: String,
+    /// What is left to do.
+    pub plan: P,
+}
+
+/// What a running call may use.
+#[derive(Clone)]
+pub struct Call {
+    /// The model's name for it.
+    pub id: CallId,
+    /// Where it happens.
+    pub workspace: Arc<Workspace>,
+    /// Cancelled when the turn is interrupted.
+    pub cancel: CancellationToken,
+    /// To tell how it goes.
+    pub host: Arc<dyn Host>,
+}
+
+/// What came of a call.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// What the model reads.
+    pub content: String,
+    /// The command that ran, where one did.
+    pub command: Option<CommandRun>,
+    /// The turn was stopped before it could finish.
+    pub interrupted: bool,
+}
+
+impl From<String> for Output {
+    fn from(content: String) -> Self {
+        Self { content, ..Self::default() }
+    }
+}
+
+/// Why a call could not be done: what failed, what is there instead, what to try. Its reader is the model.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct ToolError(pub String);
+
+impl ToolError {
+    /// From any error that reads well.
+    pub fn new(error: impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// What tools and the gate need from above. The thread implements it.
+pub trait Host: Send + Sync {
+    /// Puts a question to whoever attends; always comes back with an answer.
+    fn ask(&self, question: Question) -> BoxFuture<'_, Answered>;
+
+    /// Returns when it is recorded that this call starts; an error means that it must not run.
+    fn starting<'a>(&'a self, call: &'a CallId, title: String) -> BoxFuture<'a, Result<(), String>>;
+
+    /// Tells how a call goes. Lossy, never waits.
+    fn progress(&self, call: &CallId, progress: Progress);
+}
+
+/// A question about one access. The thread gives it a name and finds somebody to answer.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The call that waits.
+    pub call_id: CallId,
+    /// What sort of thing is asked.
+    pub kind: ApprovalKind,
+    /// One line: the command, or the files.
+    pub summary: String,
+    /// Where it would happen and what it would leave.
+    pub place: String,
+    /// The diff of an edit.
+    pub detail: String,
+    /// What the model says it is for.
+    pub reason: Option<String>,
+    /// What an approval for the session covers: a key that is the same for the same thing.
+    pub covers: Option<String>,
+}
+
+/// The answer that came.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The decision, and a word for the model.
+    pub answer: Answer,
+    /// True when nobody could be asked, so that a strategy decided.
+    pub by_nobody: bool,
+}
+
+/// How a call goes.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// The newest line of its output.
+    Line(String),
+    /// A file has new content.
+    FileChanged {
+        /// As shown to people.
+        path: String,
+        /// The difference.
+        added: usize,
+        /// The difference.
+        removed: usize,
+        /// Unified diff.
+        diff: String,
+    },
+}

@@ -1,0 +1,128 @@
+//! The tools of one thread, by name, in a stable order.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture};
+
+use super::{
+    Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles, read_file::ReadFile,
+    search::Search, shell::Shell, update_plan::UpdatePlan, write_file::WriteFile,
+};
+use crate::{
+    conversation::{ApprovalPolicy, SandboxPolicy},
+    model::ToolSpec,
+    workspace::Workspace,
+};
+
+/// A tool without its types.
+pub trait AnyTool: Send + Sync {
+    /// As the model sees it.
+    fn spec(&self) -> ToolSpec;
+
+    /// True if no input can make it change anything.
+    fn only_reads(&self) -> bool;
+
+    /// Understands a call; what comes back is run or dropped.
+    fn plan(&self, arguments: &str, workspace: &Workspace) -> Result<Planned<Run>, ToolError>;
+}
+
+/// What is left of a planned call: run it with what it may use.
+pub type Run = Box<dyn FnOnce(Call) -> BoxFuture<'static, Result<Output, ToolError>> + Send>;
+
+impl<T: Tool> AnyTool for Arc<T> {
+    fn spec(&self) -> ToolSpec {
+        input::spec::<T::Input>(T::NAME)
+    }
+
+    fn only_reads(&self) -> bool {
+        T::ONLY_READS
+    }
+
+    fn plan(&self, arguments: &str, workspace: &Workspace) -> Result<Planned<Run>, ToolError> {
+        let Planned { access, title, plan } = T::plan(self, input::parse(T::NAME, arguments)?, workspace)?;
+        let tool = self.clone();
+        let run: Run = Box::new(move |call| async move { tool.run(plan, call).await }.boxed());
+        Ok(Planned { access, title, plan: run })
+    }
+}
+
+/// The tools that a thread offers.
+pub struct Registry {
+    tools: Vec<(String, Box<dyn AnyTool>)>,
+}
+
+/// What the tools of a thread are made from.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Variables that every command gets.
+    pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+}
+
+impl Registry {
+    /// The built-in tools that the policies leave room for. A new tool is one line here.
+    pub fn built_in(sandbox: SandboxPolicy, approval: ApprovalPolicy, settings: &Settings) -> Self {
+        let may_edit = sandbox != SandboxPolicy::ReadOnly || approval != ApprovalPolicy::Never;
+        let mut registry = Self { tools: Vec::new() };
+        registry.add(ReadFile);
+        registry.add(ListFiles);
+        registry.add(Search);
+        if may_edit {
+            registry.add(EditFile);
+            registry.add(WriteFile);
+        }
+        if sandbox != SandboxPolicy::ReadOnly {
+            // Without the kernel's sandbox a command could write whatever the policy says, so it is not offered.
+            registry.add(Shell { environment: settings.environment.clone() });
+        }
+        registry.add(UpdatePlan);
+        registry
+    }
+
+    /// Adds a tool at the end.
+    pub fn add<T: Tool>(&mut self, tool: T) {
+        self.tools.push((T::NAME.to_owned(), Box::new(Arc::new(tool))));
+    }
+
+    /// All of them as the model sees them.
+    pub fn specs(&self) -> Vec<ToolSpec> {
+        self.tools.iter().map(|(_, tool)| tool.spec()).collect()
+    }
+
+    /// The tool of that name.
+    pub fn find(&self, name: &str) -> Option<&dyn AnyTool> {
+        self.tools.iter().find(|(known, _)| known == name).map(|(_, tool)| tool.as_ref())
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tools.iter().map(|(name, _)| name.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry(sandbox: SandboxPolicy) -> Registry {
+        Registry::built_in(sandbox, ApprovalPolicy::Never, &Settings { environment: Vec::new() })
+    }
+
+    #[test]
+    fn schemas_are_plain_enough_for_every_model_server() {
+        for spec in registry(SandboxPolicy::WorkspaceWrite).specs() {
+            let text = spec.parameters.to_string();
+            assert_eq!(spec.parameters["type"], "object", "{}", spec.name);
+            assert!(!spec.description.is_empty(), "{}", spec.name);
+            for word in ["$ref", "$defs", "oneOf", "anyOf", "\"null\"", "format", "title\":"] {
+                assert!(!text.contains(word), "{} has {word}: {text}", spec.name);
+            }
+        }
+    }
+
+    #[test]
+    fn read_only_that_never_asks_offers_nothing_that_acts() {
+        let registry = registry(SandboxPolicy::ReadOnly);
+        assert!(registry.names().all(|name| registry.find(name).unwrap().only_reads()));
+        assert!(registry.find("shell").is_none());
+    }
+}

@@ -1,0 +1,352 @@
+//! What can be done to a directory: read, edit, search and run commands in it. No model and no questions here.
+//!
+//! A [`Workspace`] is one working directory with its writable roots. Every path that a model names becomes a real path
+//! in [`Workspace::resolve`], symlinks and `..` followed, and is judged only after that.
+
+pub mod checkpoint;
+pub mod edit;
+pub mod file;
+pub mod sandbox;
+pub mod search;
+pub mod shell;
+
+use std::{
+    io,
+    path::{Component, Path, PathBuf},
+};
+
+use crate::conversation::{SandboxPolicy, shown_line};
+use checkpoint::Checkpoint;
+
+/// One working directory, what may be written from it, and what must stay closed.
+#[derive(Debug)]
+pub struct Workspace {
+    cwd: PathBuf,
+    writable: Vec<PathBuf>,
+    closed: Vec<PathBuf>,
+    sandbox: SandboxPolicy,
+    checkpoint: Checkpoint,
+}
+
+/// What a workspace is opened with. Paths need not be canonical.
+#[derive(Clone, Debug, Default)]
+pub struct Boundaries {
+    /// Directories besides the working directory that may be written.
+    pub writable_roots: Vec<PathBuf>,
+    /// Never read or written by tools: our own configuration and state, and credential places.
+    pub closed: Vec<PathBuf>,
+    /// The owner named the working directory by flag, so it may be a home directory.
+    pub named_by_owner: bool,
+}
+
+/// Why a directory cannot be worked in.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is not there, or not a directory.
+    #[error("working directory `{}`: {reason}", shown_line(&path.to_string_lossy()))]
+    NotADirectory {
+        /// As it was named.
+        path: PathBuf,
+        /// From the system.
+        reason: String,
+    },
+    /// Writing there would put too much at stake.
+    #[error(
+        "`{}` is {what} and never a writable workspace; choose a project directory, or sandbox `read-only`",
+        shown_line(&path.to_string_lossy())
+    )]
+    TooWide {
+        /// Resolved.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+}
+
+/// Why a path cannot be used. Its reader is the model.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    /// No path was given.
+    #[error("the path is empty")]
+    Empty,
+    /// It leads out of the roots.
+    #[error("`{path}` is outside the workspace `{root}`; only paths inside it can be used")]
+    Outside {
+        /// As it was named.
+        path: String,
+        /// The working directory.
+        root: String,
+    },
+    /// It is a place that tools never touch.
+    #[error("`{path}` is private (credentials, or openoxide's own files) and cannot be used by tools")]
+    Closed {
+        /// As it was named.
+        path: String,
+    },
+    /// It cannot be followed to its end.
+    #[error("`{path}`: {reason}")]
+    Unresolvable {
+        /// As it was named.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl Workspace {
+    /// Opens `cwd`, which must be a directory that `sandbox` may have.
+    pub fn open(cwd: &Path, sandbox: SandboxPolicy, bounds: Boundaries) -> Result<Self, OpenError> {
+        let real = canonical_directory(cwd)?;
+        let closed: Vec<PathBuf> = bounds.closed.iter().map(|path| canonical_or_same(path)).collect();
+        if sandbox == SandboxPolicy::WorkspaceWrite {
+            if let Some(what) = too_wide(&real, &closed, bounds.named_by_owner) {
+                return Err(OpenError::TooWide { path: real, what });
+            }
+        }
+        let mut writable = vec![real.clone()];
+        for root in &bounds.writable_roots {
+            writable.push(canonical_directory(&real.join(root))?);
+        }
+        Ok(Self { cwd: real, writable, closed, sandbox, checkpoint: Checkpoint::default() })
+    }
+
+    /// The working directory, resolved.
+    pub fn cwd(&self) -> &Path {
+        &self.cwd
+    }
+
+    /// Directories that `workspace-write` may write, the working directory first.
+    pub fn writable_roots(&self) -> &[PathBuf] {
+        &self.writable
+    }
+
+    /// Never to be read or written by tools.
+    pub fn closed(&self) -> &[PathBuf] {
+        &self.closed
+    }
+
+    /// The policy it was opened under.
+    pub fn sandbox(&self) -> SandboxPolicy {
+        self.sandbox
+    }
+
+    /// What was in the files before the running turn changed them.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// The real path that `named` leads to, whether or not its last parts exist. Relative to the working directory.
+    ///
+    /// # Errors
+    /// A path that leaves the roots (unless the policy is `danger-full-access`), that is private, or that passes
+    /// through something that is not a directory.
+    pub fn resolve(&self, named: &str) -> Result<PathBuf, PathError> {
+        if named.is_empty() {
+            return Err(PathError::Empty);
+        }
+        let real = self.follow(named)?;
+        if self.is_closed(&real) {
+            return Err(PathError::Closed { path: shown_line(named) });
+        }
+        let confined = self.sandbox != SandboxPolicy::DangerFullAccess;
+        if confined && !self.writable.iter().any(|root| real.starts_with(root)) {
+            return Err(PathError::Outside { path: shown_line(named), root: self.show(&self.cwd.clone()) });
+        }
+        Ok(real)
+    }
+
+    /// True where tools never reach, whatever the policy.
+    pub fn is_closed(&self, real: &Path) -> bool {
+        self.closed.iter().any(|place| real.starts_with(place))
+    }
+
+    /// Why `workspace-write` does not let the file tools write `real`; `None` when it does.
+    ///
+    /// Programs other than ours run what stands in these places without asking: git its hooks and configuration,
+    /// editors and shells their own.
+    pub fn write_protection(&self, real: &Path) -> Option<&'static str> {
+        let root = self.writable.iter().filter(|root| real.starts_with(root)).max_by_key(|r| r.as_os_str().len());
+        let Some(root) = root else { return Some("it is outside the writable directories") };
+        let inside = real.strip_prefix(root).unwrap_or(real);
+        let parts: Vec<&str> =
+            inside.components().filter_map(|part| part.as_os_str().to_str()).collect();
+        if let Some(at) = parts.iter().position(|part| part.eq_ignore_ascii_case(".git")) {
+            let below = parts.get(at + 1).copied().unwrap_or_default().to_ascii_lowercase();
+            if below.is_empty() || ["hooks", "config", "config.worktree", "info", "modules"].contains(&below.as_str()) {
+                return Some("git runs what stands there");
+            }
+        }
+        let guarded = |part: &&str| {
+            [".openoxide", ".mcp.json", ".vscode", ".envrc"].iter().any(|name| part.eq_ignore_ascii_case(name))
+        };
+        match parts.iter().position(|part| guarded(&part)) {
+            Some(at) if root.join(parts[..=at].iter().collect::<PathBuf>()).exists() => {
+                Some("other programs act on what stands there")
+            }
+            _ => None,
+        }
+    }
+
+    /// How a path is shown: relative to the working directory where it is inside, with `/`, nothing invisible in it.
+    pub fn show(&self, real: &Path) -> String {
+        let path = match real.strip_prefix(&self.cwd) {
+            Ok(inside) if !inside.as_os_str().is_empty() => inside,
+            _ => real,
+        };
+        shown_line(&path.to_string_lossy())
+    }
+
+    fn follow(&self, named: &str) -> Result<PathBuf, PathError> {
+        let unresolvable = |reason: String| PathError::Unresolvable { path: shown_line(named), reason };
+        let mut missing = Vec::new();
+        let mut existing = self.cwd.join(named);
+        loop {
+            match existing.canonicalize() {
+                Ok(real) => {
+                    let whole = missing.iter().rev().fold(real.clone(), |path, part| path.join(part));
+                    if !missing.is_empty() && !real.is_dir() {
+                        return Err(unresolvable(format!("`{}` is not a directory", self.show(&real))));
+                    }
+                    return Ok(whole);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if existing.symlink_metadata().is_ok() {
+                        return Err(unresolvable("it is a symlink to something that is not there".to_owned()));
+                    }
+                    let Some(Component::Normal(name)) = existing.components().next_back() else {
+                        return Err(unresolvable("`..` after something that is not there".to_owned()));
+                    };
+                    missing.push(name.to_owned());
+                    existing.pop();
+                }
+                Err(error) => return Err(unresolvable(error.to_string())),
+            }
+        }
+    }
+}
+
+fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
+    let fail = |reason: String| OpenError::NotADirectory { path: path.to_owned(), reason };
+    let real = path.canonicalize().map_err(|error| fail(error.to_string()))?;
+    if real.is_dir() { Ok(real) } else { Err(fail("not a directory".to_owned())) }
+}
+
+fn canonical_or_same(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
+
+/// What makes `real` too wide to be a writable workspace.
+fn too_wide(real: &Path, closed: &[PathBuf], named_by_owner: bool) -> Option<&'static str> {
+    const SYSTEM: [&str; 14] = [
+        "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root/.ssh", "/run", "/sbin", "/sys", "/usr",
+        "/System", "/Library",
+    ];
+    if real == Path::new("/") {
+        return Some("the root of the file system");
+    }
+    if SYSTEM.iter().any(|place| real.starts_with(place)) && !real.starts_with("/usr/local/src") {
+        return Some("a system directory");
+    }
+    if closed.iter().any(|place| real.starts_with(place)) {
+        return Some("a place of credentials or of openoxide's own files");
+    }
+    let homes: Vec<PathBuf> = homes();
+    if homes.iter().any(|home| home != real && home.starts_with(real)) || real == Path::new("/home") {
+        return Some("above a home directory");
+    }
+    (is_home(real) && !named_by_owner).then_some("a home directory")
+}
+
+fn is_home(real: &Path) -> bool {
+    homes().iter().any(|home| home == real)
+        || real.parent().is_some_and(|parent| parent == Path::new("/home") || parent == Path::new("/Users"))
+}
+
+fn homes() -> Vec<PathBuf> {
+    let own = std::env::home_dir().map(|home| canonical_or_same(&home));
+    own.into_iter().chain([PathBuf::from("/root")]).filter(|home| home != Path::new("/")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workspace(dir: &Path) -> Workspace {
+        Workspace::open(dir, SandboxPolicy::WorkspaceWrite, Boundaries::default()).unwrap()
+    }
+
+    #[test]
+    fn a_path_is_judged_after_its_symlinks_are_followed() {
+        let outside = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("dangling")).unwrap();
+        std::fs::create_dir(dir.path().join("sub")).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let workspace = workspace(dir.path());
+        for (named, fine) in [
+            ("a/b/new.txt", true),
+            ("sub/../new.txt", true),
+            ("./sub", true),
+            ("..", false),
+            ("../x", false),
+            ("/etc/passwd", false),
+            ("link", false),
+            ("link/new.txt", false),
+            ("dangling", false),
+            ("nothing/../../x", false),
+            ("file/below", false),
+            ("", false),
+        ] {
+            assert_eq!(workspace.resolve(named).is_ok(), fine, "{named}: {:?}", workspace.resolve(named));
+        }
+    }
+
+    #[test]
+    fn private_places_stay_closed_under_every_policy() {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().join("state");
+        std::fs::create_dir(&closed).unwrap();
+        for sandbox in [SandboxPolicy::WorkspaceWrite, SandboxPolicy::DangerFullAccess] {
+            let bounds = Boundaries { closed: vec![closed.clone()], ..Boundaries::default() };
+            let workspace = Workspace::open(dir.path(), sandbox, bounds).unwrap();
+            assert!(matches!(workspace.resolve("state/threads/x"), Err(PathError::Closed { .. })));
+        }
+    }
+
+    #[test]
+    fn places_that_other_programs_run_are_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("sub/.git/hooks")).unwrap();
+        std::fs::create_dir(dir.path().join(".vscode")).unwrap();
+        let workspace = workspace(dir.path());
+        for (named, free) in [
+            ("src/a.rs", true),
+            (".git/hooks/pre-commit", false),
+            (".git/config", false),
+            ("sub/.git/info/attributes", false),
+            (".GIT/config", false),
+            (".git/COMMIT_EDITMSG", true),
+            (".git", false),
+            (".vscode/settings.json", false),
+            (".envrc", true),
+            (".gitignore", true),
+        ] {
+            let real = workspace.resolve(named).unwrap();
+            assert_eq!(workspace.write_protection(&real).is_none(), free, "{named}");
+        }
+    }
+
+    #[test]
+    fn a_home_directory_or_the_root_is_never_a_writable_workspace() {
+        let open = |path: &str, sandbox| Workspace::open(Path::new(path), sandbox, Boundaries::default());
+        for path in ["/", "/usr", "/etc"] {
+            assert!(matches!(open(path, SandboxPolicy::WorkspaceWrite), Err(OpenError::TooWide { .. })), "{path}");
+            assert!(open(path, SandboxPolicy::ReadOnly).is_ok(), "{path}");
+        }
+        let home = std::env::home_dir().unwrap();
+        if home.is_dir() && home != Path::new("/") {
+            assert!(open(home.to_str().unwrap(), SandboxPolicy::WorkspaceWrite).is_err());
+        }
+    }
+}
