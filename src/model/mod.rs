@@ -4,10 +4,17 @@
 //! [`Request`] carries all forms so far; so a step costs us what is new, and the provider's prompt cache sees the same
 //! prefix every time. Retry is a `Model` around a `Model`; a recording is another `Model`.
 
+mod failure;
+mod responses;
+mod transport;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
+
+pub use responses::Responses;
+pub use transport::{Endpoint, EndpointError, Secret};
 
 use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
 
