@@ -6,6 +6,7 @@
 
 mod failure;
 mod responses;
+mod retry;
 mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -14,6 +15,7 @@ use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
 
 pub use responses::Responses;
+pub use retry::Retry;
 pub use transport::{Endpoint, EndpointError, Secret};
 
 use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
