@@ -5,6 +5,7 @@
 //! prefix every time. Retry is a `Model` around a `Model`; a recording is another `Model`.
 
 mod failure;
+mod recorded;
 mod responses;
 mod retry;
 mod transport;
@@ -14,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
 
+pub use recorded::{Recorded, RecordingError};
 pub use responses::Responses;
 pub use retry::Retry;
 pub use transport::{Endpoint, EndpointError, Secret};
