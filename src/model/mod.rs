@@ -9,6 +9,8 @@ mod recorded;
 mod responses;
 mod retry;
 mod transport;
+#[cfg(test)]
+mod wire_tests;
 
 use std::{sync::Arc, time::Duration};
 
