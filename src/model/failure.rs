@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::{ModelError, ModelErrorKind};
 use crate::conversation::{Redactor, shortened, shown_line};
 
-/// A provider's own words may take this many characters of a message.
-const WORDS_LIMIT: usize = 400;
+/// Characters of a message; a provider's own words can be a page.
+const MESSAGE_LIMIT: usize = 600;
 
 /// What a provider said, from an HTTP answer or from an event in a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -202,10 +202,10 @@ fn plain_words(body: &str) -> String {
     one_line(title.map_or("a page of HTML", |(title, _)| title))
 }
 
-/// `words` safe to show, on one line, not longer than a message bears.
+/// `words` safe to show, on one line.
 pub(super) fn one_line(words: &str) -> String {
     let words: Vec<&str> = words.split_whitespace().collect();
-    shortened(&shown_line(&words.join(" ")), WORDS_LIMIT)
+    shown_line(&words.join(" "))
 }
 
 /// Who is spoken with, for messages that a person can act on.
@@ -233,10 +233,10 @@ impl Peer {
         let what = self.says(kind, &failure) + &status.unwrap_or_default();
         let words = Some(&failure.words).filter(|words| !words.is_empty());
         let message = words.map_or(what.clone(), |words| format!("{what}: {words}"));
+        let retry_after = failure.retry_after;
         ModelError {
-            kind,
-            message: self.redactor.clean(message),
-            retry_after: failure.retry_after,
+            retry_after,
+            ..self.model_error(kind, message)
         }
     }
 
@@ -269,7 +269,7 @@ impl Peer {
         }
     }
 
-    /// No connection, for this reason.
+    /// Nobody answers, for this reason.
     pub(super) fn unreachable(&self, cause: &str) -> ModelError {
         let hint = if self.is_loopback {
             "; is the server running?"
@@ -285,18 +285,19 @@ impl Peer {
 
     /// The connection was there and is no longer of use; `what` is told as it is.
     pub(super) fn broken(&self, what: String) -> ModelError {
-        ModelError {
-            kind: ModelErrorKind::Unreachable,
-            message: self.redactor.clean(what),
-            retry_after: None,
-        }
+        self.model_error(ModelErrorKind::Unreachable, what)
     }
 
     /// It answers, and not with what we can take; `what` is told as it is.
     pub(super) fn unfit(&self, what: String) -> ModelError {
+        self.model_error(ModelErrorKind::Rejected, what)
+    }
+
+    /// Redacted before it is cut, or half a key could stay at the end.
+    fn model_error(&self, kind: ModelErrorKind, message: String) -> ModelError {
         ModelError {
-            kind: ModelErrorKind::Rejected,
-            message: self.redactor.clean(what),
+            kind,
+            message: shortened(&self.redactor.clean(message), MESSAGE_LIMIT),
             retry_after: None,
         }
     }

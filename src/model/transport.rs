@@ -39,7 +39,7 @@ pub struct Endpoint {
     /// The name that goes into requests.
     pub model: String,
     /// Added to each request; they win over our own, `Authorization` included.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
     pub idle: Duration,
 }
@@ -187,11 +187,26 @@ impl Sender {
         request.headers_mut().extend(self.headers.clone());
         request.url_mut().set_query(self.query.as_deref());
         let sent = self.http.execute(request).await;
-        let response = sent.map_err(|error| boxed(self.peer.unreachable(&cause(&error))))?;
+        let response = sent.map_err(|error| boxed(self.unsent(&error)))?;
         if response.status().is_success() && is_event_stream(&response) {
             return Ok(response);
         }
         Err(boxed(self.refusal(response).await))
+    }
+
+    fn unsent(&self, error: &reqwest::Error) -> ModelError {
+        let cause = deepest(error);
+        match (error.is_connect(), error.is_timeout()) {
+            (true, true) => {
+                let limit = CONNECT_LIMIT.as_secs();
+                self.peer
+                    .unreachable(&format!("no connection within {limit} s"))
+            }
+            (true, false) => self.peer.unreachable(&cause),
+            (false, _) => self
+                .peer
+                .broken(format!("`{}` did not answer: {cause}", self.peer.base)),
+        }
     }
 
     async fn refusal(&self, mut response: Response) -> ModelError {
@@ -253,14 +268,6 @@ fn is_event_stream(response: &Response) -> bool {
         let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
         value.starts_with("text/event-stream")
     })
-}
-
-fn cause(error: &reqwest::Error) -> String {
-    if error.is_connect() && error.is_timeout() {
-        format!("no connection within {} s", CONNECT_LIMIT.as_secs())
-    } else {
-        deepest(error)
-    }
 }
 
 /// The last of the causes: the outer ones say "error sending request" and the whole URL.
@@ -327,7 +334,7 @@ fn headers(endpoint: &Endpoint) -> Result<HeaderMap, EndpointError> {
     for (name, value) in &endpoint.headers {
         let parsed = (
             HeaderName::try_from(name),
-            HeaderValue::from_str(value.trim()),
+            HeaderValue::from_str(value.expose().trim()),
         );
         let (Ok(name), Ok(value)) = parsed else {
             return Err(EndpointError::Header { name: name.clone() });
@@ -346,7 +353,10 @@ fn key(endpoint: &Endpoint) -> Option<&str> {
 }
 
 fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
-    let headers = endpoint.headers.iter().map(|(_, value)| value.trim());
+    let headers = endpoint
+        .headers
+        .iter()
+        .map(|(_, value)| value.expose().trim());
     key(endpoint).into_iter().chain(headers).map(str::to_owned)
 }
 
@@ -406,7 +416,7 @@ mod tests {
             refused(endpoint.clone()).starts_with("the key in `OPENAI_API_KEY` holds a line end")
         );
         endpoint.key = None;
-        endpoint.headers = vec![("bad name".into(), "x".into())];
+        endpoint.headers = vec![("bad name".into(), Secret::new("x"))];
         assert!(refused(endpoint).starts_with("the header `bad name` cannot be sent"));
     }
 

@@ -325,7 +325,7 @@ async fn nobody_there_is_said_with_the_address() {
 async fn a_request_is_what_the_contract_says() {
     let server = ModelServer::start(vec![Reply::text("ok"), Reply::text("ok")]);
     let mut with_key = endpoint(&server);
-    with_key.headers = vec![("X-Team".into(), "red".into())];
+    with_key.headers = vec![("X-Team".into(), Secret::new("red"))];
     sampled(&server, &model(with_key)).await;
     let mut without = endpoint(&server);
     (without.key, without.model) = (None, "gpt-4o".into());

@@ -235,7 +235,7 @@ impl ModelServer {
         self.book().violations.clone()
     }
 
-    /// Connections that were made, and those of them that the client closed in mid-answer.
+    /// How many connections were made, and on how many the client hung up in mid-answer.
     pub(crate) fn connections(&self) -> (usize, usize) {
         let book = self.book();
         (book.connections, book.hung_up)
@@ -673,6 +673,7 @@ mod tests {
         );
         assert_eq!(server.requests()[1].body["instructions"], "j");
         assert_eq!(server.requests()[0].headers["x-test"], "yes");
+        assert_eq!(server.requests()[0].target, "/v1/responses");
         assert!(server.base_url().ends_with("/v1"));
     }
 
