@@ -4,10 +4,23 @@
 //! [`Request`] carries all forms so far; so a step costs us what is new, and the provider's prompt cache sees the same
 //! prefix every time. Retry is a `Model` around a `Model`; a recording is another `Model`.
 
+mod failure;
+mod recorded;
+mod responses;
+mod retry;
+mod transport;
+#[cfg(test)]
+mod wire_tests;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
+
+pub use recorded::{Recorded, RecordingError};
+pub use responses::Responses;
+pub use retry::Retry;
+pub use transport::{Endpoint, EndpointError, Secret};
 
 use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
 

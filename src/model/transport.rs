@@ -1,0 +1,447 @@
+//! What lies under async-openai: one HTTP client of ours that sees status and headers before the crate does.
+//!
+//! The crate builds requests and takes event streams apart; its own retries (unbounded waits that nobody sees), its
+//! reading of errors (the status is lost where the body is unusual) and its environment variables have no part here.
+//! The key never reaches it: the service puts our headers on each request.
+
+use std::{error::Error, fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use async_openai::{
+    Client, config::OpenAIConfig, error::OpenAIError, middleware::HttpRequestFactory,
+};
+use reqwest::{
+    Response, Url,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
+};
+
+use super::{
+    ModelError,
+    failure::{Failure, Peer},
+};
+use crate::conversation::Redactor;
+
+/// A model is given this long between two events before it counts as gone; Codex waits as long.
+const IDLE: Duration = Duration::from_secs(300);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Of a body that explains a failure.
+const ERROR_BODY_LIMIT: usize = 64 * 1024;
+const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
+
+/// Which model to ask, where, and as whom.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `https://api.openai.com/v1`; a query (`?api-version=…`) goes with every request, credentials are refused.
+    pub base_url: String,
+    /// Sent as a bearer token; blanks around it are dropped, and without one there is no `Authorization`.
+    pub key: Option<Secret>,
+    /// Where the key comes from or should come from, for messages: `OPENAI_API_KEY`.
+    pub key_variable: String,
+    /// The name that goes into requests.
+    pub model: String,
+    /// Added to each request; they win over our own, `Authorization` included.
+    pub headers: Vec<(String, Secret)>,
+    /// Longest silence between two events, the wait for the first one included.
+    pub idle: Duration,
+}
+
+impl Endpoint {
+    /// Without key and headers, 300 s of patience.
+    pub fn new(base_url: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            base_url: base_url.into(),
+            key: None,
+            key_variable: "OPENAI_API_KEY".to_owned(),
+            model: model.into(),
+            headers: Vec::new(),
+            idle: IDLE,
+        }
+    }
+
+    /// Whether it is this machine, where no key is needed. False for what is not a URL.
+    pub fn is_loopback(&self) -> bool {
+        Url::parse(&self.base_url).is_ok_and(|url| is_loopback(&url))
+    }
+}
+
+/// A value that nothing prints.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Hides `value`.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for whoever must send or redact it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Why an [`Endpoint`] cannot be used at all. A person reads it; no key is in it.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// Not an address that requests can go to.
+    #[error("the base URL `{url}` cannot be used: {reason}")]
+    BaseUrl {
+        /// As given, or what can be shown of it.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The key would break the request.
+    #[error("the key in `{variable}` holds a line end or another character that cannot be sent")]
+    Key {
+        /// Where the key comes from.
+        variable: String,
+    },
+    /// A header would break the request.
+    #[error(
+        "the header `{name}` cannot be sent: its name or value holds a character that is not allowed"
+    )]
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// There is no HTTP client, mostly for want of root certificates.
+    #[error("cannot set up HTTP: {reason}")]
+    Http {
+        /// The cause.
+        reason: String,
+    },
+}
+
+/// A client of async-openai over our service, and whom it speaks with.
+pub(super) fn connect(
+    endpoint: &Endpoint,
+) -> Result<(Client<OpenAIConfig>, Arc<Peer>), EndpointError> {
+    let url = base_url(&endpoint.base_url)?;
+    let headers = headers(endpoint)?;
+    let http = http_client(&url)?;
+    let peer = Arc::new(Peer {
+        base: shown_base(&url),
+        model: endpoint.model.clone(),
+        key_variable: endpoint.key_variable.clone(),
+        has_key: headers.contains_key(AUTHORIZATION),
+        is_loopback: is_loopback(&url),
+        redactor: Redactor::new(secrets(endpoint)),
+    });
+    // All four are set, or the crate takes them from the environment and sends them to whatever server this is.
+    let config = OpenAIConfig::new()
+        .with_api_base(&peer.base)
+        .with_api_key("")
+        .with_org_id("")
+        .with_project_id("");
+    let sender = Sender {
+        http: http.clone(),
+        headers,
+        query: url.query().map(str::to_owned),
+        peer: peer.clone(),
+    };
+    let service = tower::service_fn(move |request: HttpRequestFactory| {
+        let sender = sender.clone();
+        async move { sender.send(request).await }
+    });
+    let client = Client::build(http, config).with_http_service(service);
+    Ok((client, peer))
+}
+
+/// What the error that came through async-openai means.
+pub(super) fn model_error(error: OpenAIError, peer: &Peer) -> ModelError {
+    match error {
+        OpenAIError::Boxed(error) => match error.downcast::<ModelError>() {
+            Ok(error) => *error,
+            Err(other) => peer.unreachable(&deepest(&*other)),
+        },
+        OpenAIError::StreamError(_) => peer.broken(format!(
+            "the connection to `{}` broke in mid-answer",
+            peer.base
+        )),
+        // Its text is the model's, so it stays out of the message.
+        OpenAIError::JSONDeserialize(..) => {
+            peer.broken(format!("`{}` sent an event that is not JSON", peer.base))
+        }
+        other => peer.unfit(format!("the request could not be made: {other}")),
+    }
+}
+
+#[derive(Clone)]
+struct Sender {
+    http: reqwest::Client,
+    headers: HeaderMap,
+    query: Option<String>,
+    peer: Arc<Peer>,
+}
+
+impl Sender {
+    async fn send(&self, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
+        let mut request = request.build().await?;
+        request.headers_mut().remove(AUTHORIZATION);
+        request.headers_mut().extend(self.headers.clone());
+        request.url_mut().set_query(self.query.as_deref());
+        let sent = self.http.execute(request).await;
+        let response = sent.map_err(|error| boxed(self.unsent(&error)))?;
+        if response.status().is_success() && is_event_stream(&response) {
+            return Ok(response);
+        }
+        Err(boxed(self.refusal(response).await))
+    }
+
+    fn unsent(&self, error: &reqwest::Error) -> ModelError {
+        let cause = deepest(error);
+        match (error.is_connect(), error.is_timeout()) {
+            (true, true) => {
+                let limit = CONNECT_LIMIT.as_secs();
+                self.peer
+                    .unreachable(&format!("no connection within {limit} s"))
+            }
+            (true, false) => self.peer.unreachable(&cause),
+            (false, _) => self
+                .peer
+                .broken(format!("`{}` did not answer: {cause}", self.peer.base)),
+        }
+    }
+
+    async fn refusal(&self, mut response: Response) -> ModelError {
+        let status = response.status();
+        let body = tokio::time::timeout(ERROR_BODY_TIME, beginning(&mut response)).await;
+        let failure = Failure::from_answer(
+            status.as_u16(),
+            response.headers(),
+            &body.unwrap_or_default(),
+        );
+        let base = &self.peer.base;
+        match response.headers().get(LOCATION).map(HeaderValue::to_str) {
+            // Followed blindly, a POST becomes a GET and headers with keys go to another host.
+            Some(Ok(to)) if status.is_redirection() => self.peer.unfit(format!(
+                "`{base}` redirects to `{}`, set that as base URL",
+                super::failure::one_line(to)
+            )),
+            // An error in a 200 has no status worth telling; only its code can make it another kind.
+            _ if status.is_success() => self.no_stream(failure),
+            _ => self.peer.error(failure),
+        }
+    }
+
+    fn no_stream(&self, failure: Failure) -> ModelError {
+        let kind = failure.kind();
+        let message = format!(
+            "`{}` answered {} without an event stream: {}",
+            self.peer.base,
+            failure.status.unwrap_or_default(),
+            failure.words
+        );
+        ModelError {
+            kind,
+            ..self.peer.unfit(message)
+        }
+    }
+}
+
+fn boxed(error: ModelError) -> OpenAIError {
+    OpenAIError::Boxed(Box::new(error))
+}
+
+/// As much of a body as an explanation needs; what came before the connection broke counts.
+async fn beginning(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= ERROR_BODY_LIMIT {
+            body.truncate(ERROR_BODY_LIMIT);
+            break;
+        }
+    }
+    body
+}
+
+/// No content type at all passes: what follows is seen not to be events soon enough.
+fn is_event_stream(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_none_or(|value| {
+        let value = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        value.starts_with("text/event-stream")
+    })
+}
+
+/// The last of the causes: the outer ones say "error sending request" and the whole URL.
+fn deepest(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    last.to_string()
+}
+
+fn base_url(text: &str) -> Result<Url, EndpointError> {
+    let refused = |shown: &str, reason: String| EndpointError::BaseUrl {
+        url: shown.to_owned(),
+        reason,
+    };
+    let url = Url::parse(text.trim()).map_err(|error| {
+        // What cannot be parsed may still hold a password.
+        refused(
+            text.rsplit('@').next().unwrap_or_default(),
+            error.to_string(),
+        )
+    })?;
+    let shown = shown_base(&url);
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(refused(&shown, "only http and https are spoken".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let reason = "it holds credentials; give the key in its variable instead";
+        return Err(refused(&shown, reason.to_owned()));
+    }
+    Ok(url)
+}
+
+/// What may be shown and stored: no credentials, query or fragment, and no slash at the end, since paths are appended.
+fn shown_base(url: &Url) -> String {
+    let mut url = url.clone();
+    // Both only fail for URLs without a host, which have neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.set_query(None);
+    url.set_fragment(None);
+    url.as_str().trim_end_matches('/').to_owned()
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn headers(endpoint: &Endpoint) -> Result<HeaderMap, EndpointError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
+    if let Some(key) = key(endpoint) {
+        let value = HeaderValue::from_str(&format!("Bearer {key}"));
+        let value = value.map_err(|_| EndpointError::Key {
+            variable: endpoint.key_variable.clone(),
+        })?;
+        headers.insert(AUTHORIZATION, value);
+    }
+    for (name, value) in &endpoint.headers {
+        let parsed = (
+            HeaderName::try_from(name),
+            HeaderValue::from_str(value.expose().trim()),
+        );
+        let (Ok(name), Ok(value)) = parsed else {
+            return Err(EndpointError::Header { name: name.clone() });
+        };
+        headers.insert(name, value);
+    }
+    headers
+        .values_mut()
+        .for_each(|value| value.set_sensitive(true));
+    Ok(headers)
+}
+
+fn key(endpoint: &Endpoint) -> Option<&str> {
+    let key = endpoint.key.as_ref()?.expose().trim();
+    (!key.is_empty()).then_some(key)
+}
+
+fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
+    let headers = endpoint
+        .headers
+        .iter()
+        .map(|(_, value)| value.expose().trim());
+    key(endpoint).into_iter().chain(headers).map(str::to_owned)
+}
+
+fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+    // Fails where somebody was first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("openoxide/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_LIMIT)
+        .tcp_keepalive(Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::none());
+    if is_loopback(url) {
+        builder = builder.no_proxy();
+    }
+    if url.scheme() == "http" && is_loopback(url) {
+        // Nothing is encrypted and nobody redirects us: reading the system's certificates would only cost time, and
+        // fails in a container that has none.
+        builder = builder.tls_certs_only([]);
+    }
+    builder.build().map_err(|error| EndpointError::Http {
+        reason: deepest(&error),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(endpoint: Endpoint) -> String {
+        connect(&endpoint).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_an_error_and_no_panic() {
+        let table = [
+            ("not a url", "relative URL without a base"),
+            (
+                "ftp://h/v1",
+                "`ftp://h/v1` cannot be used: only http and https",
+            ),
+            (
+                "https://ana:hunter2@h/v1",
+                "`https://h/v1` cannot be used: it holds credentials",
+            ),
+        ];
+        for (url, expect) in table {
+            let error = refused(Endpoint::new(url, "m"));
+            assert!(
+                error.contains(expect) && !error.contains("hunter2"),
+                "{error}"
+            );
+        }
+        let mut endpoint = Endpoint::new("http://localhost/v1", "m");
+        endpoint.key = Some(Secret::new("sk-12\n34"));
+        assert!(!format!("{endpoint:?}").contains("sk-12"));
+        assert!(
+            refused(endpoint.clone()).starts_with("the key in `OPENAI_API_KEY` holds a line end")
+        );
+        endpoint.key = None;
+        endpoint.headers = vec![("bad name".into(), Secret::new("x"))];
+        assert!(refused(endpoint).starts_with("the header `bad name` cannot be sent"));
+    }
+
+    #[test]
+    fn a_base_url_is_known_by_one_spelling() {
+        let table = [
+            (
+                "http://127.0.0.1:8123/v1/",
+                "http://127.0.0.1:8123/v1",
+                true,
+            ),
+            ("http://[::1]:8123/v1", "http://[::1]:8123/v1", true),
+            ("HTTP://LocalHost/v1", "http://localhost/v1", true),
+            (
+                " https://h.example/v1?api-version=1#x ",
+                "https://h.example/v1",
+                false,
+            ),
+        ];
+        for (given, shown, loopback) in table {
+            let url = base_url(given).unwrap();
+            assert_eq!(
+                (shown_base(&url).as_str(), is_loopback(&url)),
+                (shown, loopback)
+            );
+        }
+    }
+}
