@@ -1,0 +1,322 @@
+//! The processes of one command: found wherever they went, ended, and reaped.
+//!
+//! A process belongs to a command if one of these holds: it is the shell that was started; its parent, its process
+//! group or its session belongs; it started no earlier and carries the command's mark in the environment that it was
+//! executed with; it is our child and writes to the command's pipe. Since [`adopt_orphans`] made us the reaper of our
+//! descendants, a process that loses its parent becomes our child instead of vanishing to init, so daemons are found.
+//!
+//! What can evade it until commands run in a PID namespace: a process that at the moment of the search has lost its
+//! parent, is in a session or group of its own, was executed with an environment without the mark, and has both
+//! standard output and standard error elsewhere, all at once (`env -i setsid sh -c 'x >/dev/null 2>&1 &'`); one that
+//! runs as another user; and work handed to a daemon that was there before (`at`, `docker`, `systemd-run`).
+//!
+//! On systems without `/proc` only the process group is ended.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{self, Pid, Signal, WaitId, WaitIdOptions};
+
+/// The variable that marks the processes of a command. Under another openoxide its mark stays in front, after which
+/// comes ours, so that the outer one finds what the inner one started.
+pub(super) const MARK: &str = "OPENOXIDE_COMMAND";
+
+/// After a kill a process is gone as soon as it is scheduled; one in uninterruptible sleep may never be.
+const PATIENCE: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+/// A child that has been dead for so long has nobody who waits for it.
+const STRAY_AGE: Duration = Duration::from_secs(2);
+
+static ADOPTING: AtomicBool = AtomicBool::new(false);
+
+/// Makes this process the parent of descendants that lose theirs, so that commands cannot leave it. To be called once
+/// at the start of the program. False where the system has no such thing: then marked orphans are still found, by
+/// reading the whole process table after each command.
+pub fn adopt_orphans() -> bool {
+    #[cfg(target_os = "linux")]
+    let adopting = process::set_child_subreaper(Some(process::getpid())).is_ok();
+    #[cfg(not(target_os = "linux"))]
+    let adopting = false;
+    ADOPTING.store(adopting, Ordering::Relaxed);
+    adopting
+}
+
+/// A mark of its own for each command: the variable's value.
+pub(super) fn new_mark() -> String {
+    let own = uuid::Uuid::now_v7();
+    match std::env::var(MARK) {
+        Ok(outer) if !outer.is_empty() => format!("{outer}/{own}"),
+        _ => own.to_string(),
+    }
+}
+
+/// The processes of one command.
+#[derive(Debug)]
+pub(super) struct Tree {
+    leader: Pid,
+    /// Clock ticks since boot.
+    started: u64,
+    /// The last part of the mark.
+    mark: String,
+    /// What `/proc/PID/fd/1` reads as for one that writes to the command's pipe.
+    pipe: PathBuf,
+    /// Members seen so far with their start. A dead one no longer shows what it belonged to.
+    seen: HashMap<i32, u64>,
+    shell_ended: bool,
+}
+
+impl Tree {
+    /// `leader` must not have been waited for yet and lead its own process group; `pipe` is an end of its output pipe.
+    pub(super) fn new(leader: Pid, mark: &str, pipe: impl std::os::fd::AsFd) -> Self {
+        let started =
+            Process::read(leader.as_raw_nonzero().get()).map_or(0, |process| process.started);
+        let inode = rustix::fs::fstat(pipe).map_or(0, |stat| stat.st_ino);
+        Self {
+            leader,
+            started,
+            mark: mark.rsplit('/').next().unwrap_or(mark).to_owned(),
+            pipe: format!("pipe:[{inode}]").into(),
+            seen: HashMap::from([(leader.as_raw_nonzero().get(), started)]),
+            shell_ended: false,
+        }
+    }
+
+    /// Ends all and waits until they are gone, at most two seconds. Blocks. The shell itself, if it is still to be
+    /// waited for, is left to its owner.
+    pub(super) fn end(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.kill() > 0 && Instant::now() < deadline {
+            thread::sleep(BETWEEN_LOOKS);
+        }
+    }
+
+    /// Kills what belongs to the command now and reaps what of it is dead; how many there were. A member may have
+    /// forked meanwhile, so it takes a look that finds none to be sure.
+    pub(super) fn kill(&mut self) -> usize {
+        let processes = Process::all();
+        let members = self.members(&processes);
+        for process in &members {
+            self.seen.insert(process.pid, process.started);
+            // An error means that it is gone, or another user's, which is beyond us.
+            if process.is_dead() {
+                process.reap();
+            } else if let Some(pid) = Pid::from_raw(process.pid) {
+                let _ = process::kill_process(pid, Signal::KILL);
+            }
+        }
+        members.len()
+    }
+
+    /// To be said once the shell was waited for: from then on its number may become somebody else's.
+    pub(super) fn shell_ended(&mut self) {
+        self.shell_ended = true;
+    }
+
+    /// Kills the process group at once, in one step that no fork can slip through.
+    pub(super) fn kill_group(&self) {
+        if self.shell_ended {
+            return;
+        }
+        // An error means that nobody is left in it.
+        let _ = process::kill_process_group(self.leader, Signal::KILL);
+    }
+
+    /// The members among `processes`, without the shell once it is dead: its owner waits for it.
+    fn members<'a>(&self, processes: &'a [Process]) -> Vec<&'a Process> {
+        let own = process::getpid().as_raw_nonzero().get();
+        let leader = self.leader.as_raw_nonzero().get();
+        let mut known: HashSet<i32> = self.seen.keys().copied().collect();
+        let mut found: HashSet<i32> = HashSet::new();
+        loop {
+            let before = found.len();
+            for process in processes {
+                if process.pid != own
+                    && process.started >= self.started
+                    && !found.contains(&process.pid)
+                    && self.owns(process, &known, own)
+                {
+                    known.insert(process.pid);
+                    found.insert(process.pid);
+                }
+            }
+            if found.len() == before {
+                break;
+            }
+        }
+        let relevant = |process: &&Process| {
+            // A dead one whose parent lives is its parent's to reap; killing that comes first.
+            found.contains(&process.pid)
+                && (!process.is_dead() || (process.parent == own && process.pid != leader))
+        };
+        processes.iter().filter(relevant).collect()
+    }
+
+    fn owns(&self, process: &Process, known: &HashSet<i32>, own: i32) -> bool {
+        known.contains(&process.parent)
+            || known.contains(&process.group)
+            || known.contains(&process.session)
+            || self.seen.get(&process.pid) == Some(&process.started)
+            || (!process.is_dead()
+                && (self.marked(process)
+                    || (process.parent == own && self.writes_to_pipe(process))))
+    }
+
+    fn marked(&self, process: &Process) -> bool {
+        let Ok(environ) = fs::read(format!("/proc/{}/environ", process.pid)) else {
+            return false;
+        };
+        environ
+            .split(|byte| *byte == 0)
+            .filter_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))
+            .any(|value| {
+                value
+                    .split(|byte| *byte == b'/')
+                    .any(|part| part == self.mark.as_bytes())
+            })
+    }
+
+    /// Only standard output and error: between fork and exec a child of another thread holds all of our descriptors.
+    fn writes_to_pipe(&self, process: &Process) -> bool {
+        [1, 2].iter().any(|fd| {
+            fs::read_link(format!("/proc/{}/fd/{fd}", process.pid)).is_ok_and(|target| {
+                target.as_os_str().as_bytes() == self.pipe.as_os_str().as_bytes()
+            })
+        })
+    }
+
+    /// Whether certainly nothing is left: nobody in the group, and none of our own children is a member. With all
+    /// orphans coming to us, any other member would descend from such a child.
+    pub(super) fn clearly_empty(&self) -> bool {
+        if process::test_kill_process_group(self.leader).is_ok()
+            || !ADOPTING.load(Ordering::Relaxed)
+        {
+            return false;
+        }
+        children().is_some_and(|children| self.members(&children).is_empty())
+    }
+}
+
+/// A line of the process table.
+#[derive(Debug)]
+struct Process {
+    pid: i32,
+    state: u8,
+    parent: i32,
+    group: i32,
+    session: i32,
+    /// Clock ticks since boot; together with the number it names a process for good.
+    started: u64,
+}
+
+impl Process {
+    fn all() -> Vec<Self> {
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return Vec::new();
+        };
+        entries
+            .flatten()
+            .filter_map(|entry| Self::read(entry.file_name().to_str()?.parse().ok()?))
+            .collect()
+    }
+
+    /// None once it is gone. proc(5): the name, in parentheses, may hold anything, so the fields are counted behind it.
+    fn read(pid: i32) -> Option<Self> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+        let fields: Vec<&str> = std::str::from_utf8(&stat[name_end + 1..])
+            .ok()?
+            .split_ascii_whitespace()
+            .collect();
+        Some(Self {
+            pid,
+            state: *fields.first()?.as_bytes().first()?,
+            parent: fields.get(1)?.parse().ok()?,
+            group: fields.get(2)?.parse().ok()?,
+            session: fields.get(3)?.parse().ok()?,
+            started: fields.get(19)?.parse().ok()?,
+        })
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    /// Takes it off the process table, if it is a dead child of ours.
+    fn reap(&self) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            // An error means that it is not there any more.
+            let _ = process::waitid(
+                WaitId::Pid(pid),
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+            );
+        }
+    }
+}
+
+/// Our own children, started or adopted. None where the kernel does not list them.
+fn children() -> Option<Vec<Process>> {
+    let mut children = Vec::new();
+    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => children.extend(
+                list.split_ascii_whitespace()
+                    .filter_map(|pid| Process::read(pid.parse().ok()?)),
+            ),
+            Err(_) if thread.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(children)
+}
+
+/// Reaps orphans that ended by themselves, after which nothing tells whose they were.
+///
+/// A child in a session that is neither ours nor its own was certainly adopted. Of others somebody may still want the
+/// status: those are reaped when they have been dead for two seconds and no descriptor of ours refers to them, as
+/// tokio's does for each of its children.
+pub(super) fn reap_strays() {
+    static DEAD_SINCE: Mutex<Option<HashMap<(i32, u64), Instant>>> = Mutex::new(None);
+    if !ADOPTING.load(Ordering::Relaxed) {
+        return;
+    }
+    let dead: Vec<_> = children()
+        .into_iter()
+        .flatten()
+        .filter(Process::is_dead)
+        .collect();
+    // Held for a look at a map and rarely at a directory; nobody awaits under it.
+    let mut since = DEAD_SINCE.lock().unwrap_or_else(PoisonError::into_inner);
+    let since = since.get_or_insert_default();
+    since.retain(|key, _| {
+        dead.iter()
+            .any(|process| (process.pid, process.started) == *key)
+    });
+    let own_session = process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+    for process in dead {
+        let first = *since
+            .entry((process.pid, process.started))
+            .or_insert_with(Instant::now);
+        let adopted = process.session != own_session && process.session != process.pid;
+        if adopted || (first.elapsed() >= STRAY_AGE && !is_held(process.pid)) {
+            process.reap();
+        }
+    }
+}
+
+/// Whether a process descriptor of ours refers to `pid`.
+fn is_held(pid: i32) -> bool {
+    let line = format!("Pid:\t{pid}");
+    let Ok(entries) = fs::read_dir("/proc/self/fdinfo") else {
+        return true;
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .any(|text| text.lines().any(|known| known == line))
+}
