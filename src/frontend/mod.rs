@@ -1,0 +1,2 @@
+//! The ways in: what people and programs speak with.
+pub mod mcp;
