@@ -500,11 +500,12 @@ mod tests {
 
     #[tokio::test]
     async fn refusals_are_out_before_the_session_ends() {
-        let mut client = Client::new();
-        client.send("{bad").await;
-        client.writer.shutdown().await.expect("the server reads");
-        client.eof.cancelled().await;
-        assert_eq!(client.next().await["error"]["code"], -32700);
+        let (writer, reader) = duplex(1 << 10);
+        let mut transport = Stdio::new(&b"{bad\n"[..], writer, CancellationToken::new());
+        assert!(transport.receive().await.is_none());
+        let mut lines = BufReader::new(reader).lines();
+        let line = timeout(Duration::ZERO, lines.next_line()).await;
+        assert!(line.is_ok(), "the line was written before the end was told");
     }
 
     #[tokio::test]
@@ -543,7 +544,8 @@ mod tests {
             let line: Value = serde_json::from_str(&line).expect("a whole line");
             assert_eq!(line["params"]["progressToken"], step);
         }
-        assert_eq!(lines.next_line().await.expect("readable"), None);
+        let end = timeout(Duration::from_secs(5), lines.next_line()).await;
+        assert!(matches!(end, Ok(Ok(None))), "closing ends the output");
     }
 
     fn progress(token: i64) -> TxJsonRpcMessage<RoleServer> {
