@@ -1,0 +1,2 @@
+//! The MCP server.
+pub mod transport;
