@@ -285,7 +285,7 @@ impl Wiring {
 
     fn settings(&self) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
-        Settings { environment: shell::environment::for_commands(std::env::vars_os(), &extra, self.depth + 1) }
+        Settings { environment: shell::for_commands(std::env::vars_os(), &extra, self.depth + 1) }
     }
 
     fn model(&self, name: &str) -> Result<Arc<dyn Model>, String> {
@@ -294,12 +294,10 @@ impl Wiring {
         }
         let model = &self.config.model;
         let endpoint = Endpoint {
-            base_url: model.base_url.clone(),
             key: self.key.clone().map(Secret::new),
-            key_name: model.api_key_env.clone(),
-            model: name.to_owned(),
-            headers: model.headers.clone().into_iter().collect(),
-            ..Endpoint::default()
+            key_variable: model.api_key_env.clone(),
+            headers: model.headers.clone().into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            ..Endpoint::new(model.base_url.clone(), name)
         };
         Ok(Arc::new(Retry::new(Responses::new(endpoint).map_err(|error| error.to_string())?)))
     }

@@ -143,7 +143,7 @@ impl Actor {
             Request::Answer { id, answer, by, reply } => drop(reply.send(self.resolve(id, answer, by))),
             Request::Interrupt { turn_id, reply } => {
                 self.interrupt(turn_id);
-                drop(reply.send(()));
+                let _ = reply.send(());
             }
         }
     }

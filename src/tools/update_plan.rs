@@ -20,7 +20,7 @@ pub(super) struct Input {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Step {
+pub(super) struct Step {
     /// A few words.
     step: String,
     /// Where it stands.

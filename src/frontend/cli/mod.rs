@@ -17,6 +17,7 @@ use clap::{CommandFactory, Parser};
 use crate::{
     app::{App, Setup},
     config::ConfigError,
+    frontend::mcp,
     workspace::shell,
 };
 use args::{Args, Command, LogFormat, Options};
@@ -43,7 +44,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (Some(Command::McpServer(server)), _) => {
             log_to_stderr(server.options.log_format);
             let app = App::build(server.setup()?)?;
-            start(server::serve(app, server.wait()?))
+            let wait = server.wait()?;
+            start(mcp::serve(app, wait))
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Completions { shell }), _) => completions(shell),
@@ -56,8 +58,6 @@ fn run(args: Args) -> anyhow::Result<u8> {
         }
     }
 }
-
-use super::mcp as server;
 
 /// Runs a front-end on a runtime, and ends without waiting for a read of standard input that nobody will answer.
 fn start(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
