@@ -110,13 +110,22 @@ impl App {
         if let Some(profile) = &setup.profile {
             layers = layers.profile(profile)?;
         }
-        let layers = layers.project_file(&setup.cwd)?.environment(&environment).flags(setup.flags.clone());
+        let layers = layers
+            .project_file(&setup.cwd)?
+            .environment(&environment)
+            .flags(setup.flags.clone());
         let config = layers.finish()?;
         let key = environment.get(&config.model.api_key_env);
         let redactor = Redactor::new(key.clone());
-        let depth = environment.get("OPENOXIDE_DEPTH").and_then(|depth| depth.parse().ok()).unwrap_or(0);
-        let store: Arc<dyn ThreadStore> =
-            if setup.ephemeral { Arc::new(NoStore) } else { Arc::new(DirectoryStore::new(paths.threads())) };
+        let depth = environment
+            .get("OPENOXIDE_DEPTH")
+            .and_then(|depth| depth.parse().ok())
+            .unwrap_or(0);
+        let store: Arc<dyn ThreadStore> = if setup.ephemeral {
+            Arc::new(NoStore)
+        } else {
+            Arc::new(DirectoryStore::new(paths.threads()))
+        };
         let wiring = Wiring {
             config: config.clone(),
             paths,
@@ -127,7 +136,12 @@ impl App {
             home_named: setup.cwd_named.then(|| setup.cwd.clone()),
         };
         let threads = Threads::new(store, Box::new(wiring.clone()));
-        Ok(Self { config, setup, threads, wiring })
+        Ok(Self {
+            config,
+            setup,
+            threads,
+            wiring,
+        })
     }
 
     /// The threads of this process.
@@ -153,14 +167,20 @@ impl App {
     /// The header of a new thread as wished, or one line about why not.
     pub fn header(&self, wish: Wish) -> Result<Header, String> {
         if self.wiring.depth > DEEPEST {
-            return Err(format!("agents have started agents {DEEPEST} levels deep; this is where it ends"));
+            return Err(format!(
+                "agents have started agents {DEEPEST} levels deep; this is where it ends"
+            ));
         }
         let mut config = self.config.clone();
         let sandbox = self.sandbox(&wish)?;
         let approval_policy = self.approval_policy(&wish)?;
         config.narrow(&wish.narrowing);
         let cwd = self.setup.cwd.join(wish.cwd.unwrap_or_default());
-        let policy = Policy { sandbox, approval_policy, writable_roots: config.policy.writable_roots.clone() };
+        let policy = Policy {
+            sandbox,
+            approval_policy,
+            writable_roots: config.policy.writable_roots.clone(),
+        };
         let workspace = self.wiring.workspace(&cwd, &policy)?;
         self.within_roots(workspace.cwd())?;
         let found = instructions::find(workspace.cwd());
@@ -175,7 +195,14 @@ impl App {
             instructions: wish.instructions.as_deref(),
             agents_md: &found.text,
         };
-        let tools = Registry::built_in(sandbox, approval_policy, &Settings { environment: Vec::new() }).specs();
+        let tools = Registry::built_in(
+            sandbox,
+            approval_policy,
+            &Settings {
+                environment: Vec::new(),
+            },
+        )
+        .specs();
         Ok(Header {
             version: VERSION,
             thread_id: ThreadId::generate(),
@@ -190,13 +217,33 @@ impl App {
         })
     }
 
+    /// The header of a thread that answers a question about `parent`: the same context, so that the provider's cache
+    /// holds, and read-only for its life.
+    pub fn question_about(&self, parent: &Header) -> Header {
+        Header {
+            thread_id: ThreadId::generate(),
+            created_at: now(),
+            parent: Some(parent.thread_id),
+            policy: Policy {
+                sandbox: SandboxPolicy::ReadOnly,
+                approval_policy: ApprovalPolicy::Never,
+                writable_roots: Vec::new(),
+            },
+            query: true,
+            ..parent.clone()
+        }
+    }
+
     fn sandbox(&self, wish: &Wish) -> Result<SandboxPolicy, String> {
         if wish.query {
             return Ok(SandboxPolicy::ReadOnly);
         }
         let set = self.config.policy.sandbox;
         let default = set.unwrap_or_default();
-        let wished = wish.sandbox.or(wish.narrowing.policy.sandbox).unwrap_or(default);
+        let wished = wish
+            .sandbox
+            .or(wish.narrowing.policy.sandbox)
+            .unwrap_or(default);
         let ceiling = match set {
             _ if wish.from == Asker::Owner => SandboxPolicy::DangerFullAccess,
             Some(set) if set < SandboxPolicy::DangerFullAccess => set,
@@ -210,7 +257,11 @@ impl App {
             Some(_) => "its owner started it with `--sandbox`",
             None => "its owner can start it with `--allow-full-access`",
         };
-        Err(format!("sandbox `{}` is wider than this server's `{}`; {way_out}", wished.as_str(), ceiling.as_str()))
+        Err(format!(
+            "sandbox `{}` is wider than this server's `{}`; {way_out}",
+            wished.as_str(),
+            ceiling.as_str()
+        ))
     }
 
     fn approval_policy(&self, wish: &Wish) -> Result<ApprovalPolicy, String> {
@@ -218,26 +269,41 @@ impl App {
             return Ok(ApprovalPolicy::Never);
         }
         let set = self.config.policy.approval_policy;
-        let wished = wish.approval_policy.or(wish.narrowing.policy.approval_policy);
+        let wished = wish
+            .approval_policy
+            .or(wish.narrowing.policy.approval_policy);
         match (set, wished) {
             (Some(ApprovalPolicy::Untrusted), Some(looser))
                 if wish.from == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
             {
-                Err(format!("approval policy `{}` is looser than this server's `untrusted`", looser.as_str()))
+                Err(format!(
+                    "approval policy `{}` is looser than this server's `untrusted`",
+                    looser.as_str()
+                ))
             }
             (set, wished) => Ok(wished.or(set).unwrap_or_default()),
         }
     }
 
-    /// A caller's directory must be inside the owner's roots, where there are some.
-    fn within_roots(&self, cwd: &Path) -> Result<(), String> {
+    /// A caller's directory must be inside the owner's roots, where there are some. `cwd` is resolved.
+    pub fn within_roots(&self, cwd: &Path) -> Result<(), String> {
         let roots = &self.config.server.roots;
-        let inside = roots.iter().filter_map(|root| root.canonicalize().ok()).any(|root| cwd.starts_with(root));
+        let inside = roots
+            .iter()
+            .filter_map(|root| root.canonicalize().ok())
+            .any(|root| cwd.starts_with(root));
         if roots.is_empty() || inside {
             return Ok(());
         }
-        let roots: Vec<String> = roots.iter().map(|root| format!("`{}`", root.display())).collect();
-        Err(format!("`{}` is outside this server's roots: {}", shown_line(&cwd.to_string_lossy()), roots.join(", ")))
+        let roots: Vec<String> = roots
+            .iter()
+            .map(|root| format!("`{}`", root.display()))
+            .collect();
+        Err(format!(
+            "`{}` is outside this server's roots: {}",
+            shown_line(&cwd.to_string_lossy()),
+            roots.join(", ")
+        ))
     }
 }
 
@@ -259,17 +325,30 @@ impl Assemble for Wiring {
             Some(set) => set,
             None => SandboxPolicy::DangerFullAccess,
         };
-        let policy = Policy { sandbox: header.policy.sandbox.min(ceiling), ..header.policy.clone() };
+        let policy = Policy {
+            sandbox: header.policy.sandbox.min(ceiling),
+            ..header.policy.clone()
+        };
         let approval_policy = match self.config.policy.approval_policy {
             Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
             _ => policy.approval_policy,
         };
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
         let tools = Registry::built_in(policy.sandbox, approval_policy, &self.settings());
-        let gate = Gate { tools, workspace, approval_policy, redactor: self.redactor.clone() };
+        let gate = Gate {
+            tools,
+            workspace,
+            approval_policy,
+            redactor: self.redactor.clone(),
+        };
         let limits: Limits = header.limits.within(self.config.limits);
         let model = self.model(self.model.as_ref().unwrap_or(&header.model))?;
-        Ok(Parts { model, gate: Arc::new(gate), limits, redactor: self.redactor.clone() })
+        Ok(Parts {
+            model,
+            gate: Arc::new(gate),
+            limits,
+            redactor: self.redactor.clone(),
+        })
     }
 }
 
@@ -285,20 +364,31 @@ impl Wiring {
 
     fn settings(&self) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
-        Settings { environment: shell::for_commands(std::env::vars_os(), &extra, self.depth + 1) }
+        Settings {
+            environment: shell::for_commands(std::env::vars_os(), &extra, self.depth + 1),
+        }
     }
 
     fn model(&self, name: &str) -> Result<Arc<dyn Model>, String> {
         if let Some(file) = name.strip_prefix("recorded:") {
-            return Ok(Arc::new(Recorded::open(Path::new(file)).map_err(|error| error.to_string())?));
+            return Ok(Arc::new(
+                Recorded::open(Path::new(file)).map_err(|error| error.to_string())?,
+            ));
         }
         let model = &self.config.model;
         let endpoint = Endpoint {
             key: self.key.clone().map(Secret::new),
             key_variable: model.api_key_env.clone(),
-            headers: model.headers.clone().into_iter().map(|(name, value)| (name, Secret::new(value))).collect(),
+            headers: model
+                .headers
+                .clone()
+                .into_iter()
+                .map(|(name, value)| (name, Secret::new(value)))
+                .collect(),
             ..Endpoint::new(model.base_url.clone(), name)
         };
-        Ok(Arc::new(Retry::new(Responses::new(endpoint).map_err(|error| error.to_string())?)))
+        Ok(Arc::new(Retry::new(
+            Responses::new(endpoint).map_err(|error| error.to_string())?,
+        )))
     }
 }

@@ -47,7 +47,11 @@ pub struct Surroundings<'a> {
 
 impl Context {
     /// The context of a new thread.
-    pub fn new(around: Surroundings<'_>, tools: Vec<ToolSpec>, reasoning_effort: Option<String>) -> Self {
+    pub fn new(
+        around: Surroundings<'_>,
+        tools: Vec<ToolSpec>,
+        reasoning_effort: Option<String>,
+    ) -> Self {
         let mut instructions = SYSTEM.to_owned();
         if around.query {
             instructions.push_str(QUERY);
@@ -57,7 +61,12 @@ impl Context {
             instructions.push_str(more.trim());
             instructions.push('\n');
         }
-        Self { instructions, preamble: preamble(around), tools, reasoning_effort }
+        Self {
+            instructions,
+            preamble: preamble(around),
+            tools,
+            reasoning_effort,
+        }
     }
 
     /// The head of every request of the thread.
@@ -72,7 +81,11 @@ impl Context {
 }
 
 fn preamble(around: Surroundings<'_>) -> String {
-    let git = if around.cwd.ancestors().any(|dir| dir.join(".git").exists()) { "yes" } else { "no" };
+    let git = if around.cwd.ancestors().any(|dir| dir.join(".git").exists()) {
+        "yes"
+    } else {
+        "no"
+    };
     let mut text = ENVIRONMENT
         .replace("{cwd}", &around.cwd.to_string_lossy())
         .replace("{platform}", std::env::consts::OS)
@@ -81,7 +94,11 @@ fn preamble(around: Surroundings<'_>) -> String {
         .replace("{approval}", around.approval_policy.as_str());
     if !around.agents_md.is_empty() {
         // Writing into a String cannot fail.
-        let _ = write!(text, "\n# What this repository tells agents\n\n{}", around.agents_md);
+        let _ = write!(
+            text,
+            "\n# What this repository tells agents\n\n{}",
+            around.agents_md
+        );
     }
     text
 }
@@ -96,7 +113,9 @@ pub struct History {
 impl History {
     /// The history of a thread for `model`: its preamble, then its items.
     pub fn new(model: Arc<dyn Model>, context: &Context, items: &[Item]) -> Self {
-        let preamble = Item::UserMessage { text: context.preamble.clone() };
+        let preamble = Item::UserMessage {
+            text: context.preamble.clone(),
+        };
         let mut encoded = model.encode(&[preamble]);
         encoded.extend(model.encode(items));
         Self { model, encoded }

@@ -22,7 +22,10 @@ pub struct Found {
 
 /// Reads the chain for `cwd`, which is resolved.
 pub fn find(cwd: &Path) -> Found {
-    let root = cwd.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(cwd);
+    let root = cwd
+        .ancestors()
+        .find(|dir| dir.join(".git").exists())
+        .unwrap_or(cwd);
     let mut left = BUDGET;
     let mut parts = Vec::new();
     let mut found = Found::default();
@@ -34,13 +37,19 @@ pub fn find(cwd: &Path) -> Found {
                 let kept = &text[..text.floor_char_boundary(left)];
                 left -= kept.len();
                 if kept.len() < text.len() {
-                    found.warnings.push(format!("`{}` was cut to {} bytes", path.display(), kept.len()));
+                    found.warnings.push(format!(
+                        "`{}` was cut to {} bytes",
+                        path.display(),
+                        kept.len()
+                    ));
                 }
                 if !kept.trim().is_empty() {
                     parts.push(format!("## {}\n\n{}\n", path.display(), kept.trim_end()));
                 }
             }
-            Err(error) => found.warnings.push(format!("`{}` was not read: {error}", path.display())),
+            Err(error) => found
+                .warnings
+                .push(format!("`{}` was not read: {error}", path.display())),
         }
     }
     parts.reverse();
@@ -56,7 +65,9 @@ fn read_inside(path: &Path, root: &Path) -> std::io::Result<Option<String>> {
         Err(error) => return Err(error),
     };
     if !real.starts_with(root) {
-        return Err(std::io::Error::other("it is a link that leads out of the repository"));
+        return Err(std::io::Error::other(
+            "it is a link that leads out of the repository",
+        ));
     }
     Ok(file::read(&real)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

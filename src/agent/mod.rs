@@ -37,7 +37,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_steps: 200, max_seconds: 3600.0, max_tokens: 5_000_000, approval_seconds: 600.0, wait_seconds: None }
+        Self {
+            max_steps: 200,
+            max_seconds: 3600.0,
+            max_tokens: 5_000_000,
+            approval_seconds: 600.0,
+            wait_seconds: None,
+        }
     }
 }
 

@@ -66,7 +66,12 @@ pub(super) struct StorageError(pub(super) String);
 
 impl Sample {
     pub(super) fn new(means: Means) -> Self {
-        Self { means, items: Vec::new(), recorded: 0, calls: VecDeque::new() }
+        Self {
+            means,
+            items: Vec::new(),
+            recorded: 0,
+            calls: VecDeque::new(),
+        }
     }
 
     /// Reads the model's stream to its end.
@@ -85,7 +90,9 @@ impl Sample {
                 event = stream.next() => event,
             };
             match event {
-                Some(Ok(ModelEvent::TextDelta(text))) => self.means.report.publish(Event::TextDelta { text }),
+                Some(Ok(ModelEvent::TextDelta(text))) => {
+                    self.means.report.publish(Event::TextDelta { text })
+                }
                 Some(Ok(ModelEvent::ReasoningDelta(_))) => {}
                 Some(Ok(ModelEvent::Item(item))) => self.take(item).await?,
                 Some(Ok(ModelEvent::Retrying { after, error })) => {
@@ -111,7 +118,11 @@ impl Sample {
         let Some(call) = call else { return Ok(()) };
         let only_reads = self.means.gate.only_reads(&call.name);
         let at_once = only_reads && self.calls.iter().all(|before| before.only_reads);
-        let mut pending = Pending { call, only_reads, running: None };
+        let mut pending = Pending {
+            call,
+            only_reads,
+            running: None,
+        };
         if at_once {
             self.record().await?;
             pending.start(&self.means);
@@ -124,14 +135,22 @@ impl Sample {
         self.items.clear();
         self.calls.clear();
         self.means.report.publish(Event::TextWithdrawn);
-        let message = format!("{}; trying again in {:.1} s", shown_line(&error.message), after.as_secs_f64());
+        let message = format!(
+            "{}; trying again in {:.1} s",
+            shown_line(&error.message),
+            after.as_secs_f64()
+        );
         self.means.report.publish(Event::Warning { message });
     }
 
     /// Records every complete item.
     pub(super) async fn record(&mut self) -> Result<(), StorageError> {
         for item in &self.items[self.recorded..] {
-            self.means.report.record(item.clone()).await.map_err(StorageError)?;
+            self.means
+                .report
+                .record(item.clone())
+                .await
+                .map_err(StorageError)?;
             self.recorded += 1;
         }
         Ok(())
@@ -167,10 +186,16 @@ impl Sample {
         let mut aborted = false;
         while !self.calls.is_empty() {
             self.start_next(aborted);
-            let Some(pending) = self.calls.pop_front() else { break };
+            let Some(pending) = self.calls.pop_front() else {
+                break;
+            };
             let passed = pending.end(&self.means).await;
             aborted |= passed.abort;
-            self.means.report.record(Item::ToolOutput(passed.output.clone())).await.map_err(StorageError)?;
+            self.means
+                .report
+                .record(Item::ToolOutput(passed.output.clone()))
+                .await
+                .map_err(StorageError)?;
             all.push(passed);
         }
         Ok(all)
@@ -182,7 +207,11 @@ impl Sample {
             return;
         }
         let acts = self.calls.front().is_some_and(|first| !first.only_reads);
-        let side_by_side = if acts { 1 } else { self.calls.iter().take_while(|call| call.only_reads).count() };
+        let side_by_side = if acts {
+            1
+        } else {
+            self.calls.iter().take_while(|call| call.only_reads).count()
+        };
         for pending in self.calls.iter_mut().take(side_by_side) {
             pending.start(&self.means);
         }
@@ -193,14 +222,17 @@ impl Pending {
     fn start(&mut self, means: &Means) {
         if self.running.is_none() {
             let (means, call) = (means.clone(), self.call.clone());
-            self.running =
-                Some(tokio::spawn(async move { means.gate.pass(&call, means.host, means.stop).await }));
+            self.running = Some(tokio::spawn(async move {
+                means.gate.pass(&call, means.host, means.stop).await
+            }));
         }
     }
 
     /// Waits for the output. Ended by the tool, or by [`STOP_GRACE`] after the turn was stopped.
     async fn end(self, means: &Means) -> Passed {
-        let Some(mut running) = self.running else { return means.gate.interrupted(&self.call) };
+        let Some(mut running) = self.running else {
+            return means.gate.interrupted(&self.call);
+        };
         let late = async {
             means.stop.cancelled().await;
             tokio::time::sleep(STOP_GRACE).await;
@@ -223,7 +255,11 @@ fn broken(call: &ToolCall, content: &str) -> Passed {
         content: content.to_owned(),
         command: None,
     };
-    Passed { output, denied: None, abort: false }
+    Passed {
+        output,
+        denied: None,
+        abort: false,
+    }
 }
 
 fn ended_early() -> ModelError {

@@ -91,7 +91,12 @@ impl Turn {
             })
         };
         let mut run = Run {
-            means: Means { gate: self.gate, host: self.host, report: self.report, stop },
+            means: Means {
+                gate: self.gate,
+                host: self.host,
+                report: self.report,
+                stop,
+            },
             interrupted,
             head: self.head,
             history: self.history,
@@ -147,7 +152,9 @@ impl Run {
                 Err(StorageError(message)) => {
                     // What runs beside must not go on without records.
                     self.means.stop.cancel();
-                    let message = format!("a record could not be written, so nothing more was done: {message}");
+                    let message = format!(
+                        "a record could not be written, so nothing more was done: {message}"
+                    );
                     return failed(TurnErrorKind::Storage, message);
                 }
             }
@@ -155,29 +162,51 @@ impl Run {
     }
 
     fn over_limit(&self, steps: u64) -> Option<Ending> {
-        let Limits { max_steps, max_tokens, .. } = self.limits;
+        let Limits {
+            max_steps,
+            max_tokens,
+            ..
+        } = self.limits;
         if self.means.stop.is_cancelled() {
             return Some(self.stopped());
         }
         let (kind, what) = if steps >= max_steps {
-            (TurnErrorKind::StepLimit, format!("the turn used its {max_steps} steps (`limits.max_steps`)"))
+            (
+                TurnErrorKind::StepLimit,
+                format!("the turn used its {max_steps} steps (`limits.max_steps`)"),
+            )
         } else if self.usage.total() >= max_tokens {
-            (TurnErrorKind::TokenLimit, format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"))
+            (
+                TurnErrorKind::TokenLimit,
+                format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"),
+            )
         } else {
             return None;
         };
-        Some(Ending { status: Status::LimitReached, error: Some(TurnError { kind, message: what }) })
+        Some(Ending {
+            status: Status::LimitReached,
+            error: Some(TurnError {
+                kind,
+                message: what,
+            }),
+        })
     }
 
     /// One request to the model and the calls that come of it.
     async fn step(&mut self) -> Result<Step, StorageError> {
         let mut sample = Sample::new(self.means.clone());
         let model = self.history.model().clone();
-        let request = Request { head: self.head.clone(), input: self.history.encoded() };
-        let end = sample.read(model.as_ref(), request, &mut self.usage).await?;
+        let request = Request {
+            head: self.head.clone(),
+            input: self.history.encoded(),
+        };
+        let end = sample
+            .read(model.as_ref(), request, &mut self.usage)
+            .await?;
         match &end {
             StreamEnd::Done(used) => {
-                self.usage += *used;
+                // Requests are counted as they are made, so that those of a failed sample count too.
+                self.usage += Usage { requests: 0, ..*used };
                 self.cuts = 0;
                 sample.record().await?;
             }
@@ -189,7 +218,10 @@ impl Run {
         }
         let last_word = sample.is_final();
         let passed = sample.finish().await?;
-        let outputs: Vec<Item> = passed.iter().map(|passed| Item::ToolOutput(passed.output.clone())).collect();
+        let outputs: Vec<Item> = passed
+            .iter()
+            .map(|passed| Item::ToolOutput(passed.output.clone()))
+            .collect();
         self.history.extend(&outputs);
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
@@ -209,7 +241,10 @@ impl Run {
                 self.cuts += 1;
                 Step::Again
             }
-            StreamEnd::Done(_) if last_word => Step::End(Ending { status: Status::Completed, error: None }),
+            StreamEnd::Done(_) if last_word => Step::End(Ending {
+                status: Status::Completed,
+                error: None,
+            }),
             StreamEnd::Done(_) | StreamEnd::Stopped => Step::Again,
         }
     }
@@ -226,18 +261,36 @@ impl Run {
         if self.interrupted.is_cancelled() {
             return interrupted("the turn was interrupted");
         }
-        let message = format!("the turn used its {} seconds (`limits.max_seconds`)", self.limits.max_seconds);
-        Ending { status: Status::LimitReached, error: Some(TurnError { kind: TurnErrorKind::TimeLimit, message }) }
+        let message = format!(
+            "the turn used its {} seconds (`limits.max_seconds`)",
+            self.limits.max_seconds
+        );
+        Ending {
+            status: Status::LimitReached,
+            error: Some(TurnError {
+                kind: TurnErrorKind::TimeLimit,
+                message,
+            }),
+        }
     }
 }
 
 fn interrupted(message: &str) -> Ending {
-    let error = TurnError { kind: TurnErrorKind::Interrupted, message: message.to_owned() };
-    Ending { status: Status::Interrupted, error: Some(error) }
+    let error = TurnError {
+        kind: TurnErrorKind::Interrupted,
+        message: message.to_owned(),
+    };
+    Ending {
+        status: Status::Interrupted,
+        error: Some(error),
+    }
 }
 
 fn failed(kind: TurnErrorKind, message: String) -> Ending {
-    Ending { status: Status::Failed, error: Some(TurnError { kind, message }) }
+    Ending {
+        status: Status::Failed,
+        error: Some(TurnError { kind, message }),
+    }
 }
 
 fn model_failed(error: ModelError) -> Ending {

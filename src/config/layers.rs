@@ -17,7 +17,10 @@ pub struct ConfigError {
 impl ConfigError {
     /// One lowercase line.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
+        Self {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// With a way out.
@@ -48,15 +51,23 @@ impl Environment {
     /// The process's own variables, and those of a file where one is named: `NAME=value` lines, `#` comments, optional
     /// quotes and `export`. The process's own win.
     pub fn read(env_file: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = env_file else { return Ok(Self::default()) };
-        let text = fs_err::read_to_string(path)
-            .map_err(|error| ConfigError::new(format!("failed to read `{}`: {error}", path.display())))?;
-        Ok(Self { file: text.lines().filter_map(variable).collect() })
+        let Some(path) = env_file else {
+            return Ok(Self::default());
+        };
+        let text = fs_err::read_to_string(path).map_err(|error| {
+            ConfigError::new(format!("failed to read `{}`: {error}", path.display()))
+        })?;
+        Ok(Self {
+            file: text.lines().filter_map(variable).collect(),
+        })
     }
 
     /// The value of a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<String> {
-        std::env::var(name).ok().or_else(|| self.file.get(name).cloned()).filter(|value| !value.is_empty())
+        std::env::var(name)
+            .ok()
+            .or_else(|| self.file.get(name).cloned())
+            .filter(|value| !value.is_empty())
     }
 }
 
@@ -65,7 +76,9 @@ fn variable(line: &str) -> Option<(String, String)> {
     let line = line.strip_prefix("export ").unwrap_or(line);
     let (name, value) = line.split_once('=').filter(|_| !line.starts_with('#'))?;
     let value = value.trim();
-    let unquoted = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+    let unquoted = ['"', '\'']
+        .iter()
+        .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
     Some((name.trim().to_owned(), unquoted.unwrap_or(value).to_owned()))
 }
 
@@ -88,11 +101,21 @@ impl Layers {
 
     /// Adds a profile of the user's file.
     pub fn profile(mut self, name: &str) -> Result<Self, ConfigError> {
-        let profiles = self.owner.get("profiles").and_then(Value::as_table).cloned().unwrap_or_default();
+        let profiles = self
+            .owner
+            .get("profiles")
+            .and_then(Value::as_table)
+            .cloned()
+            .unwrap_or_default();
         let Some(profile) = profiles.get(name).and_then(Value::as_table) else {
             let known: Vec<String> = profiles.keys().map(|name| format!("`{name}`")).collect();
-            let known = if known.is_empty() { "there are none".to_owned() } else { known.join(", ") };
-            return Err(ConfigError::new(format!("unknown profile `{name}`")).hint(format!("profiles: {known}")));
+            let known = if known.is_empty() {
+                "there are none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(ConfigError::new(format!("unknown profile `{name}`"))
+                .hint(format!("profiles: {known}")));
         };
         merge(&mut self.owner, profile.clone());
         Ok(self)
@@ -113,7 +136,10 @@ impl Layers {
     pub fn environment(mut self, environment: &Environment) -> Self {
         for (variable, key) in [("OPENAI_BASE_URL", "base_url"), ("OPENOXIDE_MODEL", "name")] {
             if let Some(value) = environment.get(variable) {
-                merge(&mut self.owner, nested(&["model", key], Value::String(value)));
+                merge(
+                    &mut self.owner,
+                    nested(&["model", key], Value::String(value)),
+                );
             }
         }
         self
@@ -129,9 +155,11 @@ impl Layers {
 
     /// All of it together.
     pub fn finish(self) -> Result<Config, ConfigError> {
-        let text = toml::to_string(&self.owner).map_err(|error| ConfigError::new(error.to_string()))?;
-        let mut config: Config =
-            toml::from_str(&text).map_err(|error| explain("the configuration from flags and environment", None, &error))?;
+        let text =
+            toml::to_string(&self.owner).map_err(|error| ConfigError::new(error.to_string()))?;
+        let mut config: Config = toml::from_str(&text).map_err(|error| {
+            explain("the configuration from flags and environment", None, &error)
+        })?;
         config.narrow(&self.project);
         Ok(config)
     }
@@ -140,21 +168,32 @@ impl Layers {
 /// `a.b=value` as a table. The value is TOML, else a plain string.
 pub fn assignment(text: &str) -> Result<Table, ConfigError> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(ConfigError::new(format!("`{text}` is not of the form key=value")).hint("for example `-c limits.max_steps=20`"));
+        return Err(
+            ConfigError::new(format!("`{text}` is not of the form key=value"))
+                .hint("for example `-c limits.max_steps=20`"),
+        );
     };
     let keys: Vec<&str> = key.trim().split('.').collect();
     if keys.iter().any(|key| key.is_empty()) {
         return Err(ConfigError::new(format!("`{key}` is not a key")));
     }
-    let as_toml = toml::from_str::<Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
-    let table = nested(&keys, as_toml.unwrap_or_else(|| Value::String(value.to_owned())));
+    let as_toml = toml::from_str::<Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"));
+    let table = nested(
+        &keys,
+        as_toml.unwrap_or_else(|| Value::String(value.to_owned())),
+    );
     let text = toml::to_string(&table).map_err(|error| ConfigError::new(error.to_string()))?;
-    let _: Config = toml::from_str(&text).map_err(|error| explain(&format!("`{key}={value}`"), None, &error))?;
+    let _: Config = toml::from_str(&text)
+        .map_err(|error| explain(&format!("`{key}={value}`"), None, &error))?;
     Ok(table)
 }
 
 fn nested(keys: &[&str], value: Value) -> Table {
-    let whole = keys.iter().rev().fold(value, |inner, key| Value::Table([((*key).to_owned(), inner)].into_iter().collect()));
+    let whole = keys.iter().rev().fold(value, |inner, key| {
+        Value::Table([((*key).to_owned(), inner)].into_iter().collect())
+    });
     match whole {
         Value::Table(table) => table,
         _ => Table::new(),
@@ -175,8 +214,18 @@ fn merge(into: &mut Table, from: Table) {
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-        Err(error) => Err(ConfigError::new(format!("failed to read config `{}`: {error}", path.display()))),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(ConfigError::new(format!(
+            "failed to read config `{}`: {error}",
+            path.display()
+        ))),
     }
 }
 
@@ -185,28 +234,45 @@ fn parsed(text: &str, path: &Path) -> Result<Table, ConfigError> {
 }
 
 fn checked<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    toml::from_str(text)
-        .map_err(|error| explain(&format!("failed to read config `{}`", path.display()), Some(text), &error))
+    toml::from_str(text).map_err(|error| {
+        explain(
+            &format!("failed to read config `{}`", path.display()),
+            Some(text),
+            &error,
+        )
+    })
 }
 
 /// Puts an error of the TOML reader into our words: which key, which line, and the nearest known one.
 fn explain(what: &str, text: Option<&str>, error: &toml::de::Error) -> ConfigError {
     let line = text
         .zip(error.span())
-        .map(|(text, span)| format!(" at line {}", text[..span.start.min(text.len())].matches('\n').count() + 1))
+        .map(|(text, span)| {
+            format!(
+                " at line {}",
+                text[..span.start.min(text.len())].matches('\n').count() + 1
+            )
+        })
         .unwrap_or_default();
     let words: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
     let unknown = error.message().starts_with("unknown field");
     match words.split_first() {
         Some((key, known)) if unknown => {
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
+            let nearest = known
+                .iter()
+                .max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
             let error = ConfigError::new(format!("{what}: unknown key `{key}`{line}"));
             match nearest {
-                Some(near) if strsim::jaro(key, near) > 0.7 => error.hint(format!("did you mean `{near}`?")),
+                Some(near) if strsim::jaro(key, near) > 0.7 => {
+                    error.hint(format!("did you mean `{near}`?"))
+                }
                 _ => error.hint(format!("known keys here: {}", known.join(", "))),
             }
         }
-        _ => ConfigError::new(format!("{what}: {}{line}", error.message().lines().next().unwrap_or_default())),
+        _ => ConfigError::new(format!(
+            "{what}: {}{line}",
+            error.message().lines().next().unwrap_or_default()
+        )),
     }
 }
 
@@ -228,17 +294,30 @@ mod tests {
         let error = Layers::default().user_file(&path).unwrap_err();
         assert_eq!(
             error.to_string(),
-            format!("failed to read config `{}`: unknown key `sandboxx` at line 3", path.display())
+            format!(
+                "failed to read config `{}`: unknown key `sandboxx` at line 3",
+                path.display()
+            )
         );
         assert_eq!(error.way_out(), Some("did you mean `sandbox`?"));
     }
 
     #[test]
     fn later_layers_win_and_leave_the_rest() {
-        let (_dir, path) = file("[model]\nname = \"a\"\n[limits]\nmax_steps = 7\n[profiles.fast.model]\nname = \"b\"\n");
+        let (_dir, path) = file(
+            "[model]\nname = \"a\"\n[limits]\nmax_steps = 7\n[profiles.fast.model]\nname = \"b\"\n",
+        );
         let layers = Layers::default().user_file(&path).unwrap();
-        let config = layers.profile("fast").unwrap().flags([assignment("limits.max_seconds=5").unwrap()]).finish().unwrap();
-        assert_eq!((config.model.name.as_str(), config.limits.max_steps), ("b", 7));
+        let config = layers
+            .profile("fast")
+            .unwrap()
+            .flags([assignment("limits.max_seconds=5").unwrap()])
+            .finish()
+            .unwrap();
+        assert_eq!(
+            (config.model.name.as_str(), config.limits.max_steps),
+            ("b", 7)
+        );
         assert_eq!(config.limits.max_seconds, 5.0);
     }
 
@@ -247,30 +326,61 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
         let path = dir.path().join(".openoxide/config.toml");
-        std::fs::write(&path, "limits.max_steps = 9999\npolicy.sandbox = \"danger-full-access\"\n").unwrap();
-        let config = Layers::default().project_file(dir.path()).unwrap().finish().unwrap();
+        std::fs::write(
+            &path,
+            "limits.max_steps = 9999\npolicy.sandbox = \"danger-full-access\"\n",
+        )
+        .unwrap();
+        let config = Layers::default()
+            .project_file(dir.path())
+            .unwrap()
+            .finish()
+            .unwrap();
         assert_eq!(config.limits.max_steps, 200);
         assert_eq!(config.policy.sandbox, Some(SandboxPolicy::WorkspaceWrite));
         std::fs::write(&path, "[model]\nbase_url = \"http://evil\"\n").unwrap();
         let error = Layers::default().project_file(dir.path()).unwrap_err();
-        assert!(error.to_string().contains("unknown key `base_url` at line 2"), "{error}");
-        assert!(error.way_out().unwrap().contains("your own configuration file"));
+        assert!(
+            error
+                .to_string()
+                .contains("unknown key `base_url` at line 2"),
+            "{error}"
+        );
+        assert!(
+            error
+                .way_out()
+                .unwrap()
+                .contains("your own configuration file")
+        );
     }
 
     #[test]
     fn a_value_is_toml_or_else_text() {
         let config = Layers::default()
-            .flags([assignment("model.name=gpt-x").unwrap(), assignment("policy.sandbox='read-only'").unwrap()])
+            .flags([
+                assignment("model.name=gpt-x").unwrap(),
+                assignment("policy.sandbox='read-only'").unwrap(),
+            ])
             .finish()
             .unwrap();
-        assert_eq!((config.model.name.as_str(), config.policy.sandbox), ("gpt-x", Some(SandboxPolicy::ReadOnly)));
-        assert!(assignment("limits.max_stepz=1").unwrap_err().way_out().unwrap().contains("max_steps"));
+        assert_eq!(
+            (config.model.name.as_str(), config.policy.sandbox),
+            ("gpt-x", Some(SandboxPolicy::ReadOnly))
+        );
+        assert!(
+            assignment("limits.max_stepz=1")
+                .unwrap_err()
+                .way_out()
+                .unwrap()
+                .contains("max_steps")
+        );
         assert!(assignment("nonsense").is_err());
     }
 
     #[test]
     fn an_env_file_is_read_as_shells_write_it() {
-        let (_dir, path) = file("# c\nexport OPENOXIDE_TEST_A=\"x y\"\nOPENOXIDE_TEST_B = 'z'\nnot a line\n");
+        let (_dir, path) =
+            file("# c\nexport OPENOXIDE_TEST_A=\"x y\"\nOPENOXIDE_TEST_B = 'z'\nnot a line\n");
         let environment = Environment::read(Some(&path)).unwrap();
         assert_eq!(environment.get("OPENOXIDE_TEST_A").as_deref(), Some("x y"));
         assert_eq!(environment.get("OPENOXIDE_TEST_B").as_deref(), Some("z"));

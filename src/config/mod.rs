@@ -161,9 +161,18 @@ impl Config {
     /// Applies what a project or a caller asks for, as far as it narrows.
     pub fn narrow(&mut self, by: &Narrowing) {
         let limits = &mut self.limits;
-        limits.max_steps = by.limits.max_steps.map_or(limits.max_steps, |lower| lower.min(limits.max_steps));
-        limits.max_seconds = by.limits.max_seconds.map_or(limits.max_seconds, |lower| lower.min(limits.max_seconds));
-        limits.max_tokens = by.limits.max_tokens.map_or(limits.max_tokens, |lower| lower.min(limits.max_tokens));
+        limits.max_steps = by
+            .limits
+            .max_steps
+            .map_or(limits.max_steps, |lower| lower.min(limits.max_steps));
+        limits.max_seconds = by
+            .limits
+            .max_seconds
+            .map_or(limits.max_seconds, |lower| lower.min(limits.max_seconds));
+        limits.max_tokens = by
+            .limits
+            .max_tokens
+            .map_or(limits.max_tokens, |lower| lower.min(limits.max_tokens));
         if let Some(sandbox) = by.policy.sandbox {
             self.policy.sandbox = Some(self.policy.sandbox.unwrap_or_default().min(sandbox));
         }
@@ -171,7 +180,9 @@ impl Config {
             self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
         }
         if by.model.reasoning_effort.is_some() {
-            self.model.reasoning_effort.clone_from(&by.model.reasoning_effort);
+            self.model
+                .reasoning_effort
+                .clone_from(&by.model.reasoning_effort);
         }
     }
 }

@@ -17,9 +17,16 @@ pub(super) fn attach(
     for name in files {
         let text = read(&resolve(name)?, name)?;
         // Writing into a String cannot fail.
-        let _ = write!(message, "\n\n<file path=\"{}\">\n{}\n</file>", shown_line(name), text.trim_end_matches('\n'));
+        let _ = write!(
+            message,
+            "\n\n<file path=\"{}\">\n{}\n</file>",
+            shown_line(name),
+            text.trim_end_matches('\n')
+        );
         if message.len() > BUDGET + prompt.len() {
-            return Err(format!("the files are more than {BUDGET} bytes together; name fewer, the agent can read the rest"));
+            return Err(format!(
+                "the files are more than {BUDGET} bytes together; name fewer, the agent can read the rest"
+            ));
         }
     }
     Ok(message)

@@ -28,8 +28,8 @@ use crate::{
         turn::{Turn, TurnEnd},
     },
     conversation::{
-        Answer, Approval, ApprovalId, CallId, Change, Decision, Event, Item, Outcome, OutputStatus, Redactor,
-        ResolvedBy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId, Usage,
+        Answer, Approval, ApprovalId, CallId, Change, Decision, Event, Item, Outcome, OutputStatus,
+        Redactor, ResolvedBy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId, Usage,
     },
     model::{Head, Model},
     tools::{Answered, Question, gate::Gate},
@@ -57,12 +57,23 @@ pub struct Parts {
 
 /// What handles ask for.
 pub(super) enum Request {
-    Start { prompt: Option<String>, reply: oneshot::Sender<Result<Started, StartError>> },
+    Start {
+        prompt: Option<String>,
+        reply: oneshot::Sender<Result<Started, StartError>>,
+    },
     Follow(oneshot::Sender<Follow>),
     Subscribe(oneshot::Sender<Snapshot>),
     Attend(oneshot::Sender<mpsc::Sender<std::convert::Infallible>>),
-    Answer { id: ApprovalId, answer: Answer, by: ResolvedBy, reply: oneshot::Sender<bool> },
-    Interrupt { turn_id: Option<TurnId>, reply: oneshot::Sender<()> },
+    Answer {
+        id: ApprovalId,
+        answer: Answer,
+        by: ResolvedBy,
+        reply: oneshot::Sender<bool>,
+    },
+    Interrupt {
+        turn_id: Option<TurnId>,
+        reply: oneshot::Sender<()>,
+    },
 }
 
 type Waiter = oneshot::Sender<Arc<Outcome>>;
@@ -99,7 +110,8 @@ impl Actor {
         let (mailbox, requests) = mpsc::channel(64);
         let (to_self, messages) = mpsc::channel(64);
         let handle = ThreadHandle::new(Arc::new(state.header.clone()), mailbox);
-        let patience = Duration::try_from_secs_f64(parts.limits.approval_seconds).unwrap_or(Duration::MAX);
+        let patience =
+            Duration::try_from_secs_f64(parts.limits.approval_seconds).unwrap_or(Duration::MAX);
         let actor = Self {
             state,
             parts,
@@ -115,7 +127,11 @@ impl Actor {
         handle
     }
 
-    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut messages: mpsc::Receiver<TurnMessage>) {
+    async fn run(
+        mut self,
+        mut requests: mpsc::Receiver<Request>,
+        mut messages: mpsc::Receiver<TurnMessage>,
+    ) {
         let mut wanted = true;
         while wanted || self.running.is_some() {
             tokio::select! {
@@ -140,7 +156,12 @@ impl Actor {
             Request::Follow(reply) => drop(reply.send(self.follow())),
             Request::Subscribe(reply) => drop(reply.send(self.snapshot())),
             Request::Attend(reply) => drop(reply.send(self.approvals.attend())),
-            Request::Answer { id, answer, by, reply } => drop(reply.send(self.resolve(id, answer, by))),
+            Request::Answer {
+                id,
+                answer,
+                by,
+                reply,
+            } => drop(reply.send(self.resolve(id, answer, by))),
             Request::Interrupt { turn_id, reply } => {
                 self.interrupt(turn_id);
                 let _ = reply.send(());
@@ -151,15 +172,27 @@ impl Actor {
     async fn hear(&mut self, message: TurnMessage) {
         match message {
             TurnMessage::Record { item, reply } => drop(reply.send(self.record(item))),
-            TurnMessage::Starting { call_id, title, reply } => drop(reply.send(self.starting(call_id, title).await)),
+            TurnMessage::Starting {
+                call_id,
+                title,
+                reply,
+            } => drop(reply.send(self.starting(call_id, title).await)),
             TurnMessage::Ask { question, reply } => self.ask(question, reply).await,
-            TurnMessage::Ended { turn_id, end, changes } => {
+            TurnMessage::Ended {
+                turn_id,
+                end,
+                changes,
+            } => {
                 let outcome = self.outcome(turn_id, *end, changes);
                 self.end(outcome).await;
             }
             TurnMessage::Broken { turn_id } => {
                 self.close_open_turn();
-                let outcome = self.failed(turn_id, TurnErrorKind::Internal, "the turn broke down inside openoxide");
+                let outcome = self.failed(
+                    turn_id,
+                    TurnErrorKind::Internal,
+                    "the turn broke down inside openoxide",
+                );
                 self.end(outcome).await;
             }
         }
@@ -173,17 +206,34 @@ impl Actor {
         let prompt = prompt.map(|prompt| self.parts.redactor.clean(prompt));
         match prompt {
             Some(prompt) if self.running.is_some() => {
-                self.queue.push_back(Queued { turn_id, prompt, waiter });
-                Ok(Started { turn_id, outcome, queued: true })
+                self.queue.push_back(Queued {
+                    turn_id,
+                    prompt,
+                    waiter,
+                });
+                Ok(Started {
+                    turn_id,
+                    outcome,
+                    queued: true,
+                })
             }
             prompt => {
                 self.begin(turn_id, prompt, waiter).await?;
-                Ok(Started { turn_id, outcome, queued: false })
+                Ok(Started {
+                    turn_id,
+                    outcome,
+                    queued: false,
+                })
             }
         }
     }
 
-    async fn begin(&mut self, turn_id: TurnId, prompt: Option<String>, waiter: Waiter) -> Result<(), StartError> {
+    async fn begin(
+        &mut self,
+        turn_id: TurnId,
+        prompt: Option<String>,
+        waiter: Waiter,
+    ) -> Result<(), StartError> {
         let storage = |error: StoreError| StartError::Storage(error.to_string());
         self.hold().await.map_err(storage)?;
         let begun = self.open_turn(turn_id, prompt);
@@ -221,10 +271,15 @@ impl Actor {
         self.close_open_turn();
         let resumes = if prompt.is_none() { resumes } else { None };
         let storage = |error: std::io::Error| StartError::Storage(error.to_string());
-        self.append(Record::TurnStarted { turn_id, resumes }).map_err(storage)?;
+        self.append(Record::TurnStarted { turn_id, resumes })
+            .map_err(storage)?;
         self.publish(Event::TurnStarted { turn_id });
         let mut history = self.history.take().unwrap_or_else(|| {
-            History::new(self.parts.model.clone(), &self.state.header.context, &self.state.items)
+            History::new(
+                self.parts.model.clone(),
+                &self.state.header.context,
+                &self.state.items,
+            )
         });
         if let Some(text) = prompt {
             let message = Item::UserMessage { text };
@@ -238,18 +293,24 @@ impl Actor {
     /// The last turn, if it can be gone on with.
     fn resumable(&self) -> Option<TurnId> {
         let last = self.state.turns.last()?;
-        let unfinished = last.outcome.as_ref().is_none_or(|outcome| outcome.status != Status::Completed);
+        let unfinished = last
+            .outcome
+            .as_ref()
+            .is_none_or(|outcome| outcome.status != Status::Completed);
         unfinished.then_some(last.turn_id)
     }
 
     /// Gives every call of a turn that was cut short its output, so that each call has exactly one.
     fn close_open_turn(&mut self) {
-        let Some(open) = self.state.open_turn().cloned() else { return };
+        let Some(open) = self.state.open_turn().cloned() else {
+            return;
+        };
         let outputs = open.open_calls.into_iter().map(|open| ToolOutput {
             call_id: open.call.call_id,
             status: OutputStatus::Interrupted,
             content: if open.started {
-                "interrupted while it ran; its effects are unknown, so look before repeating it".to_owned()
+                "interrupted while it ran; its effects are unknown, so look before repeating it"
+                    .to_owned()
             } else {
                 "not run: the turn was interrupted first".to_owned()
             },
@@ -260,16 +321,27 @@ impl Actor {
             let _ = self.record(Item::ToolOutput(output));
         }
         for approval in open.open_approvals {
-            self.resolve(approval.id, Answer::from(Decision::Deny), ResolvedBy::Interrupt);
+            self.resolve(
+                approval.id,
+                Answer::from(Decision::Deny),
+                ResolvedBy::Interrupt,
+            );
         }
         self.history = None;
     }
 
     fn run_turn(&mut self, turn_id: TurnId, waiter: Waiter) {
         let stop = CancellationToken::new();
-        let link = Arc::new(Link { messages: self.to_self.clone(), events: self.events.clone() });
+        let link = Arc::new(Link {
+            messages: self.to_self.clone(),
+            events: self.events.clone(),
+        });
         let history = self.history.take().unwrap_or_else(|| {
-            History::new(self.parts.model.clone(), &self.state.header.context, &self.state.items)
+            History::new(
+                self.parts.model.clone(),
+                &self.state.header.context,
+                &self.state.items,
+            )
         });
         let head: Head = self.state.header.context.head(self.state.header.thread_id);
         let turn = Turn {
@@ -281,21 +353,33 @@ impl Actor {
             report: link,
             stop: stop.clone(),
         };
-        self.running = Some(Running { turn_id, stop, started: Instant::now(), waiters: vec![waiter] });
+        self.running = Some(Running {
+            turn_id,
+            stop,
+            started: Instant::now(),
+            waiters: vec![waiter],
+        });
         tokio::spawn(run_and_tell(turn, turn_id, self.to_self.clone()));
     }
 
     // What the running turn asks for.
 
     fn record(&mut self, item: Item) -> Result<(), String> {
-        self.append(Record::Item(item.clone())).map_err(|error| error.to_string())?;
+        self.append(Record::Item(item.clone()))
+            .map_err(|error| error.to_string())?;
         self.publish(Event::ItemCompleted { item });
         Ok(())
     }
 
     async fn starting(&mut self, call_id: CallId, title: String) -> Result<(), String> {
-        self.append(Record::CallStarted { call_id: call_id.clone() }).map_err(|error| error.to_string())?;
-        self.journal.sync().await.map_err(|error| error.to_string())?;
+        self.append(Record::CallStarted {
+            call_id: call_id.clone(),
+        })
+        .map_err(|error| error.to_string())?;
+        self.journal
+            .sync()
+            .await
+            .map_err(|error| error.to_string())?;
         self.publish(Event::CallStarted { call_id, title });
         Ok(())
     }
@@ -304,15 +388,23 @@ impl Actor {
         let Some(running) = &self.running else { return };
         if self.approvals.is_granted(question.covers.as_ref()) {
             // The call that asked may be gone; then nobody needs the answer.
-            let _ = reply.send(Answered { answer: Answer::from(Decision::Approve), by_nobody: false });
+            let _ = reply.send(Answered {
+                answer: Answer::from(Decision::Approve),
+                by_nobody: false,
+            });
             return;
         }
         let approval = approval(running.turn_id, question);
         let id = approval.id;
-        let recorded = self.append(Record::ApprovalRequested { approval: approval.clone() });
+        let recorded = self.append(Record::ApprovalRequested {
+            approval: approval.clone(),
+        });
         if recorded.is_err() || self.journal.sync().await.is_err() {
             // A question that is not on record is not asked.
-            let _ = reply.send(Answered { answer: Answer::from(Decision::Deny), by_nobody: true });
+            let _ = reply.send(Answered {
+                answer: Answer::from(Decision::Deny),
+                by_nobody: true,
+            });
             return;
         }
         self.approvals.open(approval.clone(), reply);
@@ -325,7 +417,10 @@ impl Actor {
     // What handles ask for.
 
     fn resolve(&mut self, id: ApprovalId, answer: Answer, by: ResolvedBy) -> bool {
-        let answer = Answer { note: answer.note.map(|note| self.parts.redactor.clean(note)), ..answer };
+        let answer = Answer {
+            note: answer.note.map(|note| self.parts.redactor.clean(note)),
+            ..answer
+        };
         let resolution = match self.approvals.resolve(id, answer.clone(), by) {
             Some(resolution) => resolution,
             // A question of a process that died: closing its turn answers it.
@@ -333,8 +428,14 @@ impl Actor {
             None => return false,
         };
         // The answer counts also when it cannot be written; the next record fails and ends the turn.
-        let _ = self.append(Record::ApprovalResolved { approval_id: id, resolution: resolution.clone() });
-        self.publish(Event::ApprovalResolved { approval_id: id, resolution });
+        let _ = self.append(Record::ApprovalResolved {
+            approval_id: id,
+            resolution: resolution.clone(),
+        });
+        self.publish(Event::ApprovalResolved {
+            approval_id: id,
+            resolution,
+        });
         true
     }
 
@@ -342,10 +443,16 @@ impl Actor {
         if let Some(running) = &mut self.running {
             let (waiter, outcome) = oneshot::channel();
             running.waiters.push(waiter);
-            return Follow::Running(Started { turn_id: running.turn_id, outcome, queued: false });
+            return Follow::Running(Started {
+                turn_id: running.turn_id,
+                outcome,
+                queued: false,
+            });
         }
         match self.state.last_outcome() {
-            Some(outcome) if self.state.open_turn().is_none() => Follow::Ended(Arc::new(outcome.clone())),
+            Some(outcome) if self.state.open_turn().is_none() => {
+                Follow::Ended(Arc::new(outcome.clone()))
+            }
             _ => Follow::Nothing,
         }
     }
@@ -359,7 +466,10 @@ impl Actor {
     }
 
     fn interrupt(&mut self, turn_id: Option<TurnId>) {
-        let queued = self.queue.iter().position(|queued| Some(queued.turn_id) == turn_id);
+        let queued = self
+            .queue
+            .iter()
+            .position(|queued| Some(queued.turn_id) == turn_id);
         if let Some(queued) = queued.and_then(|at| self.queue.remove(at)) {
             let outcome = self.withdrawn(queued.turn_id);
             // Whoever withdrew the prompt may not wait for its end.
@@ -376,9 +486,15 @@ impl Actor {
     // Ending a turn.
 
     async fn end(&mut self, outcome: Outcome) {
-        let Some(running) = self.running.take() else { return };
+        let Some(running) = self.running.take() else {
+            return;
+        };
         for approval in self.approvals.pending() {
-            self.resolve(approval.id, Answer::from(Decision::Deny), ResolvedBy::Interrupt);
+            self.resolve(
+                approval.id,
+                Answer::from(Decision::Deny),
+                ResolvedBy::Interrupt,
+            );
         }
         let outcome = self.finish(outcome).await;
         for waiter in running.waiters {
@@ -391,15 +507,22 @@ impl Actor {
     /// Records the outcome; if that fails, the outcome says so instead of claiming what is not kept.
     async fn finish(&mut self, outcome: Outcome) -> Arc<Outcome> {
         let mut outcome = outcome;
-        let recorded = self.append(Record::TurnEnded { outcome: Box::new(outcome.clone()) });
+        let recorded = self.append(Record::TurnEnded {
+            outcome: Box::new(outcome.clone()),
+        });
         let synced = self.journal.sync().await;
         if let Err(error) = recorded.and(synced) {
             let message = format!("the end of the turn could not be recorded: {error}");
             outcome.status = Status::Failed;
-            outcome.error = Some(TurnError { kind: TurnErrorKind::Storage, message });
+            outcome.error = Some(TurnError {
+                kind: TurnErrorKind::Storage,
+                message,
+            });
         }
         self.journal.release();
-        self.publish(Event::TurnCompleted { outcome: Box::new(outcome.clone()) });
+        self.publish(Event::TurnCompleted {
+            outcome: Box::new(outcome.clone()),
+        });
         Arc::new(outcome)
     }
 
@@ -435,18 +558,35 @@ impl Actor {
     }
 
     fn failed(&self, turn_id: TurnId, kind: TurnErrorKind, message: &str) -> Outcome {
-        let error = Some(TurnError { kind, message: message.to_owned() });
-        Outcome { status: Status::Failed, error, ..self.blank(turn_id) }
+        let error = Some(TurnError {
+            kind,
+            message: message.to_owned(),
+        });
+        Outcome {
+            status: Status::Failed,
+            error,
+            ..self.blank(turn_id)
+        }
     }
 
     fn withdrawn(&self, turn_id: TurnId) -> Outcome {
         let message = "the prompt was withdrawn before its turn began".to_owned();
-        let error = Some(TurnError { kind: TurnErrorKind::Interrupted, message });
-        Outcome { status: Status::Interrupted, error, ..self.blank(turn_id) }
+        let error = Some(TurnError {
+            kind: TurnErrorKind::Interrupted,
+            message,
+        });
+        Outcome {
+            status: Status::Interrupted,
+            error,
+            ..self.blank(turn_id)
+        }
     }
 
     fn blank(&self, turn_id: TurnId) -> Outcome {
-        let seconds = self.running.as_ref().map_or(0.0, |running| running.started.elapsed().as_secs_f64());
+        let seconds = self
+            .running
+            .as_ref()
+            .map_or(0.0, |running| running.started.elapsed().as_secs_f64());
         Outcome {
             thread_id: self.state.header.thread_id,
             turn_id,
@@ -485,8 +625,14 @@ async fn run_and_tell(turn: Turn, turn_id: TurnId, actor: mpsc::Sender<TurnMessa
     workspace.checkpoint().begin();
     let message = match tokio::spawn(turn.run()).await {
         Ok(end) => {
-            let measured = tokio::task::spawn_blocking(move || workspace.checkpoint().changes(&workspace)).await;
-            TurnMessage::Ended { turn_id, end: Box::new(end), changes: measured.unwrap_or_default() }
+            let measured =
+                tokio::task::spawn_blocking(move || workspace.checkpoint().changes(&workspace))
+                    .await;
+            TurnMessage::Ended {
+                turn_id,
+                end: Box::new(end),
+                changes: measured.unwrap_or_default(),
+            }
         }
         Err(_) => TurnMessage::Broken { turn_id },
     };
@@ -510,5 +656,10 @@ fn approval(turn_id: TurnId, question: Question) -> Approval {
 
 /// The state of a thread that has no records yet.
 pub(super) fn blank_state(header: Header) -> Loaded {
-    Loaded { header, items: Vec::new(), turns: Vec::new(), damaged: 0 }
+    Loaded {
+        header,
+        items: Vec::new(),
+        turns: Vec::new(),
+        damaged: 0,
+    }
 }

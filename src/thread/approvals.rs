@@ -37,21 +37,35 @@ struct Pending {
 
 impl Approvals {
     pub(super) fn new(patience: Duration) -> Self {
-        Self { pending: Vec::new(), granted: HashSet::new(), leases: None, patience }
+        Self {
+            pending: Vec::new(),
+            granted: HashSet::new(),
+            leases: None,
+            patience,
+        }
     }
 
     /// A new lease; questions wait while it lives.
     pub(super) fn attend(&mut self) -> mpsc::Sender<Infallible> {
-        if let Some(sender) = self.leases.as_ref().and_then(|leases| leases.template.upgrade()) {
+        if let Some(sender) = self
+            .leases
+            .as_ref()
+            .and_then(|leases| leases.template.upgrade())
+        {
             return sender;
         }
         let (sender, ended) = mpsc::channel(1);
-        self.leases = Some(Leases { template: sender.downgrade(), ended });
+        self.leases = Some(Leases {
+            template: sender.downgrade(),
+            ended,
+        });
         sender
     }
 
     pub(super) fn is_attended(&self) -> bool {
-        self.leases.as_ref().is_some_and(|leases| leases.template.upgrade().is_some())
+        self.leases
+            .as_ref()
+            .is_some_and(|leases| leases.template.upgrade().is_some())
     }
 
     /// True if an approval for the session covers `key`.
@@ -61,23 +75,43 @@ impl Approvals {
 
     pub(super) fn open(&mut self, approval: Approval, reply: oneshot::Sender<Answered>) {
         let deadline = Instant::now() + self.patience;
-        self.pending.push(Pending { approval, reply, deadline });
+        self.pending.push(Pending {
+            approval,
+            reply,
+            deadline,
+        });
     }
 
     pub(super) fn pending(&self) -> Vec<Approval> {
-        self.pending.iter().map(|pending| pending.approval.clone()).collect()
+        self.pending
+            .iter()
+            .map(|pending| pending.approval.clone())
+            .collect()
     }
 
     /// Takes an answer; `None` if the question is not open (any more).
-    pub(super) fn resolve(&mut self, id: ApprovalId, answer: Answer, by: ResolvedBy) -> Option<Resolution> {
-        let at = self.pending.iter().position(|pending| pending.approval.id == id)?;
-        let Pending { approval, reply, .. } = self.pending.swap_remove(at);
+    pub(super) fn resolve(
+        &mut self,
+        id: ApprovalId,
+        answer: Answer,
+        by: ResolvedBy,
+    ) -> Option<Resolution> {
+        let at = self
+            .pending
+            .iter()
+            .position(|pending| pending.approval.id == id)?;
+        let Pending {
+            approval, reply, ..
+        } = self.pending.swap_remove(at);
         if answer.decision == Decision::ApproveForSession {
             self.granted.extend(approval.session_covers);
         }
         let by_nobody = by == ResolvedBy::Unattended;
         // The call that asked is gone when its turn was stopped; then nobody needs the answer.
-        let _ = reply.send(Answered { answer: answer.clone(), by_nobody });
+        let _ = reply.send(Answered {
+            answer: answer.clone(),
+            by_nobody,
+        });
         Some(Resolution { answer, by })
     }
 

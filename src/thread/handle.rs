@@ -5,7 +5,9 @@ use std::{convert::Infallible, sync::Arc};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{actor::Request, rollout::Header};
-use crate::conversation::{Answer, Approval, ApprovalId, Event, Item, Outcome, ResolvedBy, ThreadId, TurnId};
+use crate::conversation::{
+    Answer, Approval, ApprovalId, Event, Item, Outcome, ResolvedBy, ThreadId, TurnId,
+};
 
 /// A thread in this process.
 #[derive(Clone)]
@@ -93,12 +95,20 @@ impl ThreadHandle {
 
     /// Starts a turn with `prompt`, or queues it behind the one that runs.
     pub async fn start(&self, prompt: String) -> Result<Started, StartError> {
-        self.request(|reply| Request::Start { prompt: Some(prompt), reply }).await?
+        self.request(|reply| Request::Start {
+            prompt: Some(prompt),
+            reply,
+        })
+        .await?
     }
 
     /// Goes on with a turn that was interrupted.
     pub async fn resume(&self) -> Result<Started, StartError> {
-        self.request(|reply| Request::Start { prompt: None, reply }).await?
+        self.request(|reply| Request::Start {
+            prompt: None,
+            reply,
+        })
+        .await?
     }
 
     /// The running turn to wait for, or the last outcome.
@@ -113,23 +123,43 @@ impl ThreadHandle {
 
     /// A lease: questions wait for an answer while it lives.
     pub async fn attend(&self) -> Result<Lease, HandleError> {
-        Ok(Lease { _alive: self.request(Request::Attend).await? })
+        Ok(Lease {
+            _alive: self.request(Request::Attend).await?,
+        })
     }
 
     /// Answers a question. False if it is not open: somebody was first, or its turn ended.
-    pub async fn answer(&self, id: ApprovalId, answer: Answer, by: ResolvedBy) -> Result<bool, HandleError> {
-        self.request(|reply| Request::Answer { id, answer, by, reply }).await
+    pub async fn answer(
+        &self,
+        id: ApprovalId,
+        answer: Answer,
+        by: ResolvedBy,
+    ) -> Result<bool, HandleError> {
+        self.request(|reply| Request::Answer {
+            id,
+            answer,
+            by,
+            reply,
+        })
+        .await
     }
 
     /// Stops a turn, or takes it out of the queue. Without a name: the one that runs. Returns when it was told, not
     /// when it ended.
     pub async fn interrupt(&self, turn_id: Option<TurnId>) -> Result<(), HandleError> {
-        self.request(|reply| Request::Interrupt { turn_id, reply }).await
+        self.request(|reply| Request::Interrupt { turn_id, reply })
+            .await
     }
 
-    async fn request<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, HandleError> {
+    async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, HandleError> {
         let (reply, answer) = oneshot::channel();
-        self.mailbox.send(request(reply)).await.map_err(|_| HandleError::Gone)?;
+        self.mailbox
+            .send(request(reply))
+            .await
+            .map_err(|_| HandleError::Gone)?;
         answer.await.map_err(|_| HandleError::Gone)
     }
 }

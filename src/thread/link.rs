@@ -14,13 +14,27 @@ use crate::{
 /// What a turn tells its actor.
 pub(super) enum TurnMessage {
     /// Persist this, then say so.
-    Record { item: Item, reply: oneshot::Sender<Result<(), String>> },
+    Record {
+        item: Item,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Record that a call starts, sync, then say so.
-    Starting { call_id: CallId, title: String, reply: oneshot::Sender<Result<(), String>> },
+    Starting {
+        call_id: CallId,
+        title: String,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
     /// Find an answer.
-    Ask { question: Question, reply: oneshot::Sender<Answered> },
+    Ask {
+        question: Question,
+        reply: oneshot::Sender<Answered>,
+    },
     /// It ended, and this is what differs on disk.
-    Ended { turn_id: TurnId, end: Box<TurnEnd>, changes: Vec<Change> },
+    Ended {
+        turn_id: TurnId,
+        end: Box<TurnEnd>,
+        changes: Vec<Change>,
+    },
     /// It panicked.
     Broken { turn_id: TurnId },
 }
@@ -50,7 +64,9 @@ impl Link {
 impl Report for Link {
     fn record(&self, item: Item) -> BoxFuture<'_, Result<(), String>> {
         async move {
-            self.tell(|reply| TurnMessage::Record { item, reply }).await.unwrap_or_else(|| Err(LOST.to_owned()))
+            self.tell(|reply| TurnMessage::Record { item, reply })
+                .await
+                .unwrap_or_else(|| Err(LOST.to_owned()))
         }
         .boxed()
     }
@@ -63,16 +79,31 @@ impl Report for Link {
 impl Host for Link {
     fn ask(&self, question: Question) -> BoxFuture<'_, Answered> {
         async move {
-            let lost = Answered { answer: Answer::from(Decision::Deny), by_nobody: true };
-            self.tell(|reply| TurnMessage::Ask { question, reply }).await.unwrap_or(lost)
+            let lost = Answered {
+                answer: Answer::from(Decision::Deny),
+                by_nobody: true,
+            };
+            self.tell(|reply| TurnMessage::Ask { question, reply })
+                .await
+                .unwrap_or(lost)
         }
         .boxed()
     }
 
-    fn starting<'a>(&'a self, call: &'a CallId, title: String) -> BoxFuture<'a, Result<(), String>> {
+    fn starting<'a>(
+        &'a self,
+        call: &'a CallId,
+        title: String,
+    ) -> BoxFuture<'a, Result<(), String>> {
         async move {
             let call_id = call.clone();
-            let told = self.tell(|reply| TurnMessage::Starting { call_id, title, reply }).await;
+            let told = self
+                .tell(|reply| TurnMessage::Starting {
+                    call_id,
+                    title,
+                    reply,
+                })
+                .await;
             told.unwrap_or_else(|| Err(LOST.to_owned()))
         }
         .boxed()
@@ -82,9 +113,18 @@ impl Host for Link {
         let call_id = call.clone();
         self.send(match progress {
             Progress::Line(line) => Event::CallOutput { call_id, line },
-            Progress::FileChanged { path, added, removed, diff } => {
-                Event::FileChanged { call_id, path, added, removed, diff }
-            }
+            Progress::FileChanged {
+                path,
+                added,
+                removed,
+                diff,
+            } => Event::FileChanged {
+                call_id,
+                path,
+                added,
+                removed,
+                diff,
+            },
         });
     }
 }

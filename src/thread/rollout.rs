@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::{Limits, context::Context},
     conversation::{
-        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, Resolution, SandboxPolicy, ThreadId, ToolCall,
-        TurnId,
+        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, Resolution, SandboxPolicy,
+        ThreadId, ToolCall, TurnId,
     },
 };
 
@@ -61,7 +61,11 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { sandbox: SandboxPolicy::ReadOnly, approval_policy: ApprovalPolicy::OnRequest, writable_roots: Vec::new() }
+        Self {
+            sandbox: SandboxPolicy::ReadOnly,
+            approval_policy: ApprovalPolicy::OnRequest,
+            writable_roots: Vec::new(),
+        }
     }
 }
 
@@ -120,7 +124,10 @@ pub fn header_line(header: &Header) -> serde_json::Result<String> {
         #[serde(flatten)]
         header: &'a Header,
     }
-    Ok(serde_json::to_string(&First { r#type: "thread", header })? + "\n")
+    Ok(serde_json::to_string(&First {
+        r#type: "thread",
+        header,
+    })? + "\n")
 }
 
 /// A record as its line, stamped with the present time.
@@ -185,11 +192,17 @@ pub enum ReadError {
 pub fn read(bytes: &[u8]) -> Result<Loaded, ReadError> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
-    let header: Header = serde_json::from_slice(first).map_err(|error| ReadError::Header(error.to_string()))?;
+    let header: Header =
+        serde_json::from_slice(first).map_err(|error| ReadError::Header(error.to_string()))?;
     if header.version > VERSION {
         return Err(ReadError::Version(header.version));
     }
-    let mut loaded = Loaded { header, items: Vec::new(), turns: Vec::new(), damaged: 0 };
+    let mut loaded = Loaded {
+        header,
+        items: Vec::new(),
+        turns: Vec::new(),
+        damaged: 0,
+    };
     for line in lines.filter(|line| !line.is_empty()) {
         match serde_json::from_slice::<Line<Record>>(line) {
             Ok(line) => loaded.add(line.record),
@@ -218,9 +231,14 @@ impl Loaded {
                 self.items.push(item);
             }
             (Record::CallStarted { call_id }, Some(turn)) => {
-                turn.open_calls.iter_mut().filter(|open| open.call.call_id == call_id).for_each(|c| c.started = true);
+                turn.open_calls
+                    .iter_mut()
+                    .filter(|open| open.call.call_id == call_id)
+                    .for_each(|c| c.started = true);
             }
-            (Record::ApprovalRequested { approval }, Some(turn)) => turn.open_approvals.push(approval),
+            (Record::ApprovalRequested { approval }, Some(turn)) => {
+                turn.open_approvals.push(approval)
+            }
             (Record::ApprovalResolved { approval_id, .. }, Some(turn)) => {
                 turn.open_approvals.retain(|open| open.id != approval_id);
             }
@@ -237,15 +255,23 @@ impl Loaded {
 
     /// What the last turn came to.
     pub fn last_outcome(&self) -> Option<&Outcome> {
-        self.turns.iter().rev().find_map(|turn| turn.outcome.as_ref())
+        self.turns
+            .iter()
+            .rev()
+            .find_map(|turn| turn.outcome.as_ref())
     }
 }
 
 impl LoadedTurn {
     fn note(&mut self, item: &Item) {
         match item {
-            Item::ToolCall(call) => self.open_calls.push(OpenCall { call: call.clone(), started: false }),
-            Item::ToolOutput(output) => self.open_calls.retain(|open| open.call.call_id != output.call_id),
+            Item::ToolCall(call) => self.open_calls.push(OpenCall {
+                call: call.clone(),
+                started: false,
+            }),
+            Item::ToolOutput(output) => self
+                .open_calls
+                .retain(|open| open.call.call_id != output.call_id),
             Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
         }
     }
@@ -254,7 +280,10 @@ impl LoadedTurn {
 /// The number of lines by `type`: what a test of the format looks at.
 pub fn census(bytes: &[u8]) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+    for line in bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
         let kind = serde_json::from_slice::<serde_json::Value>(line)
             .ok()
             .and_then(|value| value["type"].as_str().map(str::to_owned))

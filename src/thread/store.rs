@@ -124,7 +124,9 @@ impl DirectoryStore {
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
         let path = self.directory(id).join("rollout.jsonl");
         let bytes = match fs_err::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::Unknown(id)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Unknown(id));
+            }
             read => read?,
         };
         let loaded = rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })?;
@@ -135,7 +137,11 @@ impl DirectoryStore {
 impl ThreadStore for DirectoryStore {
     fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
         let directory = self.directory(header.thread_id);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| named(&directory, &error))?;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|error| named(&directory, &error))?;
         let mut journal = Rollout::at(self.clone(), header.thread_id, 0)?;
         journal.write(&rollout::header_line(header).map_err(io::Error::other)?)?;
         Ok(Box::new(journal))
@@ -155,12 +161,17 @@ impl ThreadStore for DirectoryStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
         };
-        let mut ids: Vec<ThreadId> =
-            entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
+        let mut ids: Vec<ThreadId> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
         // UUID v7 sorts by time.
         ids.sort_by(|a, b| b.cmp(a));
         // A thread that cannot be read must not hide the others.
-        Ok(ids.into_iter().filter_map(|id| self.read(id).ok()).map(|loaded| ThreadSummary::new(&loaded)).collect())
+        Ok(ids
+            .into_iter()
+            .filter_map(|id| self.read(id).ok())
+            .map(|loaded| ThreadSummary::new(&loaded))
+            .collect())
     }
 }
 
@@ -185,12 +196,21 @@ impl Rollout {
             .mode(0o600)
             .open(&path)
             .map_err(|error| named(&path, &error))?;
-        Ok(Self { store, id, path, file: Arc::new(file), length, lock: None })
+        Ok(Self {
+            store,
+            id,
+            path,
+            file: Arc::new(file),
+            length,
+            lock: None,
+        })
     }
 
     /// One write a line, so that a reader never sees half of two.
     fn write(&mut self, line: &str) -> io::Result<()> {
-        (&*self.file).write_all(line.as_bytes()).map_err(|error| named(&self.path, &error))?;
+        (&*self.file)
+            .write_all(line.as_bytes())
+            .map_err(|error| named(&self.path, &error))?;
         self.length += line.len() as u64;
         Ok(())
     }
@@ -218,7 +238,11 @@ impl Rollout {
         if self.length > 0 {
             self.file.read_exact_at(&mut last, self.length - 1)?;
         }
-        if last != [b'\n'] { self.write("\n") } else { Ok(()) }
+        if last != [b'\n'] {
+            self.write("\n")
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -228,7 +252,11 @@ impl Journal for Rollout {
             return Ok(None);
         }
         self.lock = Some(self.lock()?);
-        let length = self.file.metadata().map_err(|error| named(&self.path, &error))?.len();
+        let length = self
+            .file
+            .metadata()
+            .map_err(|error| named(&self.path, &error))?
+            .len();
         let newer = if length == self.length {
             None
         } else {
@@ -236,7 +264,8 @@ impl Journal for Rollout {
             self.length = length;
             Some(loaded)
         };
-        self.mend_tail().map_err(|error| named(&self.path, &error))?;
+        self.mend_tail()
+            .map_err(|error| named(&self.path, &error))?;
         Ok(newer)
     }
 
@@ -251,7 +280,9 @@ impl Journal for Rollout {
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         let (file, path) = (self.file.clone(), self.path.clone());
         async move {
-            let synced = tokio::task::spawn_blocking(move || file.sync_data()).await.map_err(io::Error::other)?;
+            let synced = tokio::task::spawn_blocking(move || file.sync_data())
+                .await
+                .map_err(io::Error::other)?;
             synced.map_err(|error| named(&path, &error))
         }
         .boxed()

@@ -11,10 +11,13 @@ use std::{
 use super::{
     actor::{Actor, Parts, blank_state},
     handle::ThreadHandle,
-    rollout::Header,
+    rollout::{Header, Record},
     store::{StoreError, ThreadStore},
 };
-use crate::{conversation::ThreadId, thread::handle::Follow};
+use crate::{
+    conversation::{Item, ThreadId},
+    thread::handle::Follow,
+};
 
 /// Builds what a thread works with from its header. `app` implements it.
 pub trait Assemble: Send + Sync {
@@ -43,14 +46,39 @@ pub struct Threads {
 impl Threads {
     /// No threads yet.
     pub fn new(store: Arc<dyn ThreadStore>, assemble: Box<dyn Assemble>) -> Self {
-        Self { store, assemble, open: Mutex::default() }
+        Self {
+            store,
+            assemble,
+            open: Mutex::default(),
+        }
     }
 
     /// Makes a thread and keeps its header.
     pub fn create(&self, header: Header) -> Result<ThreadHandle, ThreadsError> {
-        let parts = self.assemble.assemble(&header).map_err(ThreadsError::Assemble)?;
+        let parts = self
+            .assemble
+            .assemble(&header)
+            .map_err(ThreadsError::Assemble)?;
         let journal = self.store.create(&header)?;
         let handle = Actor::spawn(blank_state(header), parts, journal);
+        self.map().insert(handle.id(), handle.clone());
+        Ok(handle)
+    }
+
+    /// Makes a thread that begins with `items` of another, as far as each call in them has its output.
+    pub fn fork(&self, header: Header, items: &[Item]) -> Result<ThreadHandle, ThreadsError> {
+        let parts = self
+            .assemble
+            .assemble(&header)
+            .map_err(ThreadsError::Assemble)?;
+        let mut journal = self.store.create(&header)?;
+        let mut state = blank_state(header);
+        for item in whole(items) {
+            let record = Record::Item(item.clone());
+            journal.append(&record).map_err(StoreError::Io)?;
+            state.add(record);
+        }
+        let handle = Actor::spawn(state, parts, journal);
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)
     }
@@ -62,7 +90,10 @@ impl Threads {
             return Ok(handle.clone());
         }
         let (loaded, journal) = self.store.open(id)?;
-        let parts = self.assemble.assemble(&loaded.header).map_err(ThreadsError::Assemble)?;
+        let parts = self
+            .assemble
+            .assemble(&loaded.header)
+            .map_err(ThreadsError::Assemble)?;
         let handle = Actor::spawn(loaded, parts, journal);
         open.insert(id, handle.clone());
         Ok(handle)
@@ -86,9 +117,28 @@ impl Threads {
     }
 }
 
+/// The longest beginning in which every call has its output.
+fn whole(items: &[Item]) -> &[Item] {
+    let mut open = 0usize;
+    let mut end = 0;
+    for (at, item) in items.iter().enumerate() {
+        match item {
+            Item::ToolCall(_) => open += 1,
+            Item::ToolOutput(_) => open = open.saturating_sub(1),
+            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+        }
+        // Reasoning goes with what follows it.
+        if open == 0 && !matches!(item, Item::Reasoning { .. }) {
+            end = at + 1;
+        }
+    }
+    &items[..end]
+}
+
 async fn stop(handle: &ThreadHandle) {
     while let Ok(Follow::Running(started)) = handle.follow().await {
-        if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err() {
+        if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err()
+        {
             return;
         }
     }

@@ -64,15 +64,29 @@ impl Tool for EditFile {
         if input.edits.is_empty() {
             return Err(ToolError::new("`edits` is empty; nothing was done"));
         }
-        let before =
-            file::read(&path).map_err(|error| ToolError(format!("`{shown}` cannot be edited: {error}")))?;
+        let before = file::read(&path)
+            .map_err(|error| ToolError(format!("`{shown}` cannot be edited: {error}")))?;
         let edits: Vec<Edit> = input.edits.into_iter().map(Edit::from).collect();
         let applied = edit::apply(before.as_deref(), &edits).map_err(|refusal| {
-            let near = if before.is_none() { near_names(&path, workspace) } else { String::new() };
+            let near = if before.is_none() {
+                near_names(&path, workspace)
+            } else {
+                String::new()
+            };
             ToolError(format!("`{shown}`{near}: {refusal}"))
         })?;
-        let remarks = applied.matches.iter().filter_map(|found| found.how.clone()).collect();
-        Ok(Rewrite { path, before, after: applied.after, remarks }.planned(workspace))
+        let remarks = applied
+            .matches
+            .iter()
+            .filter_map(|found| found.how.clone())
+            .collect();
+        Ok(Rewrite {
+            path,
+            before,
+            after: applied.after,
+            remarks,
+        }
+        .planned(workspace))
     }
 
     async fn run(&self, plan: Rewrite, call: Call) -> Result<Output, ToolError> {
@@ -82,7 +96,12 @@ impl Tool for EditFile {
 
 impl From<InputEdit> for Edit {
     fn from(input: InputEdit) -> Self {
-        Self { search: input.search, replace: input.replace, line: input.line, replace_all: input.replace_all }
+        Self {
+            search: input.search,
+            replace: input.replace,
+            line: input.line,
+            replace_all: input.replace_all,
+        }
     }
 }
 
@@ -90,7 +109,14 @@ impl Rewrite {
     pub(super) fn planned(self, workspace: &Workspace) -> Planned<Self> {
         let title = workspace.show(&self.path);
         let diff = edit::unified_diff(&title, self.before.as_deref(), Some(&self.after));
-        Planned { access: Access::Write { paths: vec![self.path.clone()], diff: diff.text }, title, plan: self }
+        Planned {
+            access: Access::Write {
+                paths: vec![self.path.clone()],
+                diff: diff.text,
+            },
+            title,
+            plan: self,
+        }
     }
 
     /// Writes it, unless the file is no longer what the plan was made from.
@@ -102,7 +128,9 @@ impl Rewrite {
                 "`{shown}` changed while this call waited; nothing was written. Read it again."
             )));
         }
-        call.workspace.checkpoint().keep(&self.path, self.before.as_deref());
+        call.workspace
+            .checkpoint()
+            .keep(&self.path, self.before.as_deref());
         file::write(&self.path, &self.after).map_err(fail)?;
         let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));
         let mut content = format!("{shown}: +{} −{}", diff.added, diff.removed);

@@ -8,11 +8,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Call, Host, Output, Planned, Question, ToolError, output, registry::{Registry, Run}};
+use super::{
+    Call, Host, Output, Planned, Question, ToolError, output,
+    registry::{Registry, Run},
+};
 use crate::{
     conversation::{
-        Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor, SandboxPolicy, ToolCall,
-        ToolOutput, shortened, shown_line,
+        Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor,
+        SandboxPolicy, ToolCall, ToolOutput, shortened, shown_line,
     },
     workspace::Workspace,
 };
@@ -58,7 +61,12 @@ impl Gate {
     }
 
     /// Takes one call from its arguments to its output.
-    pub async fn pass(&self, call: &ToolCall, host: Arc<dyn Host>, cancel: CancellationToken) -> Passed {
+    pub async fn pass(
+        &self,
+        call: &ToolCall,
+        host: Arc<dyn Host>,
+        cancel: CancellationToken,
+    ) -> Passed {
         let planned = match self.plan(call) {
             Ok(planned) => planned,
             Err(error) => return self.ended(call, OutputStatus::Failed, error.0),
@@ -74,15 +82,21 @@ impl Gate {
         let Some(tool) = self.tools.find(&call.name) else {
             let names: Vec<&str> = self.tools.names().collect();
             let name = shortened(&shown_line(&call.name), 80);
-            return Err(ToolError(format!("there is no tool `{name}`; the tools are {}", names.join(", "))));
+            return Err(ToolError(format!(
+                "there is no tool `{name}`; the tools are {}",
+                names.join(", ")
+            )));
         };
         tool.plan(&call.arguments, &self.workspace)
     }
 
     fn verdict(&self, access: &Access) -> Verdict {
-        verdict(access, self.workspace.sandbox(), self.approval_policy, |path| {
-            self.workspace.write_protection(path)
-        })
+        verdict(
+            access,
+            self.workspace.sandbox(),
+            self.approval_policy,
+            |path| self.workspace.write_protection(path),
+        )
     }
 
     async fn ask(
@@ -100,7 +114,9 @@ impl Gate {
         };
         let note = answered.answer.note;
         match answered.answer.decision {
-            Decision::Approve | Decision::ApproveForSession => self.run(call, planned, host, cancel, note).await,
+            Decision::Approve | Decision::ApproveForSession => {
+                self.run(call, planned, host, cancel, note).await
+            }
             decision => {
                 let who = if answered.by_nobody {
                     format!("{why}, and nobody could be asked")
@@ -108,13 +124,19 @@ impl Gate {
                     "a person said no".to_owned()
                 };
                 let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-                self.refused(call, &planned, format!("{who}{note}"), decision == Decision::Abort)
+                self.refused(
+                    call,
+                    &planned,
+                    format!("{who}{note}"),
+                    decision == Decision::Abort,
+                )
             }
         }
     }
 
     fn question(&self, call: &ToolCall, planned: &Planned<Run>, why: &str) -> Question {
-        let place = |at: &std::path::Path| format!("in `{}`: {why}", shown_line(&at.to_string_lossy()));
+        let place =
+            |at: &std::path::Path| format!("in `{}`: {why}", shown_line(&at.to_string_lossy()));
         let common = |kind, place, detail: String, reason: Option<String>, covers| Question {
             call_id: call.call_id.clone(),
             kind,
@@ -125,17 +147,44 @@ impl Gate {
             covers,
         };
         match &planned.access {
-            Access::Run { command, workdir, reason, .. } => {
-                let covers = format!("the exact command `{}` in `{}`", shown_line(command), self.workspace.show(workdir));
-                common(ApprovalKind::Command, place(workdir), String::new(), reason.clone(), Some(covers))
+            Access::Run {
+                command,
+                workdir,
+                reason,
+                ..
+            } => {
+                let covers = format!(
+                    "the exact command `{}` in `{}`",
+                    shown_line(command),
+                    self.workspace.show(workdir)
+                );
+                common(
+                    ApprovalKind::Command,
+                    place(workdir),
+                    String::new(),
+                    reason.clone(),
+                    Some(covers),
+                )
             }
             Access::Write { paths, diff } => {
-                let covers = paths.first().map(|path| format!("edits of `{}`", self.workspace.show(path)));
-                common(ApprovalKind::Edit, place(self.workspace.cwd()), diff.clone(), None, covers)
+                let covers = paths
+                    .first()
+                    .map(|path| format!("edits of `{}`", self.workspace.show(path)));
+                common(
+                    ApprovalKind::Edit,
+                    place(self.workspace.cwd()),
+                    diff.clone(),
+                    None,
+                    covers,
+                )
             }
-            Access::Nothing | Access::Read(_) => {
-                common(ApprovalKind::Edit, place(self.workspace.cwd()), String::new(), None, None)
-            }
+            Access::Nothing | Access::Read(_) => common(
+                ApprovalKind::Edit,
+                place(self.workspace.cwd()),
+                String::new(),
+                None,
+                None,
+            ),
         }
     }
 
@@ -152,41 +201,91 @@ impl Gate {
         }
         let title = shown_line(&format!("{}: {}", call.name, planned.title));
         if let Err(error) = host.starting(&call.call_id, title).await {
-            return self.ended(call, OutputStatus::Failed, format!("not run, since it could not be recorded: {error}"));
+            return self.ended(
+                call,
+                OutputStatus::Failed,
+                format!("not run, since it could not be recorded: {error}"),
+            );
         }
-        let running = Call { id: call.call_id.clone(), workspace: self.workspace.clone(), cancel, host };
+        let running = Call {
+            id: call.call_id.clone(),
+            workspace: self.workspace.clone(),
+            cancel,
+            host,
+        };
         // A tool that panics must cost its call, not the turn.
         let ran = tokio::spawn((planned.plan)(running)).await;
         let (status, done) = match ran {
             Ok(Ok(done)) if done.interrupted => (OutputStatus::Interrupted, done),
             Ok(Ok(done)) => (OutputStatus::Done, done),
             Ok(Err(error)) => (OutputStatus::Failed, Output::from(error.0)),
-            Err(_) => (OutputStatus::Failed, Output::from("the tool broke down inside openoxide".to_owned())),
+            Err(_) => (
+                OutputStatus::Failed,
+                Output::from("the tool broke down inside openoxide".to_owned()),
+            ),
         };
-        let note = note.map(|note| format!("\nA note from the person who approved: {note}")).unwrap_or_default();
-        let content = self.redactor.clean(output::bounded(done.content + &note, output::OUTPUT_BYTES));
-        let output = ToolOutput { call_id: call.call_id.clone(), status, content, command: done.command };
-        Passed { output, denied: None, abort: false }
+        let note = note
+            .map(|note| format!("\nA note from the person who approved: {note}"))
+            .unwrap_or_default();
+        let content = self
+            .redactor
+            .clean(output::bounded(done.content + &note, output::OUTPUT_BYTES));
+        let output = ToolOutput {
+            call_id: call.call_id.clone(),
+            status,
+            content,
+            command: done.command,
+        };
+        Passed {
+            output,
+            denied: None,
+            abort: false,
+        }
     }
 
-    fn refused(&self, call: &ToolCall, planned: &Planned<Run>, reason: String, abort: bool) -> Passed {
+    fn refused(
+        &self,
+        call: &ToolCall,
+        planned: &Planned<Run>,
+        reason: String,
+        abort: bool,
+    ) -> Passed {
         let summary = summary(&planned.access, &planned.title);
-        let content = format!("denied: {reason}. Nothing was done; go on without it, or say what is needed.");
+        let content =
+            format!("denied: {reason}. Nothing was done; go on without it, or say what is needed.");
         let mut passed = self.ended(call, OutputStatus::Denied, content);
-        passed.denied = Some(Denied { summary: self.redactor.clean(summary), reason });
+        passed.denied = Some(Denied {
+            summary: self.redactor.clean(summary),
+            reason,
+        });
         passed.abort = abort;
         passed
     }
 
     /// The output of a call that did not run because its turn was stopped.
     pub fn interrupted(&self, call: &ToolCall) -> Passed {
-        self.ended(call, OutputStatus::Interrupted, "not run: the turn was interrupted first".to_owned())
+        self.ended(
+            call,
+            OutputStatus::Interrupted,
+            "not run: the turn was interrupted first".to_owned(),
+        )
     }
 
     fn ended(&self, call: &ToolCall, status: OutputStatus, content: String) -> Passed {
-        let content = self.redactor.clean(output::bounded(content, output::OUTPUT_BYTES));
-        let output = ToolOutput { call_id: call.call_id.clone(), status, content, command: None };
-        Passed { output, denied: None, abort: false }
+        let content = self
+            .redactor
+            .clean(output::bounded(content, output::OUTPUT_BYTES));
+        let output = ToolOutput {
+            call_id: call.call_id.clone(),
+            status,
+            content,
+            command: None,
+        };
+        Passed {
+            output,
+            denied: None,
+            abort: false,
+        }
     }
 }
 
@@ -211,7 +310,9 @@ pub fn verdict(
         Access::Write { paths, .. } => match (forbidden(sandbox, paths, protection), approval) {
             (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
             (Some(why), _) => Verdict::Ask(why),
-            (None, ApprovalPolicy::Untrusted) => Verdict::Ask("the policy asks before every edit".to_owned()),
+            (None, ApprovalPolicy::Untrusted) => {
+                Verdict::Ask("the policy asks before every edit".to_owned())
+            }
             (None, _) => Verdict::Run,
         },
         Access::Run { escalate, .. } => match (escalate, approval) {
@@ -219,9 +320,9 @@ pub fn verdict(
                 Verdict::Refuse("commands do not run under `read-only`".to_owned())
             }
             (true, _) if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
-            (true, ApprovalPolicy::Never) => {
-                Verdict::Refuse("it would leave the sandbox, and the policy is to never ask".to_owned())
-            }
+            (true, ApprovalPolicy::Never) => Verdict::Refuse(
+                "it would leave the sandbox, and the policy is to never ask".to_owned(),
+            ),
             (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
             (false, _) => unsandboxed(approval),
         },
@@ -231,7 +332,9 @@ pub fn verdict(
 /// A command that leaves nothing: only `untrusted` asks.
 fn unsandboxed(approval: ApprovalPolicy) -> Verdict {
     match approval {
-        ApprovalPolicy::Untrusted => Verdict::Ask("the policy asks before every command".to_owned()),
+        ApprovalPolicy::Untrusted => {
+            Verdict::Ask("the policy asks before every command".to_owned())
+        }
         ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Run,
     }
 }
@@ -256,8 +359,16 @@ mod tests {
     fn the_verdict_is_the_table_of_the_contract() {
         use ApprovalPolicy::{Never, OnRequest, Untrusted};
         use SandboxPolicy::{DangerFullAccess, ReadOnly, WorkspaceWrite};
-        let edit = |path: &str| Access::Write { paths: vec![path.into()], diff: String::new() };
-        let command = |escalate| Access::Run { command: "make".into(), workdir: "/w".into(), escalate, reason: None };
+        let edit = |path: &str| Access::Write {
+            paths: vec![path.into()],
+            diff: String::new(),
+        };
+        let command = |escalate| Access::Run {
+            command: "make".into(),
+            workdir: "/w".into(),
+            escalate,
+            reason: None,
+        };
         let read = Access::Read(vec!["/w/a".into()]);
         for (access, sandbox, approval, expected) in [
             (&read, ReadOnly, Untrusted, "run"),

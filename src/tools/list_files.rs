@@ -37,7 +37,9 @@ impl Tool for ListFiles {
     const ONLY_READS: bool = true;
 
     fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<FileQuery>, ToolError> {
-        let root = workspace.resolve(input.path.as_deref().unwrap_or(".")).map_err(ToolError::new)?;
+        let root = workspace
+            .resolve(input.path.as_deref().unwrap_or("."))
+            .map_err(ToolError::new)?;
         let title = match &input.glob {
             Some(glob) => format!("{} in {}", glob, workspace.show(&root)),
             None => workspace.show(&root),
@@ -48,7 +50,11 @@ impl Tool for ListFiles {
             limit: input.limit.unwrap_or(FILES),
             excluded: workspace.closed().to_vec(),
         };
-        Ok(Planned { access: Access::Read(vec![root]), title, plan })
+        Ok(Planned {
+            access: Access::Read(vec![root]),
+            title,
+            plan,
+        })
     }
 
     async fn run(&self, query: FileQuery, call: Call) -> Result<Output, ToolError> {

@@ -6,7 +6,7 @@
 
 mod edit_file;
 pub mod gate;
-mod input;
+pub(crate) mod input;
 mod list_files;
 mod output;
 mod read_file;
@@ -42,10 +42,18 @@ pub trait Tool: Send + Sync + 'static {
     const ONLY_READS: bool;
 
     /// Understands `input` and says what it would touch. Changes nothing.
-    fn plan(&self, input: Self::Input, workspace: &Workspace) -> Result<Planned<Self::Plan>, ToolError>;
+    fn plan(
+        &self,
+        input: Self::Input,
+        workspace: &Workspace,
+    ) -> Result<Planned<Self::Plan>, ToolError>;
 
     /// Does it. Ends soon after `call.cancel` is cancelled.
-    fn run(&self, plan: Self::Plan, call: Call) -> impl Future<Output = Result<Output, ToolError>> + Send;
+    fn run(
+        &self,
+        plan: Self::Plan,
+        call: Call,
+    ) -> impl Future<Output = Result<Output, ToolError>> + Send;
 }
 
 /// A call that was understood.
@@ -85,7 +93,10 @@ pub struct Output {
 
 impl From<String> for Output {
     fn from(content: String) -> Self {
-        Self { content, ..Self::default() }
+        Self {
+            content,
+            ..Self::default()
+        }
     }
 }
 
@@ -107,7 +118,8 @@ pub trait Host: Send + Sync {
     fn ask(&self, question: Question) -> BoxFuture<'_, Answered>;
 
     /// Returns when it is recorded that this call starts; an error means that it must not run.
-    fn starting<'a>(&'a self, call: &'a CallId, title: String) -> BoxFuture<'a, Result<(), String>>;
+    fn starting<'a>(&'a self, call: &'a CallId, title: String)
+    -> BoxFuture<'a, Result<(), String>>;
 
     /// Tells how a call goes. Lossy, never waits.
     fn progress(&self, call: &CallId, progress: Progress);

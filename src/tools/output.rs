@@ -22,6 +22,13 @@ mod tests {
     fn head_and_tail_stay_and_the_gap_is_said() {
         assert_eq!(bounded("short".to_owned(), 100), "short");
         let cut = bounded(format!("{}é{}", "a".repeat(60), "b".repeat(60)), 100);
-        assert_eq!(cut, format!("{}\n[… 22 bytes omitted …]\n{}", "a".repeat(50), "b".repeat(50)));
+        assert_eq!(
+            cut,
+            format!(
+                "{}\n[… 22 bytes omitted …]\n{}",
+                "a".repeat(50),
+                "b".repeat(50)
+            )
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! `read_file`: a file with line numbers, or a part of it.
 
-use std::{fmt::Write, path::{Path, PathBuf}};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -50,7 +53,11 @@ impl Tool for ReadFile {
         let start = input.start_line.unwrap_or(1).max(1);
         let count = input.line_count.unwrap_or(LINES);
         let title = workspace.show(&path);
-        Ok(Planned { access: Access::Read(vec![path.clone()]), title, plan: Plan { path, start, count } })
+        Ok(Planned {
+            access: Access::Read(vec![path.clone()]),
+            title,
+            plan: Plan { path, start, count },
+        })
     }
 
     async fn run(&self, plan: Plan, call: Call) -> Result<Output, ToolError> {
@@ -65,12 +72,20 @@ fn read(plan: &Plan, workspace: &Workspace) -> Result<String, ToolError> {
     let shown = workspace.show(&plan.path);
     let content = file::read(&plan.path)
         .map_err(|error| ToolError(format!("`{shown}` cannot be read: {error}")))?
-        .ok_or_else(|| ToolError(format!("`{shown}` does not exist{}", near_names(&plan.path, workspace))))?;
+        .ok_or_else(|| {
+            ToolError(format!(
+                "`{shown}` does not exist{}",
+                near_names(&plan.path, workspace)
+            ))
+        })?;
     if content.is_empty() {
         return Ok(format!("`{shown}` is empty"));
     }
     if content[..content.len().min(8192)].contains(&0) {
-        return Err(ToolError(format!("`{shown}` is a binary file of {} bytes", content.len())));
+        return Err(ToolError(format!(
+            "`{shown}` is a binary file of {} bytes",
+            content.len()
+        )));
     }
     let text = String::from_utf8_lossy(&content);
     numbered(&text, plan, &shown)
@@ -79,7 +94,10 @@ fn read(plan: &Plan, workspace: &Workspace) -> Result<String, ToolError> {
 fn numbered(text: &str, plan: &Plan, shown: &str) -> Result<String, ToolError> {
     let total = text.lines().count();
     if plan.start > total {
-        return Err(ToolError(format!("`{shown}` has {total} lines, so there is no line {}", plan.start)));
+        return Err(ToolError(format!(
+            "`{shown}` has {total} lines, so there is no line {}",
+            plan.start
+        )));
     }
     let mut out = String::new();
     let mut next = plan.start;
@@ -92,16 +110,24 @@ fn numbered(text: &str, plan: &Plan, shown: &str) -> Result<String, ToolError> {
         next += 1;
     }
     if next <= total {
-        let _ = writeln!(out, "[… lines {next} to {total} not shown; go on with start_line {next}]");
+        let _ = writeln!(
+            out,
+            "[… lines {next} to {total} not shown; go on with start_line {next}]"
+        );
     }
     Ok(out)
 }
 
 /// Names beside the missing one that resemble it, for a model that misremembers.
 pub(super) fn near_names(missing: &Path, workspace: &Workspace) -> String {
-    let (Some(parent), Some(name)) = (missing.parent(), missing.file_name()) else { return String::new() };
+    let (Some(parent), Some(name)) = (missing.parent(), missing.file_name()) else {
+        return String::new();
+    };
     let Ok(entries) = std::fs::read_dir(parent) else {
-        return format!("; its directory `{}` does not exist either", workspace.show(parent));
+        return format!(
+            "; its directory `{}` does not exist either",
+            workspace.show(parent)
+        );
     };
     let name = name.to_string_lossy();
     let mut near: Vec<(f64, String)> = entries
@@ -110,7 +136,14 @@ pub(super) fn near_names(missing: &Path, workspace: &Workspace) -> String {
         .filter(|(likeness, _)| *likeness > 0.8)
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let names: Vec<String> =
-        near.iter().take(3).map(|(_, name)| format!("`{}`", workspace.show(&parent.join(name)))).collect();
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+    let names: Vec<String> = near
+        .iter()
+        .take(3)
+        .map(|(_, name)| format!("`{}`", workspace.show(&parent.join(name))))
+        .collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; did you mean {}?", names.join(" or "))
+    }
 }

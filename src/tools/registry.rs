@@ -5,8 +5,9 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
-    Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles, read_file::ReadFile,
-    search::Search, shell::Shell, update_plan::UpdatePlan, write_file::WriteFile,
+    Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles,
+    read_file::ReadFile, search::Search, shell::Shell, update_plan::UpdatePlan,
+    write_file::WriteFile,
 };
 use crate::{
     conversation::{ApprovalPolicy, SandboxPolicy},
@@ -39,10 +40,18 @@ impl<T: Tool> AnyTool for Arc<T> {
     }
 
     fn plan(&self, arguments: &str, workspace: &Workspace) -> Result<Planned<Run>, ToolError> {
-        let Planned { access, title, plan } = T::plan(self, input::parse(T::NAME, arguments)?, workspace)?;
+        let Planned {
+            access,
+            title,
+            plan,
+        } = T::plan(self, input::parse(T::NAME, arguments)?, workspace)?;
         let tool = self.clone();
         let run: Run = Box::new(move |call| async move { tool.run(plan, call).await }.boxed());
-        Ok(Planned { access, title, plan: run })
+        Ok(Planned {
+            access,
+            title,
+            plan: run,
+        })
     }
 }
 
@@ -72,7 +81,9 @@ impl Registry {
         }
         if sandbox != SandboxPolicy::ReadOnly {
             // Without the kernel's sandbox a command could write whatever the policy says, so it is not offered.
-            registry.add(Shell { environment: settings.environment.clone() });
+            registry.add(Shell {
+                environment: settings.environment.clone(),
+            });
         }
         registry.add(UpdatePlan);
         registry
@@ -80,7 +91,8 @@ impl Registry {
 
     /// Adds a tool at the end.
     pub fn add<T: Tool>(&mut self, tool: T) {
-        self.tools.push((T::NAME.to_owned(), Box::new(Arc::new(tool))));
+        self.tools
+            .push((T::NAME.to_owned(), Box::new(Arc::new(tool))));
     }
 
     /// All of them as the model sees them.
@@ -90,7 +102,10 @@ impl Registry {
 
     /// The tool of that name.
     pub fn find(&self, name: &str) -> Option<&dyn AnyTool> {
-        self.tools.iter().find(|(known, _)| known == name).map(|(_, tool)| tool.as_ref())
+        self.tools
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, tool)| tool.as_ref())
     }
 
     /// The names, in order.
@@ -104,7 +119,13 @@ mod tests {
     use super::*;
 
     fn registry(sandbox: SandboxPolicy) -> Registry {
-        Registry::built_in(sandbox, ApprovalPolicy::Never, &Settings { environment: Vec::new() })
+        Registry::built_in(
+            sandbox,
+            ApprovalPolicy::Never,
+            &Settings {
+                environment: Vec::new(),
+            },
+        )
     }
 
     #[test]
@@ -113,7 +134,9 @@ mod tests {
             let text = spec.parameters.to_string();
             assert_eq!(spec.parameters["type"], "object", "{}", spec.name);
             assert!(!spec.description.is_empty(), "{}", spec.name);
-            for word in ["$ref", "$defs", "oneOf", "anyOf", "\"null\"", "format", "title\":"] {
+            for word in [
+                "$ref", "$defs", "oneOf", "anyOf", "\"null\"", "format", "title\":",
+            ] {
                 assert!(!text.contains(word), "{} has {word}: {text}", spec.name);
             }
         }
@@ -122,7 +145,11 @@ mod tests {
     #[test]
     fn read_only_that_never_asks_offers_nothing_that_acts() {
         let registry = registry(SandboxPolicy::ReadOnly);
-        assert!(registry.names().all(|name| registry.find(name).unwrap().only_reads()));
+        assert!(
+            registry
+                .names()
+                .all(|name| registry.find(name).unwrap().only_reads())
+        );
         assert!(registry.find("shell").is_none());
     }
 }

@@ -49,9 +49,13 @@ impl Tool for Search {
 
     fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<TextQuery>, ToolError> {
         if input.pattern.is_empty() {
-            return Err(ToolError::new("`pattern` is empty; to see which files there are, use `list_files`"));
+            return Err(ToolError::new(
+                "`pattern` is empty; to see which files there are, use `list_files`",
+            ));
         }
-        let root = workspace.resolve(input.path.as_deref().unwrap_or(".")).map_err(ToolError::new)?;
+        let root = workspace
+            .resolve(input.path.as_deref().unwrap_or("."))
+            .map_err(ToolError::new)?;
         let title = format!("{} in {}", input.pattern, workspace.show(&root));
         let plan = TextQuery {
             root: root.clone(),
@@ -63,7 +67,11 @@ impl Tool for Search {
             limit: input.limit.unwrap_or(LINES),
             excluded: workspace.closed().to_vec(),
         };
-        Ok(Planned { access: Access::Read(vec![root]), title, plan })
+        Ok(Planned {
+            access: Access::Read(vec![root]),
+            title,
+            plan,
+        })
     }
 
     async fn run(&self, query: TextQuery, call: Call) -> Result<Output, ToolError> {
@@ -75,7 +83,11 @@ impl Tool for Search {
             .map_err(ToolError::new)?;
         // Told from the working directory, so that the next call can name them as they stand.
         for file in &mut found.files {
-            let real = if root.is_dir() { root.join(&file.path) } else { root.clone() };
+            let real = if root.is_dir() {
+                root.join(&file.path)
+            } else {
+                root.clone()
+            };
             file.path = call.workspace.show(&real);
         }
         Ok(found.to_string().into())

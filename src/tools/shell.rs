@@ -50,8 +50,12 @@ impl Tool for Shell {
         if input.command.trim().is_empty() {
             return Err(ToolError::new("`command` is empty"));
         }
-        let workdir = workspace.resolve(input.workdir.as_deref().unwrap_or(".")).map_err(ToolError::new)?;
-        let asked = input.timeout_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let workdir = workspace
+            .resolve(input.workdir.as_deref().unwrap_or("."))
+            .map_err(ToolError::new)?;
+        let asked = input
+            .timeout_seconds
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let access = Access::Run {
             command: input.command.clone(),
             workdir: workdir.clone(),
@@ -64,13 +68,22 @@ impl Tool for Shell {
             env: self.environment.clone(),
             timeout: asked.unwrap_or(TIMEOUT).min(LONGEST),
         };
-        Ok(Planned { access, title: input.command, plan })
+        Ok(Planned {
+            access,
+            title: input.command,
+            plan,
+        })
     }
 
     async fn run(&self, command: Command, call: Call) -> Result<Output, ToolError> {
         let (line, timeout) = (command.line.clone(), command.timeout);
-        let show = |line: &str| call.host.progress(&call.id, Progress::Line(line.to_owned()));
-        let finished = shell::run(command, call.cancel.clone(), show).await.map_err(ToolError::new)?;
+        let show = |line: &str| {
+            call.host
+                .progress(&call.id, Progress::Line(line.to_owned()))
+        };
+        let finished = shell::run(command, call.cancel.clone(), show)
+            .await
+            .map_err(ToolError::new)?;
         Ok(output(line, timeout, finished))
     }
 }
@@ -80,13 +93,27 @@ fn output(command: String, timeout: Duration, finished: Finished) -> Output {
         Exit::Code(0) => (Some(0), "exit code 0".to_owned()),
         Exit::Code(code) => (Some(code), format!("exit code {code}")),
         Exit::Signal(signal) => (Some(128 + signal), format!("ended by signal {signal}")),
-        Exit::TimedOut => (None, format!("ended after its {} s; give more `timeout_seconds` if it needs them", timeout.as_secs_f64())),
+        Exit::TimedOut => (
+            None,
+            format!(
+                "ended after its {} s; give more `timeout_seconds` if it needs them",
+                timeout.as_secs_f64()
+            ),
+        ),
         Exit::Cancelled => (None, "ended because the turn was interrupted".to_owned()),
     };
-    let gap = if finished.output.is_empty() || finished.output.ends_with('\n') { "" } else { "\n" };
+    let gap = if finished.output.is_empty() || finished.output.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
     Output {
         content: format!("{}{gap}[{ending}]", finished.output),
         interrupted: finished.exit == Exit::Cancelled,
-        command: Some(CommandRun { command, exit_code, seconds: finished.seconds }),
+        command: Some(CommandRun {
+            command,
+            exit_code,
+            seconds: finished.seconds,
+        }),
     }
 }

@@ -42,11 +42,24 @@ impl Tool for UpdatePlan {
     const ONLY_READS: bool = true;
 
     fn plan(&self, input: Input, _: &Workspace) -> Result<Planned<Vec<Step>>, ToolError> {
-        let done = input.steps.iter().filter(|step| step.status == StepStatus::Completed).count();
-        let now = input.steps.iter().find(|step| step.status == StepStatus::InProgress);
-        let now = now.map(|step| format!(", now: {}", step.step)).unwrap_or_default();
+        let done = input
+            .steps
+            .iter()
+            .filter(|step| step.status == StepStatus::Completed)
+            .count();
+        let now = input
+            .steps
+            .iter()
+            .find(|step| step.status == StepStatus::InProgress);
+        let now = now
+            .map(|step| format!(", now: {}", step.step))
+            .unwrap_or_default();
         let title = format!("{done} of {} steps done{now}", input.steps.len());
-        Ok(Planned { access: Access::Nothing, title, plan: input.steps })
+        Ok(Planned {
+            access: Access::Nothing,
+            title,
+            plan: input.steps,
+        })
     }
 
     async fn run(&self, steps: Vec<Step>, _: Call) -> Result<Output, ToolError> {

@@ -26,9 +26,19 @@ impl Tool for WriteFile {
 
     fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<Rewrite>, ToolError> {
         let path = workspace.resolve(&input.path).map_err(ToolError::new)?;
-        let before = file::read(&path)
-            .map_err(|error| ToolError(format!("`{}` cannot be written: {error}", workspace.show(&path))))?;
-        Ok(Rewrite { path, before, after: input.content.into_bytes(), remarks: Vec::new() }.planned(workspace))
+        let before = file::read(&path).map_err(|error| {
+            ToolError(format!(
+                "`{}` cannot be written: {error}",
+                workspace.show(&path)
+            ))
+        })?;
+        Ok(Rewrite {
+            path,
+            before,
+            after: input.content.into_bytes(),
+            remarks: Vec::new(),
+        }
+        .planned(workspace))
     }
 
     async fn run(&self, plan: Rewrite, call: Call) -> Result<Output, ToolError> {

@@ -27,18 +27,25 @@ impl Checkpoint {
 
     /// Keeps `content` as what `real` held before the turn, unless an earlier one is kept already.
     pub fn keep(&self, real: &Path, content: Option<&[u8]>) {
-        self.entries().entry(real.to_owned()).or_insert_with(|| content.map(<[u8]>::to_vec));
+        self.entries()
+            .entry(real.to_owned())
+            .or_insert_with(|| content.map(<[u8]>::to_vec));
     }
 
     /// The files that differ from what they were, by path. Reads the disk.
     pub fn changes(&self, workspace: &Workspace) -> Vec<Change> {
         let entries = self.entries().clone();
-        entries.iter().filter_map(|(real, before)| change(workspace, real, before.as_deref())).collect()
+        entries
+            .iter()
+            .filter_map(|(real, before)| change(workspace, real, before.as_deref()))
+            .collect()
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, Option<Vec<u8>>>> {
         // A panic while the lock was held leaves a map that is still whole.
-        self.before.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.before
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -53,5 +60,11 @@ fn change(workspace: &Workspace, real: &Path, before: Option<&[u8]>) -> Option<C
     };
     let path = workspace.show(real);
     let diff = edit::unified_diff(&path, before, after.as_deref());
-    Some(Change { path, kind, added: diff.added, removed: diff.removed, diff: diff.text })
+    Some(Change {
+        path,
+        kind,
+        added: diff.added,
+        removed: diff.removed,
+        diff: diff.text,
+    })
 }

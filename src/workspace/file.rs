@@ -60,7 +60,12 @@ pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
         Ok(about) if about.st_nlink > 1 || about.st_uid != rustix::process::geteuid().as_raw() => {
             write_in_place(real, content)
         }
-        Ok(about) => replace(&directory, name, content, Some(Mode::from_raw_mode(about.st_mode))),
+        Ok(about) => replace(
+            &directory,
+            name,
+            content,
+            Some(Mode::from_raw_mode(about.st_mode)),
+        ),
         Err(rustix::io::Errno::NOENT) => replace(&directory, name, content, None),
         Err(error) => Err(error.into()),
     }
@@ -76,11 +81,21 @@ fn write_in_place(real: &Path, content: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-fn replace(directory: &OwnedFd, name: &std::ffi::OsStr, content: &[u8], mode: Option<Mode>) -> io::Result<()> {
+fn replace(
+    directory: &OwnedFd,
+    name: &std::ffi::OsStr,
+    content: &[u8],
+    mode: Option<Mode>,
+) -> io::Result<()> {
     let temporary = format!(".openoxide-{}.tmp", uuid::Uuid::now_v7());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The mode of a new file is what the user's umask makes of it, as for any editor.
-    let file = rustix::fs::openat(directory, temporary.as_str(), flags, Mode::from_raw_mode(0o666))?;
+    let file = rustix::fs::openat(
+        directory,
+        temporary.as_str(),
+        flags,
+        Mode::from_raw_mode(0o666),
+    )?;
     let written = fill(File::from(file), content, mode)
         .and_then(|()| Ok(renameat(directory, temporary.as_str(), directory, name)?));
     if written.is_err() {
@@ -103,14 +118,21 @@ fn fill(mut file: File, content: &[u8], mode: Option<Mode>) -> io::Result<()> {
 fn open_directory(real: &Path) -> io::Result<OwnedFd> {
     match open_resolved(real, OFlags::RDONLY | OFlags::DIRECTORY) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else { return Err(error) };
+            let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+                return Err(error);
+            };
             let parent = open_directory(parent)?;
             match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(error) => return Err(error.into()),
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            Ok(rustix::fs::openat(parent.as_fd(), name, flags, Mode::empty())?)
+            Ok(rustix::fs::openat(
+                parent.as_fd(),
+                name,
+                flags,
+                Mode::empty(),
+            )?)
         }
         opened => opened,
     }
@@ -143,7 +165,12 @@ pub struct Stamp {
 /// The stamp of `real`; `None` when it does not exist.
 pub fn stamp(real: &Path) -> Option<Stamp> {
     let about = real.symlink_metadata().ok()?;
-    Some(Stamp { size: about.len(), seconds: about.mtime(), nanoseconds: about.mtime_nsec(), inode: about.ino() })
+    Some(Stamp {
+        size: about.len(),
+        seconds: about.mtime(),
+        nanoseconds: about.mtime_nsec(),
+        inode: about.ino(),
+    })
 }
 
 #[cfg(test)]
@@ -163,7 +190,11 @@ mod tests {
         std::fs::hard_link(&script, base.join("other")).unwrap();
         write(&script, b"3").unwrap();
         assert_eq!(std::fs::read(base.join("other")).unwrap(), b"3");
-        assert_eq!(std::fs::read_dir(&base).unwrap().count(), 2, "no temporary file stays");
+        assert_eq!(
+            std::fs::read_dir(&base).unwrap().count(),
+            2,
+            "no temporary file stays"
+        );
     }
 
     #[test]
@@ -195,7 +226,14 @@ mod tests {
         assert!(read(&base).is_err());
         assert!(read(Path::new("/dev/zero")).is_err());
         let pipe = base.join("pipe");
-        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(
+            CWD,
+            &pipe,
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
         assert!(read(&pipe).is_err());
         assert_eq!(read(&base.join("absent")).unwrap(), None);
     }

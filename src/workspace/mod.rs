@@ -78,7 +78,9 @@ pub enum PathError {
         root: String,
     },
     /// It is a place that tools never touch.
-    #[error("`{path}` is private (credentials, or openoxide's own files) and cannot be used by tools")]
+    #[error(
+        "`{path}` is private (credentials, or openoxide's own files) and cannot be used by tools"
+    )]
     Closed {
         /// As it was named.
         path: String,
@@ -97,7 +99,11 @@ impl Workspace {
     /// Opens `cwd`, which must be a directory that `sandbox` may have.
     pub fn open(cwd: &Path, sandbox: SandboxPolicy, bounds: Boundaries) -> Result<Self, OpenError> {
         let real = canonical_directory(cwd)?;
-        let closed: Vec<PathBuf> = bounds.closed.iter().map(|path| canonical_or_same(path)).collect();
+        let closed: Vec<PathBuf> = bounds
+            .closed
+            .iter()
+            .map(|path| canonical_or_same(path))
+            .collect();
         if sandbox == SandboxPolicy::WorkspaceWrite {
             if let Some(what) = too_wide(&real, &closed, bounds.named_by_owner) {
                 return Err(OpenError::TooWide { path: real, what });
@@ -107,7 +113,13 @@ impl Workspace {
         for root in &bounds.writable_roots {
             writable.push(canonical_directory(&real.join(root))?);
         }
-        Ok(Self { cwd: real, writable, closed, sandbox, checkpoint: Checkpoint::default() })
+        Ok(Self {
+            cwd: real,
+            writable,
+            closed,
+            sandbox,
+            checkpoint: Checkpoint::default(),
+        })
     }
 
     /// The working directory, resolved.
@@ -146,11 +158,16 @@ impl Workspace {
         }
         let real = self.follow(named)?;
         if self.is_closed(&real) {
-            return Err(PathError::Closed { path: shown_line(named) });
+            return Err(PathError::Closed {
+                path: shown_line(named),
+            });
         }
         let confined = self.sandbox != SandboxPolicy::DangerFullAccess;
         if confined && !self.writable.iter().any(|root| real.starts_with(root)) {
-            return Err(PathError::Outside { path: shown_line(named), root: self.show(&self.cwd.clone()) });
+            return Err(PathError::Outside {
+                path: shown_line(named),
+                root: self.show(&self.cwd.clone()),
+            });
         }
         Ok(real)
     }
@@ -165,19 +182,39 @@ impl Workspace {
     /// Programs other than ours run what stands in these places without asking: git its hooks and configuration,
     /// editors and shells their own.
     pub fn write_protection(&self, real: &Path) -> Option<&'static str> {
-        let root = self.writable.iter().filter(|root| real.starts_with(root)).max_by_key(|r| r.as_os_str().len());
-        let Some(root) = root else { return Some("it is outside the writable directories") };
+        let root = self
+            .writable
+            .iter()
+            .filter(|root| real.starts_with(root))
+            .max_by_key(|r| r.as_os_str().len());
+        let Some(root) = root else {
+            return Some("it is outside the writable directories");
+        };
         let inside = real.strip_prefix(root).unwrap_or(real);
-        let parts: Vec<&str> =
-            inside.components().filter_map(|part| part.as_os_str().to_str()).collect();
-        if let Some(at) = parts.iter().position(|part| part.eq_ignore_ascii_case(".git")) {
-            let below = parts.get(at + 1).copied().unwrap_or_default().to_ascii_lowercase();
-            if below.is_empty() || ["hooks", "config", "config.worktree", "info", "modules"].contains(&below.as_str()) {
+        let parts: Vec<&str> = inside
+            .components()
+            .filter_map(|part| part.as_os_str().to_str())
+            .collect();
+        if let Some(at) = parts
+            .iter()
+            .position(|part| part.eq_ignore_ascii_case(".git"))
+        {
+            let below = parts
+                .get(at + 1)
+                .copied()
+                .unwrap_or_default()
+                .to_ascii_lowercase();
+            if below.is_empty()
+                || ["hooks", "config", "config.worktree", "info", "modules"]
+                    .contains(&below.as_str())
+            {
                 return Some("git runs what stands there");
             }
         }
         let guarded = |part: &&str| {
-            [".openoxide", ".mcp.json", ".vscode", ".envrc"].iter().any(|name| part.eq_ignore_ascii_case(name))
+            [".openoxide", ".mcp.json", ".vscode", ".envrc"]
+                .iter()
+                .any(|name| part.eq_ignore_ascii_case(name))
         };
         match parts.iter().position(|part| guarded(&part)) {
             Some(at) if root.join(parts[..=at].iter().collect::<PathBuf>()).exists() => {
@@ -197,24 +234,37 @@ impl Workspace {
     }
 
     fn follow(&self, named: &str) -> Result<PathBuf, PathError> {
-        let unresolvable = |reason: String| PathError::Unresolvable { path: shown_line(named), reason };
+        let unresolvable = |reason: String| PathError::Unresolvable {
+            path: shown_line(named),
+            reason,
+        };
         let mut missing = Vec::new();
         let mut existing = self.cwd.join(named);
         loop {
             match existing.canonicalize() {
                 Ok(real) => {
-                    let whole = missing.iter().rev().fold(real.clone(), |path, part| path.join(part));
+                    let whole = missing
+                        .iter()
+                        .rev()
+                        .fold(real.clone(), |path, part| path.join(part));
                     if !missing.is_empty() && !real.is_dir() {
-                        return Err(unresolvable(format!("`{}` is not a directory", self.show(&real))));
+                        return Err(unresolvable(format!(
+                            "`{}` is not a directory",
+                            self.show(&real)
+                        )));
                     }
                     return Ok(whole);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     if existing.symlink_metadata().is_ok() {
-                        return Err(unresolvable("it is a symlink to something that is not there".to_owned()));
+                        return Err(unresolvable(
+                            "it is a symlink to something that is not there".to_owned(),
+                        ));
                     }
                     let Some(Component::Normal(name)) = existing.components().next_back() else {
-                        return Err(unresolvable("`..` after something that is not there".to_owned()));
+                        return Err(unresolvable(
+                            "`..` after something that is not there".to_owned(),
+                        ));
                     };
                     missing.push(name.to_owned());
                     existing.pop();
@@ -226,9 +276,18 @@ impl Workspace {
 }
 
 fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
-    let fail = |reason: String| OpenError::NotADirectory { path: path.to_owned(), reason };
-    let real = path.canonicalize().map_err(|error| fail(error.to_string()))?;
-    if real.is_dir() { Ok(real) } else { Err(fail("not a directory".to_owned())) }
+    let fail = |reason: String| OpenError::NotADirectory {
+        path: path.to_owned(),
+        reason,
+    };
+    let real = path
+        .canonicalize()
+        .map_err(|error| fail(error.to_string()))?;
+    if real.is_dir() {
+        Ok(real)
+    } else {
+        Err(fail("not a directory".to_owned()))
+    }
 }
 
 fn canonical_or_same(path: &Path) -> PathBuf {
@@ -238,8 +297,20 @@ fn canonical_or_same(path: &Path) -> PathBuf {
 /// What makes `real` too wide to be a writable workspace.
 fn too_wide(real: &Path, closed: &[PathBuf], named_by_owner: bool) -> Option<&'static str> {
     const SYSTEM: [&str; 14] = [
-        "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root/.ssh", "/run", "/sbin", "/sys", "/usr",
-        "/System", "/Library",
+        "/bin",
+        "/boot",
+        "/dev",
+        "/etc",
+        "/lib",
+        "/lib64",
+        "/proc",
+        "/root/.ssh",
+        "/run",
+        "/sbin",
+        "/sys",
+        "/usr",
+        "/System",
+        "/Library",
     ];
     if real == Path::new("/") {
         return Some("the root of the file system");
@@ -251,7 +322,11 @@ fn too_wide(real: &Path, closed: &[PathBuf], named_by_owner: bool) -> Option<&'s
         return Some("a place of credentials or of openoxide's own files");
     }
     let homes: Vec<PathBuf> = homes();
-    if homes.iter().any(|home| home != real && home.starts_with(real)) || real == Path::new("/home") {
+    if homes
+        .iter()
+        .any(|home| home != real && home.starts_with(real))
+        || real == Path::new("/home")
+    {
         return Some("above a home directory");
     }
     (is_home(real) && !named_by_owner).then_some("a home directory")
@@ -259,12 +334,17 @@ fn too_wide(real: &Path, closed: &[PathBuf], named_by_owner: bool) -> Option<&'s
 
 fn is_home(real: &Path) -> bool {
     homes().iter().any(|home| home == real)
-        || real.parent().is_some_and(|parent| parent == Path::new("/home") || parent == Path::new("/Users"))
+        || real
+            .parent()
+            .is_some_and(|parent| parent == Path::new("/home") || parent == Path::new("/Users"))
 }
 
 fn homes() -> Vec<PathBuf> {
     let own = std::env::home_dir().map(|home| canonical_or_same(&home));
-    own.into_iter().chain([PathBuf::from("/root")]).filter(|home| home != Path::new("/")).collect()
+    own.into_iter()
+        .chain([PathBuf::from("/root")])
+        .filter(|home| home != Path::new("/"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -298,7 +378,12 @@ mod tests {
             ("file/below", false),
             ("", false),
         ] {
-            assert_eq!(workspace.resolve(named).is_ok(), fine, "{named}: {:?}", workspace.resolve(named));
+            assert_eq!(
+                workspace.resolve(named).is_ok(),
+                fine,
+                "{named}: {:?}",
+                workspace.resolve(named)
+            );
         }
     }
 
@@ -307,10 +392,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let closed = dir.path().join("state");
         std::fs::create_dir(&closed).unwrap();
-        for sandbox in [SandboxPolicy::WorkspaceWrite, SandboxPolicy::DangerFullAccess] {
-            let bounds = Boundaries { closed: vec![closed.clone()], ..Boundaries::default() };
+        for sandbox in [
+            SandboxPolicy::WorkspaceWrite,
+            SandboxPolicy::DangerFullAccess,
+        ] {
+            let bounds = Boundaries {
+                closed: vec![closed.clone()],
+                ..Boundaries::default()
+            };
             let workspace = Workspace::open(dir.path(), sandbox, bounds).unwrap();
-            assert!(matches!(workspace.resolve("state/threads/x"), Err(PathError::Closed { .. })));
+            assert!(matches!(
+                workspace.resolve("state/threads/x"),
+                Err(PathError::Closed { .. })
+            ));
         }
     }
 
@@ -339,9 +433,16 @@ mod tests {
 
     #[test]
     fn a_home_directory_or_the_root_is_never_a_writable_workspace() {
-        let open = |path: &str, sandbox| Workspace::open(Path::new(path), sandbox, Boundaries::default());
+        let open =
+            |path: &str, sandbox| Workspace::open(Path::new(path), sandbox, Boundaries::default());
         for path in ["/", "/usr", "/etc"] {
-            assert!(matches!(open(path, SandboxPolicy::WorkspaceWrite), Err(OpenError::TooWide { .. })), "{path}");
+            assert!(
+                matches!(
+                    open(path, SandboxPolicy::WorkspaceWrite),
+                    Err(OpenError::TooWide { .. })
+                ),
+                "{path}"
+            );
             assert!(open(path, SandboxPolicy::ReadOnly).is_ok(), "{path}");
         }
         let home = std::env::home_dir().unwrap();

@@ -132,27 +132,44 @@ impl ServerArgs {
     pub(super) fn setup(&self) -> anyhow::Result<Setup> {
         let mut setup = self.options.setup()?;
         if self.allow_full_access {
-            setup.flags.push(assignment("server.allow_full_access=true")?);
+            setup
+                .flags
+                .push(assignment("server.allow_full_access=true")?);
         }
         if !self.root.is_empty() {
-            let roots = self.root.iter().map(|root| quoted(&setup.cwd.join(root).to_string_lossy()));
-            setup.flags.push(assignment(&format!("server.roots=[{}]", roots.collect::<Vec<_>>().join(",")))?);
+            let roots = self
+                .root
+                .iter()
+                .map(|root| quoted(&setup.cwd.join(root).to_string_lossy()));
+            setup.flags.push(assignment(&format!(
+                "server.roots=[{}]",
+                roots.collect::<Vec<_>>().join(",")
+            ))?);
         }
         if let Some(strategy) = self.when_unattended {
-            setup.flags.push(chosen("policy.when_unattended", strategy)?);
+            setup
+                .flags
+                .push(chosen("policy.when_unattended", strategy)?);
         }
         Ok(setup)
     }
 
     /// The wait budget that the owner set; the outer `None` where they said nothing.
     pub(super) fn wait(&self) -> Result<Option<Option<Duration>>, ConfigError> {
-        let Some(text) = &self.wait else { return Ok(None) };
+        let Some(text) = &self.wait else {
+            return Ok(None);
+        };
         if text == "none" {
             return Ok(Some(None));
         }
-        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let seconds = text
+            .parse()
+            .ok()
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         seconds.map(|wait| Some(Some(wait))).ok_or_else(|| {
-            ConfigError::new(format!("`--wait {text}` is neither a number of seconds nor `none`"))
+            ConfigError::new(format!(
+                "`--wait {text}` is neither a number of seconds nor `none`"
+            ))
         })
     }
 }
@@ -216,26 +233,45 @@ pub(super) struct Options {
 impl Options {
     /// What the flags set, as configuration; named flags win over `--set`.
     pub(super) fn flags(&self) -> Result<Vec<Table>, ConfigError> {
-        let mut flags: Vec<Table> = self.set.iter().map(|set| assignment(set)).collect::<Result<_, _>>()?;
+        let mut flags: Vec<Table> = self
+            .set
+            .iter()
+            .map(|set| assignment(set))
+            .collect::<Result<_, _>>()?;
         if let Some(model) = &self.model {
             flags.push(assignment(&format!("model.name={}", quoted(model)))?);
         }
-        flags.extend(self.sandbox.map(|policy| chosen("policy.sandbox", policy)).transpose()?);
-        flags.extend(self.approval_policy.map(|policy| chosen("policy.approval_policy", policy)).transpose()?);
+        flags.extend(
+            self.sandbox
+                .map(|policy| chosen("policy.sandbox", policy))
+                .transpose()?,
+        );
+        flags.extend(
+            self.approval_policy
+                .map(|policy| chosen("policy.approval_policy", policy))
+                .transpose()?,
+        );
         let limits = [
             ("max_steps", self.max_steps.map(|n| n.to_string())),
             ("max_seconds", self.max_seconds.map(|n| format!("{n:?}"))),
             ("max_tokens", self.max_tokens.map(|n| n.to_string())),
         ];
         for (key, value) in limits {
-            flags.extend(value.map(|value| assignment(&format!("limits.{key}={value}"))).transpose()?);
+            flags.extend(
+                value
+                    .map(|value| assignment(&format!("limits.{key}={value}")))
+                    .transpose()?,
+            );
         }
         Ok(flags)
     }
 }
 
 fn chosen(key: &str, value: impl ValueEnum) -> Result<Table, ConfigError> {
-    let name = value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let name = value
+        .to_possible_value()
+        .map(|value| value.get_name().to_owned())
+        .unwrap_or_default();
     assignment(&format!("{key}={}", quoted(&name)))
 }
 

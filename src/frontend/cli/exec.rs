@@ -48,21 +48,39 @@ impl Run {
         options: &Options,
     ) -> anyhow::Result<Self> {
         let task = match message.as_deref() {
-            Some("-") => Some(io::read_to_string(io::stdin().lock()).context("failed to read the task from standard input")?),
+            Some("-") => Some(
+                io::read_to_string(io::stdin().lock())
+                    .context("failed to read the task from standard input")?,
+            ),
             _ => message,
         };
         if task.as_ref().is_some_and(|task| task.trim().is_empty()) {
             bail!("the task is empty");
         }
-        Ok(Self { task, resume, newest, output, files, instructions: options.instructions.clone() })
+        Ok(Self {
+            task,
+            resume,
+            newest,
+            output,
+            files,
+            instructions: options.instructions.clone(),
+        })
     }
 
     /// Runs it and gives the exit code.
     pub(super) async fn to_the_end(self, app: App) -> anyhow::Result<u8> {
         let thread = self.thread(&app)?;
-        let lease = if prompt::is_attended() { Some(thread.attend().await?) } else { None };
+        let lease = if prompt::is_attended() {
+            Some(thread.attend().await?)
+        } else {
+            None
+        };
         let snapshot = thread.subscribe().await?;
-        let mut display = Display { output: self.output, report: self.report(), asks: lease.is_some() };
+        let mut display = Display {
+            output: self.output,
+            report: self.report(),
+            asks: lease.is_some(),
+        };
         display.thread(&thread)?;
         let started = match self.start(&thread, &app).await? {
             Ok(started) => started,
@@ -81,7 +99,10 @@ impl Run {
             (Some(id), _) => id,
             (None, true) => newest_here(app)?,
             (None, false) => {
-                let wish = Wish { instructions: self.instructions.clone(), ..Wish::from(Asker::Owner) };
+                let wish = Wish {
+                    instructions: self.instructions.clone(),
+                    ..Wish::from(Asker::Owner)
+                };
                 let header = app.header(wish).map_err(anyhow::Error::msg)?;
                 return Ok(app.threads().create(header)?);
             }
@@ -89,11 +110,18 @@ impl Run {
         Ok(app.threads().find(id)?)
     }
 
-    async fn start(&self, thread: &ThreadHandle, app: &App) -> anyhow::Result<Result<Started, StartError>> {
-        let Some(task) = &self.task else { return Ok(thread.resume().await) };
+    async fn start(
+        &self,
+        thread: &ThreadHandle,
+        app: &App,
+    ) -> anyhow::Result<Result<Started, StartError>> {
+        let Some(task) = &self.task else {
+            return Ok(thread.resume().await);
+        };
         let here = app.cwd();
         // The owner may name any file; what is private to others is theirs to show.
-        let message = attach(task, &self.files, |name| real(here, name)).map_err(anyhow::Error::msg)?;
+        let message =
+            attach(task, &self.files, |name| real(here, name)).map_err(anyhow::Error::msg)?;
         Ok(thread.start(message).await)
     }
 
@@ -106,14 +134,20 @@ impl Run {
 }
 
 fn real(here: &Path, name: &str) -> Result<PathBuf, String> {
-    here.join(name).canonicalize().map_err(|error| format!("file `{name}` cannot be read: {error}"))
+    here.join(name)
+        .canonicalize()
+        .map_err(|error| format!("file `{name}` cannot be read: {error}"))
 }
 
 fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
     let here = app.cwd().canonicalize()?;
     let threads = app.threads().store().list()?;
-    let newest = threads.iter().find(|thread| thread.cwd == here && !thread.query);
-    newest.map(|thread| thread.thread_id).with_context(|| format!("there is no thread of `{}` to continue", here.display()))
+    let newest = threads
+        .iter()
+        .find(|thread| thread.cwd == here && !thread.query);
+    newest
+        .map(|thread| thread.thread_id)
+        .with_context(|| format!("there is no thread of `{}` to continue", here.display()))
 }
 
 /// Shows events and carries questions until the turn ends. The first signal interrupts the turn, the second does not
@@ -126,7 +160,10 @@ async fn follow(
 ) -> anyhow::Result<Arc<Outcome>> {
     let mut events = snapshot.events;
     let mut ended = started.outcome;
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
     loop {
         tokio::select! {
             biased;
@@ -184,7 +221,9 @@ impl Display {
             // Typing takes as long as it takes; events go on meanwhile.
             tokio::spawn(async move {
                 let id = approval.id;
-                if let Ok(Some(answer)) = tokio::task::spawn_blocking(move || prompt::ask(&approval)).await {
+                if let Ok(Some(answer)) =
+                    tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
+                {
                     // Somebody else may have been first; then this answer is too late and that was said.
                     let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
                 }
@@ -197,7 +236,11 @@ impl Display {
         self.report.end(outcome);
         match self.output {
             Output::Text if !outcome.content.is_empty() => {
-                let end = if outcome.content.ends_with('\n') { "" } else { "\n" };
+                let end = if outcome.content.ends_with('\n') {
+                    ""
+                } else {
+                    "\n"
+                };
                 io::stdout().write_all(format!("{}{end}", outcome.content).as_bytes())?;
             }
             Output::Text => {}
@@ -217,7 +260,8 @@ fn json_line(value: &serde_json::Value) -> io::Result<()> {
 }
 
 fn next(outcome: &Outcome) -> Option<String> {
-    (outcome.status != Status::Completed).then(|| format!("openoxide --resume {}", outcome.thread_id))
+    (outcome.status != Status::Completed)
+        .then(|| format!("openoxide --resume {}", outcome.thread_id))
 }
 
 /// The codes of the contract.

@@ -49,11 +49,24 @@ fn run(args: Args) -> anyhow::Result<u8> {
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Completions { shell }), _) => completions(shell),
-        (Some(Command::Demo { mcp }), _) => start(async move { if mcp { demo::over_mcp().await } else { demo::run().await } }),
+        (Some(Command::Demo { mcp }), _) => start(async move {
+            if mcp {
+                demo::over_mcp().await
+            } else {
+                demo::run().await
+            }
+        }),
         (None, None) if args.resume.is_none() && !args.r#continue => help(),
         (None, message) => {
             log_to_stderr(args.options.log_format);
-            let run = exec::Run::new(message, args.resume, args.r#continue, args.output, args.file, &args.options)?;
+            let run = exec::Run::new(
+                message,
+                args.resume,
+                args.r#continue,
+                args.output,
+                args.file,
+                &args.options,
+            )?;
             start(run.to_the_end(App::build(args.options.setup()?)?))
         }
     }
@@ -62,7 +75,10 @@ fn run(args: Args) -> anyhow::Result<u8> {
 /// Runs a front-end on a runtime, and ends without waiting for a read of standard input that nobody will answer.
 fn start(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
     shell::adopt_orphans();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let code = runtime.block_on(work);
     runtime.shutdown_background();
     code
@@ -85,14 +101,18 @@ fn complain(error: &anyhow::Error) {
     let mut stderr = anstream::stderr().lock();
     // Nowhere is left to say that this failed.
     let _ = writeln!(stderr, "error: {error:#}");
-    if let Some(hint) = error.downcast_ref::<ConfigError>().and_then(ConfigError::way_out) {
+    if let Some(hint) = error
+        .downcast_ref::<ConfigError>()
+        .and_then(ConfigError::way_out)
+    {
         let _ = writeln!(stderr, "hint: {hint}");
     }
 }
 
 /// Logs go to standard error; what is chatty in the libraries stays quiet unless `OPENOXIDE_LOG` asks for it.
 fn log_to_stderr(format: LogFormat) {
-    let filter = std::env::var("OPENOXIDE_LOG").unwrap_or_else(|_| "warn,rmcp=error,async_openai=off".to_owned());
+    let filter = std::env::var("OPENOXIDE_LOG")
+        .unwrap_or_else(|_| "warn,rmcp=error,async_openai=off".to_owned());
     let layer = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(io::stderr)

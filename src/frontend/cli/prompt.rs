@@ -23,9 +23,17 @@ pub(super) fn ask(approval: &Approval) -> Option<Answer> {
     show(approval);
     let mut terminal = BufReader::new(File::open("/dev/tty").ok()?);
     loop {
-        let session = approval.session_covers.as_ref().map(|_| ", [s]ession").unwrap_or_default();
+        let session = approval
+            .session_covers
+            .as_ref()
+            .map(|_| ", [s]ession")
+            .unwrap_or_default();
         // If it cannot be shown, there is no use in waiting.
-        write!(anstream::stderr().lock(), "  [y]es{session}, [n]o, [a]bort the turn (a word after it goes to the model): ").ok()?;
+        write!(
+            anstream::stderr().lock(),
+            "  [y]es{session}, [n]o, [a]bort the turn (a word after it goes to the model): "
+        )
+        .ok()?;
         let mut typed = String::new();
         if terminal.read_line(&mut typed).ok()? == 0 {
             return None;
@@ -37,18 +45,31 @@ pub(super) fn ask(approval: &Approval) -> Option<Answer> {
 }
 
 fn show(approval: &Approval) {
-    line(QUESTION, &format!("? {} {}", shown_line(&approval.summary), shown_line(&approval.place)));
+    line(
+        QUESTION,
+        &format!(
+            "? {} {}",
+            shown_line(&approval.summary),
+            shown_line(&approval.place)
+        ),
+    );
     show_diff(&approval.detail);
     if let Some(reason) = &approval.reason {
         line(PLAIN, &format!("  the model says: {}", shown_line(reason)));
     }
     if let Some(covers) = &approval.session_covers {
-        line(PLAIN, &format!("  for the session would cover: {}", shown_line(covers)));
+        line(
+            PLAIN,
+            &format!("  for the session would cover: {}", shown_line(covers)),
+        );
     }
 }
 
 fn parse(typed: &str, session_offered: bool) -> Option<Answer> {
-    let (word, note) = typed.trim().split_once(char::is_whitespace).unwrap_or((typed.trim(), ""));
+    let (word, note) = typed
+        .trim()
+        .split_once(char::is_whitespace)
+        .unwrap_or((typed.trim(), ""));
     let decision = match word.to_lowercase().as_str() {
         "y" | "yes" => Decision::Approve,
         "s" | "session" if session_offered => Decision::ApproveForSession,
@@ -67,7 +88,10 @@ mod tests {
     #[test]
     fn a_line_is_a_decision_and_perhaps_a_note() {
         assert_eq!(parse("y\n", true), Some(Answer::from(Decision::Approve)));
-        let denied = Answer { decision: Decision::Deny, note: Some("use make".to_owned()) };
+        let denied = Answer {
+            decision: Decision::Deny,
+            note: Some("use make".to_owned()),
+        };
         assert_eq!(parse("n use make\n", true), Some(denied));
         assert_eq!(parse("s\n", false), None);
         assert_eq!(parse("\n", true), None);

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use anstyle::{AnsiColor, Style};
 
-use crate::conversation::{Event, Item, Outcome, OutputStatus, Status, shortened, shown_line, shown_text};
+use crate::conversation::{
+    Event, Item, Outcome, OutputStatus, Status, shortened, shown_line, shown_text,
+};
 
 const STEP: Style = AnsiColor::Cyan.on_default();
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -33,11 +35,26 @@ impl Report {
         }
         match event {
             Event::CallStarted { title, .. } => line(STEP, &format!("• {}", shortened(title, 160))),
-            Event::FileChanged { path, added, removed, diff, .. } => {
+            Event::FileChanged {
+                path,
+                added,
+                removed,
+                diff,
+                ..
+            } => {
                 line(QUIET, &format!("  {path}: +{added} −{removed}"));
                 show_diff(diff);
             }
-            Event::ItemCompleted { item: Item::ToolOutput(output) } => self.output(output.status, &output.content, output.command.as_ref().and_then(|command| command.exit_code)),
+            Event::ItemCompleted {
+                item: Item::ToolOutput(output),
+            } => self.output(
+                output.status,
+                &output.content,
+                output
+                    .command
+                    .as_ref()
+                    .and_then(|command| command.exit_code),
+            ),
             Event::Warning { message } => line(ALARM, &format!("! {}", shown_line(message))),
             Event::TurnStarted { .. }
             | Event::TextDelta { .. }
@@ -68,21 +85,56 @@ impl Report {
             return;
         }
         for denied in &outcome.denied {
-            line(ALARM, &format!("denied: {} ({})", shown_line(&denied.summary), shown_line(&denied.reason)));
+            line(
+                ALARM,
+                &format!(
+                    "denied: {} ({})",
+                    shown_line(&denied.summary),
+                    shown_line(&denied.reason)
+                ),
+            );
         }
         if outcome.status != Status::Completed {
-            let why = outcome.error.as_ref().map(|error| format!(": {}", shown_line(&error.message)));
-            line(ALARM, &format!("{}{}", outcome.status.as_str(), why.unwrap_or_default()));
+            let why = outcome
+                .error
+                .as_ref()
+                .map(|error| format!(": {}", shown_line(&error.message)));
+            line(
+                ALARM,
+                &format!("{}{}", outcome.status.as_str(), why.unwrap_or_default()),
+            );
         }
         if !outcome.sandbox.missing.is_empty() && !outcome.commands.is_empty() {
-            line(QUIET, &format!("commands ran without a kernel sandbox (not enforced: {})", outcome.sandbox.missing.join(", ")));
+            line(
+                QUIET,
+                &format!(
+                    "commands ran without a kernel sandbox (not enforced: {})",
+                    outcome.sandbox.missing.join(", ")
+                ),
+            );
         }
         let usage = outcome.usage;
-        let tokens = format!("{} tokens in ({} cached), {} out", usage.input_tokens, usage.cached_input_tokens, usage.output_tokens);
-        let files: Vec<String> =
-            outcome.changes.iter().map(|change| format!("{} +{} −{}", change.path, change.added, change.removed)).collect();
-        let files = if files.is_empty() { String::new() } else { format!(" · {}", files.join(", ")) };
-        line(QUIET, &format!("thread {} · {:.1} s · {tokens}{files}", outcome.thread_id, outcome.seconds));
+        let tokens = format!(
+            "{} tokens in ({} cached), {} out",
+            usage.input_tokens, usage.cached_input_tokens, usage.output_tokens
+        );
+        let files: Vec<String> = outcome
+            .changes
+            .iter()
+            .map(|change| format!("{} +{} −{}", change.path, change.added, change.removed))
+            .collect();
+        let files = if files.is_empty() {
+            String::new()
+        } else {
+            format!(" · {}", files.join(", "))
+        };
+        line(
+            QUIET,
+            &format!(
+                "thread {} · {:.1} s · {tokens}{files}",
+                outcome.thread_id, outcome.seconds
+            ),
+        );
     }
 }
 
@@ -94,7 +146,10 @@ pub(super) fn line(style: Style, text: &str) {
 
 /// A unified diff in colours, without its file names.
 pub(super) fn show_diff(diff: &str) {
-    let lines: Vec<&str> = diff.lines().filter(|line| !line.starts_with("--- ") && !line.starts_with("+++ ")).collect();
+    let lines: Vec<&str> = diff
+        .lines()
+        .filter(|line| !line.starts_with("--- ") && !line.starts_with("+++ "))
+        .collect();
     for text in lines.iter().take(DIFF_LINES) {
         let style = match text.as_bytes().first() {
             Some(b'+') => ADDED,
@@ -104,6 +159,9 @@ pub(super) fn show_diff(diff: &str) {
         line(style, &format!("  {}", shown_text(text)));
     }
     if lines.len() > DIFF_LINES {
-        line(QUIET, &format!("  … {} more lines", lines.len() - DIFF_LINES));
+        line(
+            QUIET,
+            &format!("  … {} more lines", lines.len() - DIFF_LINES),
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
 fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Result<String> {
     let mut threads = store.list()?;
     if let Some(cwd) = cwd {
-        let cwd = cwd.canonicalize().with_context(|| format!("`{}`", cwd.display()))?;
+        let cwd = cwd
+            .canonicalize()
+            .with_context(|| format!("`{}`", cwd.display()))?;
         threads.retain(|thread| thread.cwd == cwd);
     }
     if json {
@@ -39,13 +41,22 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
 fn summary(thread: &ThreadSummary) -> String {
     let status = thread.status.map_or("new", Status::as_str);
     let cwd = shown_line(&thread.cwd.to_string_lossy());
-    format!("{}  {}  {status:<13}  {cwd}\n    {}\n", thread.thread_id, &thread.created_at[..16.min(thread.created_at.len())], thread.title)
+    format!(
+        "{}  {}  {status:<13}  {cwd}\n    {}\n",
+        thread.thread_id,
+        &thread.created_at[..16.min(thread.created_at.len())],
+        thread.title
+    )
 }
 
 fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> {
     let loaded = store.read(find(store, id)?)?;
     if json {
-        let outcomes: Vec<_> = loaded.turns.iter().filter_map(|turn| turn.outcome.as_ref()).collect();
+        let outcomes: Vec<_> = loaded
+            .turns
+            .iter()
+            .filter_map(|turn| turn.outcome.as_ref())
+            .collect();
         let whole = serde_json::json!({"thread": loaded.header, "items": loaded.items, "outcomes": outcomes, "damaged_lines": loaded.damaged});
         return Ok(serde_json::to_string_pretty(&whole)? + "\n");
     }
@@ -56,11 +67,22 @@ fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<crate::conversation:
     if let Ok(id) = id.parse() {
         return Ok(id);
     }
-    let found: Vec<_> = store.list()?.into_iter().filter(|thread| thread.thread_id.to_string().ends_with(id)).collect();
+    let found: Vec<_> = store
+        .list()?
+        .into_iter()
+        .filter(|thread| thread.thread_id.to_string().ends_with(id))
+        .collect();
     match found.as_slice() {
         [only] => Ok(only.thread_id),
-        [] => bail!("there is no thread `{}`; `openoxide threads list` shows them", shown_line(id)),
-        _ => bail!("`{}` fits {} threads; give more of its end", shown_line(id), found.len()),
+        [] => bail!(
+            "there is no thread `{}`; `openoxide threads list` shows them",
+            shown_line(id)
+        ),
+        _ => bail!(
+            "`{}` fits {} threads; give more of its end",
+            shown_line(id),
+            found.len()
+        ),
     }
 }
 
@@ -76,26 +98,49 @@ fn story(loaded: &Loaded) -> String {
         header.policy.approval_policy.as_str(),
     );
     for (number, turn) in loaded.turns.iter().enumerate() {
-        let end = loaded.turns.get(number + 1).map_or(loaded.items.len(), |next| next.first_item);
+        let end = loaded
+            .turns
+            .get(number + 1)
+            .map_or(loaded.items.len(), |next| next.first_item);
         text.push_str(&format!("\n── turn {} · {}\n", number + 1, turn.turn_id));
         text.extend(loaded.items[turn.first_item..end].iter().map(item));
         for approval in &turn.open_approvals {
-            text.push_str(&format!("? waits for an answer: {} ({})\n", shown_line(&approval.summary), approval.id));
+            text.push_str(&format!(
+                "? waits for an answer: {} ({})\n",
+                shown_line(&approval.summary),
+                approval.id
+            ));
         }
         match &turn.outcome {
             None => text.push_str("— cut short; `openoxide --resume` goes on\n"),
             Some(outcome) => {
-                let why = outcome.error.as_ref().map(|error| format!(": {}", shown_line(&error.message)));
-                text.push_str(&format!("— {}{} · {:.1} s", outcome.status.as_str(), why.unwrap_or_default(), outcome.seconds));
+                let why = outcome
+                    .error
+                    .as_ref()
+                    .map(|error| format!(": {}", shown_line(&error.message)));
+                text.push_str(&format!(
+                    "— {}{} · {:.1} s",
+                    outcome.status.as_str(),
+                    why.unwrap_or_default(),
+                    outcome.seconds
+                ));
                 for change in &outcome.changes {
-                    text.push_str(&format!(" · {} +{} −{}", shown_line(&change.path), change.added, change.removed));
+                    text.push_str(&format!(
+                        " · {} +{} −{}",
+                        shown_line(&change.path),
+                        change.added,
+                        change.removed
+                    ));
                 }
                 text.push('\n');
             }
         }
     }
     if loaded.damaged > 0 {
-        text.push_str(&format!("\n{} damaged lines of the rollout were passed over\n", loaded.damaged));
+        text.push_str(&format!(
+            "\n{} damaged lines of the rollout were passed over\n",
+            loaded.damaged
+        ));
     }
     text
 }
@@ -105,8 +150,14 @@ fn item(item: &Item) -> String {
         Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
         Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
         Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
-        Item::Reasoning { summary, .. } => format!("(thinks: {})\n", shortened(&shown_line(summary), 300)),
-        Item::ToolCall(call) => format!("• {} {}\n", shown_line(&call.name), shortened(&shown_line(&call.arguments), 200)),
+        Item::Reasoning { summary, .. } => {
+            format!("(thinks: {})\n", shortened(&shown_line(summary), 300))
+        }
+        Item::ToolCall(call) => format!(
+            "• {} {}\n",
+            shown_line(&call.name),
+            shortened(&shown_line(&call.arguments), 200)
+        ),
         Item::ToolOutput(output) => {
             let status = match output.status {
                 OutputStatus::Done => "",
@@ -115,7 +166,11 @@ fn item(item: &Item) -> String {
             };
             let lines: Vec<&str> = output.content.lines().take(6).collect();
             let more = output.content.lines().count().saturating_sub(lines.len());
-            let more = if more > 0 { format!("\n    … {more} more lines") } else { String::new() };
+            let more = if more > 0 {
+                format!("\n    … {more} more lines")
+            } else {
+                String::new()
+            };
             format!("    {status}{}{more}\n", shown_text(&lines.join("\n    ")))
         }
     }

@@ -1,4 +1,79 @@
-//! The MCP server.
+//! The MCP server: three tools, served to both generations of the protocol by one handler.
+//!
+//! It holds no conversation state. A call starts a turn on a thread, or finds one, and follows it; the turn belongs to
+//! its thread and outlives the call.
+
+mod arguments;
+mod cancel;
+mod follow;
+mod questions;
+mod result;
+mod server;
 pub mod transport;
-/// Temporary.
-pub async fn serve(_app: crate::app::App, _wait: Option<Option<std::time::Duration>>) -> anyhow::Result<u8> { Ok(0) }
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{ServiceExt, service::ServerInitializeError};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use server::Server;
+use transport::{process, stdio::Stdio};
+
+/// How long turns get to wind down and be recorded after the input ended.
+const WINDING_DOWN: Duration = Duration::from_millis(1200);
+
+/// After this the process ends, whatever a client that does not read keeps open.
+const OVERDUE: Duration = Duration::from_millis(1600);
+
+/// Serves one client on standard input/output until the input ends or a signal comes. `wait` is the owner's wait
+/// budget; the outer `None` where they said nothing.
+///
+/// # Errors
+/// If signals cannot be listened to.
+pub async fn serve(app: App, wait: Option<Option<Duration>>) -> anyhow::Result<u8> {
+    let eof = CancellationToken::new();
+    end_on_signal(eof.clone())?;
+    let app = Arc::new(app);
+    let server = Server::new(app.clone(), wait, eof.clone());
+    let transport = Stdio::new(process::input(), process::output(), eof.clone());
+    let session = async {
+        match server.serve(transport).await {
+            Ok(running) => drop(running.waiting().await),
+            // A client that only looked.
+            Err(ServerInitializeError::ConnectionClosed(_)) => {}
+            Err(error) => tracing::error!(%error, "the session could not be set up"),
+        }
+    };
+    let winding_down = async {
+        eof.cancelled().await;
+        app.threads().shut_down(WINDING_DOWN).await;
+    };
+    let overdue = async {
+        eof.cancelled().await;
+        tokio::time::sleep(OVERDUE).await;
+    };
+    tokio::select! {
+        _ = async { tokio::join!(session, winding_down) } => {}
+        () = overdue => {}
+    }
+    Ok(0)
+}
+
+/// A signal ends the input, and so takes the same road as a client that goes away.
+fn end_on_signal(eof: CancellationToken) -> std::io::Result<()> {
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+    ] {
+        let mut signals = signal(kind)?;
+        let eof = eof.clone();
+        tokio::spawn(async move {
+            signals.recv().await;
+            eof.cancel();
+        });
+    }
+    Ok(())
+}

@@ -406,10 +406,13 @@ impl std::fmt::Display for TextMatches {
                 "[there are more matches; a narrower pattern, glob or path shows them]"
             )?;
         }
-        for (count, why) in [
-            (self.binary_files, "binary"),
-            (self.unreadable_files, "unreadable"),
-        ] {
+        // Beside matches, every image of a repository would be noise.
+        let binary = if self.files.is_empty() {
+            self.binary_files
+        } else {
+            0
+        };
+        for (count, why) in [(binary, "binary"), (self.unreadable_files, "unreadable")] {
             match count {
                 0 => {}
                 1 => writeln!(f, "[1 {why} file was not searched]")?,
@@ -485,15 +488,16 @@ mod tests {
         query.excluded = vec![dir.path().join("state")];
         assert_eq!(
             found(&query).to_string(),
-            "a/x.rs\n1- Two\n2: two;\n\nb.rs\n1- one\n2: two\n3- three\n--\n6- six\n7: two again\n[1 binary file was not searched]\n"
+            "a/x.rs\n1- Two\n2: two;\n\nb.rs\n1- one\n2: two\n3- three\n--\n6- six\n7: two again\n"
         );
         query.files_only = true;
         query.ignore_case = true;
+        assert_eq!(found(&query).to_string(), "a/x.rs\nb.rs\n");
+        query.pattern = "nowhere".to_owned();
         assert_eq!(
             found(&query).to_string(),
-            "a/x.rs\nb.rs\n[1 binary file was not searched]\n"
+            "no matches\n[1 binary file was not searched]\n"
         );
-        query.pattern = "nowhere".to_owned();
         query.root = dir.path().join("b.rs");
         assert_eq!(found(&query).to_string(), "no matches\n");
     }

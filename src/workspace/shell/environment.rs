@@ -27,6 +27,11 @@ const ALLOWED: &[&str] = &[
     "XDG_DATA_HOME",
     "XDG_STATE_HOME",
     "CI",
+    "EMAIL",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
     "NIX_PATH",
     "NIX_PROFILES",
     "LD_LIBRARY_PATH",
@@ -157,10 +162,9 @@ const SECRET_PARTS: &[&str] = &[
     "CREDENTIAL",
     "APIKEY",
     "COOKIE",
-    "AUTH",
 ];
 /// The same as whole words between underscores: `KEY` is in `KEYBOARD`, too.
-const SECRET_WORDS: &[&str] = &["KEY", "KEYS", "PASS", "PWD", "PAT", "DSN"];
+const SECRET_WORDS: &[&str] = &["KEY", "KEYS", "PASS", "PWD", "PAT", "DSN", "AUTH"];
 
 /// What every command gets. Programs that ask or page would wait for a person who is not there.
 const FIXED: &[(&str, &str)] = &[
@@ -215,10 +219,11 @@ fn passes(name: &OsStr, value: &OsStr) -> bool {
 /// Whether a variable called `name` looks like it holds a key, a token or a password.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    SECRET_PARTS.iter().any(|part| name.contains(part))
-        || name
-            .split(['_', '-', '.'])
-            .any(|word| SECRET_WORDS.contains(&word))
+    let mut words = name.split(['_', '-', '.']);
+    // The working directory is no password, unlike `DB_PWD`.
+    name != "PWD"
+        && (SECRET_PARTS.iter().any(|part| name.contains(part))
+            || words.any(|word| SECRET_WORDS.contains(&word)))
 }
 
 /// `http://user:password@proxy`
@@ -303,11 +308,20 @@ mod tests {
             "NPM_CONFIG__AUTH",
             "MY_PAT",
             "SENTRY_DSN",
+            "DB_PWD",
             "PGPASSWORD",
         ] {
             assert!(is_secret_name(name), "{name}");
         }
-        for name in ["KEYBOARD", "PATH", "GOPATH", "PASSENGER_ROOT", "MONKEY"] {
+        for name in [
+            "KEYBOARD",
+            "PATH",
+            "GOPATH",
+            "PASSENGER_ROOT",
+            "PWD",
+            "GIT_AUTHOR_NAME",
+            "MONKEY",
+        ] {
             assert!(!is_secret_name(name), "{name}");
         }
     }

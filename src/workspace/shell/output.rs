@@ -147,26 +147,26 @@ impl Screen {
         &mut self.lines[self.row]
     }
 
-    fn to_row(&mut self, row: usize) {
+    fn go_to_row(&mut self, row: usize) {
         self.row = row;
         if self.lines.len() <= row {
             self.lines.resize_with(row + 1, Vec::new);
         }
     }
 
-    fn to_column(&mut self, column: usize) {
+    fn go_to_column(&mut self, column: usize) {
         self.column = column.min(WIDEST.max(self.lines[self.row].len()));
     }
 
     /// Where a program takes the whole screen, what was there stays above.
-    fn to_fresh_line(&mut self) {
+    fn start_fresh_line(&mut self) {
         let last = self.lines.len() - 1;
         let fresh = if self.lines[last].is_empty() {
             last
         } else {
             last + 1
         };
-        self.to_row(fresh);
+        self.go_to_row(fresh);
         self.column = 0;
     }
 
@@ -187,7 +187,7 @@ impl Screen {
                 self.lines.truncate(self.row + 1);
             }
             1 => {}
-            _ => self.to_fresh_line(),
+            _ => self.start_fresh_line(),
         }
     }
 }
@@ -208,7 +208,7 @@ impl vte::Perform for Screen {
     fn execute(&mut self, byte: u8) {
         match byte {
             b'\n' | 0x0b | 0x0c => {
-                self.to_row(self.row + 1);
+                self.go_to_row(self.row + 1);
                 self.column = 0;
             }
             b'\r' => self.column = 0,
@@ -236,17 +236,17 @@ impl vte::Perform for Screen {
             // No further than what was written, or a number could make it as long as it likes.
             'B' => self.row = (self.row + count).min(self.lines.len() - 1),
             'E' => {
-                self.to_row((self.row + count).min(self.lines.len()));
+                self.go_to_row((self.row + count).min(self.lines.len()));
                 self.column = 0;
             }
             'F' => {
                 self.row = self.row.saturating_sub(count);
                 self.column = 0;
             }
-            'C' => self.to_column(self.column + count),
+            'C' => self.go_to_column(self.column + count),
             'D' => self.column = self.column.saturating_sub(count),
-            'G' => self.to_column(count - 1),
-            'H' | 'f' => self.to_fresh_line(),
+            'G' => self.go_to_column(count - 1),
+            'H' | 'f' => self.start_fresh_line(),
             'J' => self.erase_in_screen(first),
             'K' => self.erase_in_line(first),
             _ => {}

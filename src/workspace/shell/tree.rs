@@ -30,6 +30,10 @@ pub(super) const MARK: &str = "OPENOXIDE_COMMAND";
 /// After a kill a process is gone as soon as it is scheduled; one in uninterruptible sleep may never be.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+/// How long a process may be in the middle of an exec on a busy machine.
+const EXEC_PATIENCE: Duration = Duration::from_millis(20);
+/// At our children, for a moment in which none is added.
+const LOOKS: usize = 3;
 /// A child that has been dead for so long has nobody who waits for it.
 const STRAY_AGE: Duration = Duration::from_secs(2);
 
@@ -96,18 +100,31 @@ impl Tree {
         }
     }
 
-    /// Kills what belongs to the command now and reaps what of it is dead; how many there were. A member may have
-    /// forked meanwhile, so it takes a look that finds none to be sure.
+    /// Kills what belongs to the command now and reaps what of it is dead; how many there were.
+    ///
+    /// All are stopped before one is killed: a parent that dies between a look and the next takes with it what tells
+    /// whose child is the one that it has just started.
     pub(super) fn kill(&mut self) -> usize {
-        let processes = Process::all();
-        let members = self.members(&processes);
+        self.signal_group(Signal::STOP);
+        let mut stopped = HashSet::new();
+        let members = loop {
+            let members = self.look();
+            let fresh: Vec<_> = members
+                .iter()
+                .filter(|process| stopped.insert(process.pid))
+                .collect();
+            fresh
+                .iter()
+                .for_each(|process| process.signal(Signal::STOP));
+            if fresh.is_empty() {
+                break members;
+            }
+        };
+        self.signal_group(Signal::KILL);
         for process in &members {
-            self.seen.insert(process.pid, process.started);
-            // An error means that it is gone, or another user's, which is beyond us.
-            if process.is_dead() {
-                process.reap();
-            } else if let Some(pid) = Pid::from_raw(process.pid) {
-                let _ = process::kill_process(pid, Signal::KILL);
+            match process.is_dead() {
+                true => process.reap(),
+                false => process.signal(Signal::KILL),
             }
         }
         members.len()
@@ -118,24 +135,33 @@ impl Tree {
         self.shell_ended = true;
     }
 
-    /// Kills the process group at once, in one step that no fork can slip through.
-    pub(super) fn kill_group(&self) {
-        if self.shell_ended {
+    /// To the whole process group in one step, which no fork can slip through.
+    fn signal_group(&self, signal: Signal) {
+        // Elsewhere there is nothing but the group to go by.
+        if self.shell_ended && cfg!(target_os = "linux") {
             return;
         }
         // An error means that nobody is left in it.
-        let _ = process::kill_process_group(self.leader, Signal::KILL);
+        let _ = process::kill_process_group(self.leader, signal);
+    }
+
+    /// The members now, remembered for the looks to come.
+    fn look(&mut self) -> Vec<Process> {
+        let members = self.members(Process::all());
+        let known = members.iter().map(|process| (process.pid, process.started));
+        self.seen.extend(known);
+        members
     }
 
     /// The members among `processes`, without the shell once it is dead: its owner waits for it.
-    fn members<'a>(&self, processes: &'a [Process]) -> Vec<&'a Process> {
+    fn members(&self, processes: Vec<Process>) -> Vec<Process> {
         let own = process::getpid().as_raw_nonzero().get();
         let leader = self.leader.as_raw_nonzero().get();
         let mut known: HashSet<i32> = self.seen.keys().copied().collect();
         let mut found: HashSet<i32> = HashSet::new();
         loop {
             let before = found.len();
-            for process in processes {
+            for process in &processes {
                 if process.pid != own
                     && process.started >= self.started
                     && !found.contains(&process.pid)
@@ -149,12 +175,12 @@ impl Tree {
                 break;
             }
         }
-        let relevant = |process: &&Process| {
+        let relevant = |process: &Process| {
             // A dead one whose parent lives is its parent's to reap; killing that comes first.
             found.contains(&process.pid)
                 && (!process.is_dead() || (process.parent == own && process.pid != leader))
         };
-        processes.iter().filter(relevant).collect()
+        processes.into_iter().filter(relevant).collect()
     }
 
     fn owns(&self, process: &Process, known: &HashSet<i32>, own: i32) -> bool {
@@ -168,10 +194,8 @@ impl Tree {
     }
 
     fn marked(&self, process: &Process) -> bool {
-        let Ok(environ) = fs::read(format!("/proc/{}/environ", process.pid)) else {
-            return false;
-        };
-        environ
+        process
+            .environment()
             .split(|byte| *byte == 0)
             .filter_map(|variable| variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"="))
             .any(|value| {
@@ -198,7 +222,17 @@ impl Tree {
         {
             return false;
         }
-        children().is_some_and(|children| self.members(&children).is_empty())
+        // One that dies during the look leaves us its children, so it counts only if none came meanwhile.
+        (0..LOOKS).any(|_| {
+            let Some(first) = children() else {
+                return false;
+            };
+            let numbers: HashSet<i32> = first.iter().map(|process| process.pid).collect();
+            self.members(first).is_empty()
+                && children().is_some_and(|second| {
+                    second.iter().all(|process| numbers.contains(&process.pid))
+                })
+        })
     }
 }
 
@@ -245,6 +279,32 @@ impl Process {
 
     fn is_dead(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid) {
+            // An error means that it is gone, or another user's, which is beyond us.
+            let _ = process::kill_process(pid, signal);
+        }
+    }
+
+    /// What it was executed with. Empty for a moment while it executes something else, which is waited for, since
+    /// that is what a process does that has just been started; so is its command line then, and hardly ever else.
+    fn environment(&self) -> Vec<u8> {
+        let read = |name| fs::read(format!("/proc/{}/{name}", self.pid)).unwrap_or_default();
+        let mut environment = read("environ");
+        // Those of the kernel, which have neither, are in no group.
+        let deadline = Instant::now() + EXEC_PATIENCE;
+        while environment.is_empty() && self.group != 0 {
+            let settled = !read("cmdline").is_empty();
+            environment = read("environ");
+            let gone = Self::read(self.pid).is_none_or(|now| now.is_dead());
+            if settled || gone || Instant::now() > deadline {
+                break;
+            }
+            thread::sleep(EXEC_PATIENCE / 100);
+        }
+        environment
     }
 
     /// Takes it off the process table, if it is a dead child of ours.

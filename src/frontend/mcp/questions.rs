@@ -1,0 +1,201 @@
+//! A question put to the person behind an MCP client: `elicitation/create`, for clients up to 2025-11-25.
+//!
+//! Anything but an answer (`cancel`, an error, a form we cannot read, silence) is "nobody answered": the owner's
+//! strategy decides, not the accident.
+
+use rmcp::{
+    RoleServer,
+    model::{CustomRequest, ProtocolVersion, ServerRequest},
+    service::{PeerRequestOptions, RequestContext},
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::conversation::{Answer, Approval, Decision, shortened, shown_line, shown_text};
+
+/// Lines of a diff that a form shows.
+const DIFF_LINES: usize = 80;
+
+/// True if the client can be asked while a call is open: it declared forms, in a protocol that lets servers ask.
+pub(super) fn can_be_asked(call: &RequestContext<RoleServer>) -> bool {
+    let modern = call
+        .protocol_version()
+        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+    let forms = call
+        .client_capabilities()
+        .and_then(|capabilities| capabilities.elicitation)
+        .is_some_and(|elicitation| elicitation.form.is_some() || elicitation.url.is_none());
+    forms && !modern
+}
+
+/// Asks, and gives the answer if one came. Ended by it, by `settled` (somebody else answered, or the turn ended), or by
+/// the end of the connection. Must be awaited in the task of the call, or HTTP would carry it elsewhere.
+pub(super) async fn ask(
+    call: &RequestContext<RoleServer>,
+    approval: &Approval,
+    settled: CancellationToken,
+    eof: &CancellationToken,
+) -> Option<Answer> {
+    let form =
+        json!({"mode": "form", "message": message(approval), "requestedSchema": schema(approval)});
+    let request: ServerRequest = CustomRequest::new("elicitation/create", Some(form)).into();
+    let sending = call
+        .peer
+        .send_cancellable_request(request, PeerRequestOptions::no_options());
+    let mut asked = tokio::select! {
+        sent = sending => sent.ok()?,
+        () = eof.cancelled() => return None,
+    };
+    let answer = tokio::select! {
+        answer = &mut asked.rx => answer.ok()?.ok()?,
+        () = settled.cancelled() => {
+            // If the client cannot be told, it keeps a form that has no effect any more.
+            let _ = asked.cancel(Some("the question is settled".to_owned())).await;
+            return None;
+        }
+        () = eof.cancelled() => return None,
+    };
+    understand(&serde_json::to_value(answer).ok()?)
+}
+
+/// The answer in a result. Besides the protocol's own form, the spellings of the peer that users come from.
+fn understand(result: &Value) -> Option<Answer> {
+    let content = &result["content"];
+    let note = content["note"]
+        .as_str()
+        .map(str::to_owned)
+        .filter(|note| !note.trim().is_empty());
+    let stated = [&content["decision"], &result["decision"]]
+        .into_iter()
+        .find_map(decision);
+    let decision = match result["action"].as_str() {
+        Some("accept") => Some(stated.unwrap_or(Decision::Approve)),
+        Some("decline") => Some(
+            stated
+                .filter(|stated| *stated == Decision::Abort)
+                .unwrap_or(Decision::Deny),
+        ),
+        Some(_) => None,
+        None => stated,
+    };
+    decision.map(|decision| Answer { decision, note })
+}
+
+fn decision(value: &Value) -> Option<Decision> {
+    match value.as_str() {
+        Some("approve" | "approved" | "accept" | "allow" | "allowed") => Some(Decision::Approve),
+        Some("approve_for_session" | "approved_for_session") => Some(Decision::ApproveForSession),
+        Some("deny" | "denied" | "decline" | "reject") => Some(Decision::Deny),
+        Some("abort") => Some(Decision::Abort),
+        Some(_) => None,
+        None if value.get("denied").is_some() => Some(Decision::Deny),
+        // Its amendment would allow a prefix of commands for good; we take it for this once.
+        None if value.get("approved_execpolicy_amendment").is_some() => Some(Decision::Approve),
+        None => None,
+    }
+}
+
+/// Our facts first, then what the model says.
+fn message(approval: &Approval) -> String {
+    let mut text = format!(
+        "Allow openoxide to {} {}?",
+        shown_line(&approval.summary),
+        shown_line(&approval.place)
+    );
+    if !approval.detail.is_empty() {
+        let lines: Vec<&str> = approval.detail.lines().collect();
+        text.push_str("\n\n");
+        text.push_str(&shown_text(
+            &lines[..lines.len().min(DIFF_LINES)].join("\n"),
+        ));
+        if lines.len() > DIFF_LINES {
+            text.push_str(&format!("\n… {} more lines", lines.len() - DIFF_LINES));
+        }
+    }
+    if let Some(reason) = &approval.reason {
+        text.push_str(&format!(
+            "\n\nThe model says: {}",
+            shortened(&shown_line(reason), 400)
+        ));
+    }
+    if let Some(covers) = &approval.session_covers {
+        text.push_str(&format!(
+            "\n\n\"Approve for the session\" covers {}.",
+            shown_line(covers)
+        ));
+    }
+    text
+}
+
+/// A flat form that any client can show.
+fn schema(approval: &Approval) -> Value {
+    let mut choices = vec![("approve", "Approve this once")];
+    if approval.session_covers.is_some() {
+        choices.push(("approve_for_session", "Approve for the session"));
+    }
+    choices.extend([
+        ("deny", "Deny, and let the agent go on"),
+        ("abort", "Deny, and end the turn"),
+    ]);
+    let (names, titles): (Vec<&str>, Vec<&str>) = choices.into_iter().unzip();
+    json!({
+        "type": "object",
+        "properties": {
+            "decision": {"type": "string", "title": "Decision", "enum": names, "enumNames": titles},
+            "note": {"type": "string", "title": "A word for the agent", "maxLength": 500}
+        },
+        "required": ["decision"]
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_of_answering_is_understood() {
+        for (result, expected) in [
+            (
+                json!({"action": "accept", "content": {"decision": "approve"}}),
+                Some(Decision::Approve),
+            ),
+            (
+                json!({"action": "accept", "content": {"decision": "deny"}}),
+                Some(Decision::Deny),
+            ),
+            (
+                json!({"action": "accept", "content": {"decision": "abort"}}),
+                Some(Decision::Abort),
+            ),
+            (
+                json!({"action": "accept", "content": {}}),
+                Some(Decision::Approve),
+            ),
+            (json!({"action": "accept"}), Some(Decision::Approve)),
+            (json!({"action": "decline"}), Some(Decision::Deny)),
+            (json!({"action": "cancel"}), None),
+            (json!({"decision": "approved"}), Some(Decision::Approve)),
+            (
+                json!({"decision": "approved_for_session"}),
+                Some(Decision::ApproveForSession),
+            ),
+            (
+                json!({"decision": {"denied": {"rejection": "no"}}}),
+                Some(Decision::Deny),
+            ),
+            (
+                json!({"action": "accept", "content": {}, "decision": "denied"}),
+                Some(Decision::Deny),
+            ),
+            (json!({"action": "weird"}), None),
+            (json!({}), None),
+            (json!("approved"), None),
+        ] {
+            assert_eq!(
+                understand(&result).map(|answer| answer.decision),
+                expected,
+                "{result}"
+            );
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! From an outcome to a tool result: cut to size, and said twice, since some clients show only the text and some only
+//! the structure. Both halves stand alone.
+
+use rmcp::model::{CallToolResult, ContentBlock};
+use serde_json::{Value, json};
+
+use super::arguments::{Detail, REPLY};
+use crate::conversation::{Outcome, Status, ThreadId, TurnId, shortened, shown_line};
+
+/// Characters of the agent's message; only beyond are head and tail kept.
+const CONTENT: usize = 30_000;
+/// Characters of everything else.
+const BRIEF: usize = 4_000;
+const FULL: usize = 40_000;
+/// Changed files in a brief outcome.
+const CHANGES: usize = 50;
+/// Commands in a brief outcome, besides those that failed.
+const COMMANDS: usize = 5;
+/// Characters of an error's text; clients cut it at about 10,000.
+const ERROR: usize = 8_000;
+
+/// What a turn came to.
+pub(super) fn outcome(outcome: &Outcome, detail: Detail, remark: Option<&str>) -> CallToolResult {
+    let next = next(outcome);
+    let outcome = Outcome {
+        next: next.clone(),
+        ..outcome.clone()
+    };
+    let failed = outcome.status == Status::Failed;
+    let mut text = text(&outcome, remark);
+    if failed {
+        text = head_and_tail(&text, ERROR);
+    }
+    let mut result = CallToolResult::structured(structured(&outcome, detail));
+    result.content = vec![ContentBlock::text(text)];
+    result.is_error = Some(failed);
+    result
+}
+
+/// A turn goes on while its caller does not wait any longer.
+pub(super) fn running(thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
+    let next = format!("call `{REPLY}` with this thread_id and no prompt to wait for it");
+    let content = shortened(&shown_line(news), 200);
+    let mut result = CallToolResult::structured(json!({
+        "thread_id": thread_id, "turn_id": turn_id, "status": "running", "content": content, "next": next,
+    }));
+    result.content = vec![ContentBlock::text(format!(
+        "{content}\nthread_id: {thread_id}\nstatus: running\nnext: {next}"
+    ))];
+    result
+}
+
+/// A call that came to nothing: its arguments, its thread or its directory are not as they should be.
+pub(super) fn refused(message: impl Into<String>) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(head_and_tail(
+        &message.into(),
+        ERROR,
+    ))])
+}
+
+fn next(outcome: &Outcome) -> Option<String> {
+    match outcome.status {
+        Status::Interrupted => Some(format!(
+            "call `{REPLY}` with this thread_id and no prompt to resume"
+        )),
+        Status::LimitReached => Some(format!(
+            "call `{REPLY}` with this thread_id and a prompt to go on"
+        )),
+        Status::Completed | Status::Running | Status::ApprovalRequired | Status::Failed => None,
+    }
+}
+
+fn text(outcome: &Outcome, remark: Option<&str>) -> String {
+    let mut lines = Vec::new();
+    if let Some(error) = &outcome.error {
+        lines.push(shown_line(&error.message));
+    }
+    if !outcome.content.is_empty() {
+        lines.push(head_and_tail(&outcome.content, CONTENT));
+    }
+    lines.push(format!(
+        "\nthread_id: {}\nstatus: {}",
+        outcome.thread_id,
+        outcome.status.as_str()
+    ));
+    lines.extend(remark.map(str::to_owned));
+    if !outcome.changes.is_empty() {
+        let files = outcome.changes.iter().take(CHANGES);
+        let files: Vec<String> = files
+            .map(|change| {
+                format!(
+                    "{} ({} +{} −{})",
+                    change.path,
+                    change.kind.as_str(),
+                    change.added,
+                    change.removed
+                )
+            })
+            .collect();
+        let more = outcome.changes.len().saturating_sub(CHANGES);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        lines.push(format!("changed: {}{more}", files.join(", ")));
+    }
+    for denied in outcome.denied.iter().take(10) {
+        lines.push(format!(
+            "denied: {} ({})",
+            shortened(&denied.summary, 200),
+            shortened(&denied.reason, 200)
+        ));
+    }
+    for approval in &outcome.approvals {
+        lines.push(format!(
+            "waits for approval {}: {}",
+            approval.id,
+            shortened(&approval.summary, 200)
+        ));
+    }
+    lines.extend(outcome.next.as_ref().map(|next| format!("next: {next}")));
+    lines.join("\n").trim_start().to_owned()
+}
+
+fn structured(outcome: &Outcome, detail: Detail) -> Value {
+    let mut outcome = outcome.clone();
+    outcome.content = head_and_tail(&outcome.content, CONTENT);
+    let totals = (outcome.changes.len(), outcome.commands.len());
+    let bound = match detail {
+        Detail::Full => FULL,
+        Detail::Brief => {
+            brief(&mut outcome);
+            BRIEF
+        }
+    };
+    fit(&mut outcome, bound);
+    let cut = (
+        totals.0 - outcome.changes.len(),
+        totals.1 - outcome.commands.len(),
+    );
+    // Every part of an outcome has a JSON form.
+    let mut value = serde_json::to_value(outcome).unwrap_or_default();
+    if cut.0 > 0 {
+        value["changes_total"] = totals.0.into();
+    }
+    if cut.1 > 0 {
+        value["commands_total"] = totals.1.into();
+    }
+    value
+}
+
+/// Changes without their diffs, the commands that failed and the last few.
+fn brief(outcome: &mut Outcome) {
+    outcome
+        .changes
+        .iter_mut()
+        .for_each(|change| change.diff.clear());
+    outcome.changes.truncate(CHANGES);
+    let recent = outcome.commands.len().saturating_sub(COMMANDS);
+    let mut at = 0;
+    outcome.commands.retain(|command| {
+        at += 1;
+        at > recent || command.exit_code != Some(0)
+    });
+    for command in &mut outcome.commands {
+        command.command = shortened(&command.command, 200);
+    }
+    for approval in &mut outcome.approvals {
+        approval.detail.clear();
+    }
+}
+
+/// Cuts until all but the message fits: diffs, then details, then commands, then changes; never ids, status or `next`.
+fn fit(outcome: &mut Outcome, bound: usize) {
+    while size(outcome) > bound && outcome.changes.iter().any(|change| !change.diff.is_empty()) {
+        let longest = outcome
+            .changes
+            .iter_mut()
+            .max_by_key(|change| change.diff.len());
+        longest.into_iter().for_each(|change| change.diff.clear());
+    }
+    for approval in &mut outcome.approvals {
+        approval.detail = shortened(&approval.detail, bound / 8);
+        approval.reason = approval.reason.take().map(|reason| shortened(&reason, 400));
+        approval.summary = shortened(&approval.summary, 400);
+    }
+    if let Some(error) = &mut outcome.error {
+        error.message = shortened(&error.message, bound / 4);
+    }
+    for denied in &mut outcome.denied {
+        denied.summary = shortened(&denied.summary, 200);
+        denied.reason = shortened(&denied.reason, 200);
+    }
+    while size(outcome) > bound && outcome.commands.len() > 1 {
+        outcome.commands.remove(0);
+    }
+    while size(outcome) > bound && outcome.denied.len() > 1 {
+        outcome.denied.pop();
+    }
+    while size(outcome) > bound && !outcome.changes.is_empty() {
+        outcome.changes.pop();
+    }
+}
+
+/// Characters of everything but the message.
+fn size(outcome: &Outcome) -> usize {
+    let bare = Outcome {
+        content: String::new(),
+        ..outcome.clone()
+    };
+    serde_json::to_string(&bare).map_or(0, |text| text.chars().count())
+}
+
+fn head_and_tail(text: &str, limit: usize) -> String {
+    let count = text.chars().count();
+    if count <= limit {
+        return text.to_owned();
+    }
+    let half = (limit - 60) / 2;
+    let head: String = text.chars().take(half).collect();
+    let tail: String = text.chars().skip(count - half).collect();
+    format!(
+        "{head}\n[… {} characters left out …]\n{tail}",
+        count - 2 * half
+    )
+}
