@@ -290,7 +290,7 @@ mod tests {
             text: r#"{"sample":7}"#.into(),
         }];
         let mut lines = Vec::new();
-        loop {
+        for _ in 0..9 {
             let mut stream = model.stream(request(model.encode(&items)));
             while let Some(event) = stream.next().await {
                 match event {
@@ -317,6 +317,7 @@ mod tests {
                 }
             }
         }
+        panic!("no end: {lines:?}");
     }
 
     fn output(call_id: CallId) -> Item {

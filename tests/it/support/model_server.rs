@@ -491,6 +491,8 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
         Some(Fault::Garbage(lines)) => chunk(stream, &(lines + &sse(&completed))).await?,
         Some(Fault::Http { .. }) | None => chunk(stream, &sse(&completed)).await?,
     }
+    // As in life: a client that leaves after the last event has not seen the end of the body.
+    tokio::time::sleep(Duration::from_millis(2)).await;
     stream.write_all(b"0\r\n\r\n").await?;
     Ok(true)
 }
