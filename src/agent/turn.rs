@@ -108,7 +108,7 @@ impl Turn {
             usage: Usage::default(),
         };
         let started = Instant::now();
-        let ending = run.to_the_end().await;
+        let ending = run.drive().await;
         timer.abort();
         TurnEnd {
             status: ending.status,
@@ -139,7 +139,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(&mut self) -> Ending {
+    async fn drive(&mut self) -> Ending {
         let mut steps = 0;
         loop {
             if let Some(ending) = self.over_limit(steps) {
@@ -206,7 +206,10 @@ impl Run {
         match &end {
             StreamEnd::Done(used) => {
                 // Requests are counted as they are made, so that those of a failed sample count too.
-                self.usage += Usage { requests: 0, ..*used };
+                self.usage += Usage {
+                    requests: 0,
+                    ..*used
+                };
                 self.cuts = 0;
                 sample.record().await?;
             }

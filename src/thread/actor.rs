@@ -476,10 +476,10 @@ impl Actor {
             let _ = queued.waiter.send(Arc::new(outcome));
             return;
         }
-        if let Some(running) = &self.running {
-            if turn_id.is_none_or(|turn_id| turn_id == running.turn_id) {
-                running.stop.cancel();
-            }
+        if let Some(running) = &self.running
+            && turn_id.is_none_or(|turn_id| turn_id == running.turn_id)
+        {
+            running.stop.cancel();
         }
     }
 

@@ -122,9 +122,8 @@ impl Approvals {
             return std::future::pending().await;
         };
         let all_left = async {
-            match &mut self.leases {
-                Some(leases) => drop(leases.ended.recv().await),
-                None => {}
+            if let Some(leases) = &mut self.leases {
+                drop(leases.ended.recv().await)
             }
         };
         tokio::select! {

@@ -135,7 +135,7 @@ impl Rewrite {
         let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));
         let mut content = format!("{shown}: +{} −{}", diff.added, diff.removed);
         for remark in &self.remarks {
-            content.push_str("\n");
+            content.push('\n');
             content.push_str(remark);
         }
         let progress = Progress::FileChanged {

@@ -104,10 +104,10 @@ impl Workspace {
             .iter()
             .map(|path| canonical_or_same(path))
             .collect();
-        if sandbox == SandboxPolicy::WorkspaceWrite {
-            if let Some(what) = too_wide(&real, &closed, bounds.named_by_owner) {
-                return Err(OpenError::TooWide { path: real, what });
-            }
+        if sandbox == SandboxPolicy::WorkspaceWrite
+            && let Some(what) = too_wide(&real, &closed, bounds.named_by_owner)
+        {
+            return Err(OpenError::TooWide { path: real, what });
         }
         let mut writable = vec![real.clone()];
         for root in &bounds.writable_roots {
@@ -216,7 +216,7 @@ impl Workspace {
                 .iter()
                 .any(|name| part.eq_ignore_ascii_case(name))
         };
-        match parts.iter().position(|part| guarded(&part)) {
+        match parts.iter().position(|part| guarded(part)) {
             Some(at) if root.join(parts[..=at].iter().collect::<PathBuf>()).exists() => {
                 Some("other programs act on what stands there")
             }

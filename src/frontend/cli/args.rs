@@ -67,7 +67,7 @@ pub(super) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Serve MCP on standard input/output.
-    McpServer(ServerArgs),
+    McpServer(Box<ServerArgs>),
     /// See the whole road on a small sample project: no key, no network.
     Demo {
         /// Do it through the MCP server, and show the messages that matter.

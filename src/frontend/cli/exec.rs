@@ -68,7 +68,7 @@ impl Run {
     }
 
     /// Runs it and gives the exit code.
-    pub(super) async fn to_the_end(self, app: App) -> anyhow::Result<u8> {
+    pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
         let thread = self.thread(&app)?;
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)

@@ -67,7 +67,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.file,
                 &args.options,
             )?;
-            start(run.to_the_end(App::build(args.options.setup()?)?))
+            start(run.drive(App::build(args.options.setup()?)?))
         }
     }
 }

@@ -77,7 +77,7 @@ enum End {
 
 impl<'a> Follower<'a> {
     /// Follows `started`, of which `snapshot` was taken before.
-    pub(super) async fn new(
+    pub(super) fn new(
         thread: ThreadHandle,
         started: Started,
         snapshot: Snapshot,
@@ -86,7 +86,7 @@ impl<'a> Follower<'a> {
         cancellations: &'a Cancellations,
         manner: Manner,
     ) -> Self {
-        let follower = Self {
+        Self {
             progress: Progress::new(call, &thread),
             thread,
             turn_id: started.turn_id,
@@ -98,12 +98,11 @@ impl<'a> Follower<'a> {
             questions: FuturesUnordered::new(),
             settled: Vec::new(),
             _lease: lease,
-        };
-        follower
+        }
     }
 
     /// Waits, and gives the result of the call.
-    pub(super) async fn to_the_end(mut self) -> CallToolResult {
+    pub(super) async fn drive(mut self) -> CallToolResult {
         self.progress.say("the turn began").await;
         for approval in std::mem::take(&mut self.snapshot.pending) {
             self.question(approval);

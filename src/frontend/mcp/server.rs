@@ -271,7 +271,7 @@ impl Server {
             &self.shared.cancellations,
             manner,
         );
-        Ok(follower.await.to_the_end().await)
+        Ok(follower.drive().await)
     }
 
     /// The wait budget: of the call, else the owner's, else none.
