@@ -45,6 +45,8 @@ pub struct Setup {
     pub model: Option<String>,
     /// Keep nothing on disk.
     pub ephemeral: bool,
+    /// Our own files are here, whatever the environment says.
+    pub home: Option<PathBuf>,
 }
 
 /// The program, wired.
@@ -105,7 +107,10 @@ impl App {
     /// Reads the configuration and builds what every thread shares. Touches no network and starts nothing.
     pub fn build(setup: Setup) -> Result<Self, ConfigError> {
         let environment = Environment::read(setup.env_file.as_deref())?;
-        let paths = Paths::find(&environment)?;
+        let paths = match &setup.home {
+            Some(home) => Paths::under(home),
+            None => Paths::find(&environment)?,
+        };
         let mut layers = Layers::default().user_file(&paths.config_file)?;
         if let Some(profile) = &setup.profile {
             layers = layers.profile(profile)?;

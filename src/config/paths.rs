@@ -1,6 +1,6 @@
 //! Where our own files are, and the places of credentials that no tool ever touches.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
@@ -31,22 +31,21 @@ pub struct Paths {
 impl Paths {
     /// `OPENOXIDE_HOME`, or the platform's directories.
     pub fn find(environment: &Environment) -> Result<Self, ConfigError> {
-        let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
-        let credentials = home
-            .iter()
-            .flat_map(|home| CREDENTIALS.map(|place| home.join(place)));
-        let (config_file, state, own) = match environment.get("OPENOXIDE_HOME") {
-            Some(home) => {
-                let home = PathBuf::from(home);
-                (home.join("config.toml"), home.clone(), vec![home])
-            }
-            None => platform()?,
-        };
-        Ok(Self {
-            config_file,
-            closed: own.into_iter().chain(credentials).collect(),
-            state,
-        })
+        match environment.get("OPENOXIDE_HOME") {
+            Some(home) => Ok(Self::under(
+                &std::path::absolute(&home).unwrap_or(home.into()),
+            )),
+            None => platform(),
+        }
+    }
+
+    /// Everything under one directory.
+    pub fn under(home: &Path) -> Self {
+        Self {
+            config_file: home.join("config.toml"),
+            state: home.to_owned(),
+            closed: closed(&[home]),
+        }
     }
 
     /// The directory of threads.
@@ -55,7 +54,7 @@ impl Paths {
     }
 }
 
-fn platform() -> Result<(PathBuf, PathBuf, Vec<PathBuf>), ConfigError> {
+fn platform() -> Result<Paths, ConfigError> {
     let base = etcetera::choose_base_strategy().map_err(|error| {
         ConfigError::new(format!(
             "there is no home directory to keep threads in: {error}"
@@ -67,9 +66,21 @@ fn platform() -> Result<(PathBuf, PathBuf, Vec<PathBuf>), ConfigError> {
         .state_dir()
         .unwrap_or_else(|| base.data_dir())
         .join("openoxide");
-    Ok((
-        config.join("config.toml"),
-        state.clone(),
-        vec![config, state],
-    ))
+    Ok(Paths {
+        config_file: config.join("config.toml"),
+        closed: closed(&[&config, &state]),
+        state,
+    })
+}
+
+/// Our own places and those of credentials.
+fn closed(own: &[&Path]) -> Vec<PathBuf> {
+    let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty());
+    let credentials = home
+        .iter()
+        .flat_map(|home| CREDENTIALS.map(|place| home.join(place)));
+    own.iter()
+        .map(|path| (*path).to_owned())
+        .chain(credentials)
+        .collect()
 }

@@ -123,7 +123,7 @@ impl Approvals {
         };
         let all_left = async {
             if let Some(leases) = &mut self.leases {
-                drop(leases.ended.recv().await)
+                let _ = leases.ended.recv().await;
             }
         };
         tokio::select! {

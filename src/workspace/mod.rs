@@ -166,7 +166,7 @@ impl Workspace {
         if confined && !self.writable.iter().any(|root| real.starts_with(root)) {
             return Err(PathError::Outside {
                 path: shown_line(named),
-                root: self.show(&self.cwd.clone()),
+                root: shown_line(&self.cwd.to_string_lossy()),
             });
         }
         Ok(real)
@@ -216,7 +216,7 @@ impl Workspace {
                 .iter()
                 .any(|name| part.eq_ignore_ascii_case(name))
         };
-        match parts.iter().position(|part| guarded(part)) {
+        match parts.iter().position(guarded) {
             Some(at) if root.join(parts[..=at].iter().collect::<PathBuf>()).exists() => {
                 Some("other programs act on what stands there")
             }
@@ -227,8 +227,9 @@ impl Workspace {
     /// How a path is shown: relative to the working directory where it is inside, with `/`, nothing invisible in it.
     pub fn show(&self, real: &Path) -> String {
         let path = match real.strip_prefix(&self.cwd) {
-            Ok(inside) if !inside.as_os_str().is_empty() => inside,
-            _ => real,
+            Ok(inside) if inside.as_os_str().is_empty() => Path::new("."),
+            Ok(inside) => inside,
+            Err(_) => real,
         };
         shown_line(&path.to_string_lossy())
     }

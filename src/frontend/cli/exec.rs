@@ -127,10 +127,26 @@ impl Run {
 
     fn report(&self) -> Report {
         match self.output {
-            Output::Text => Report::default(),
-            Output::Json | Output::StreamJson => Report::silent(),
+            Output::Text => Report::Stderr,
+            Output::Json | Output::StreamJson => Report::Silent,
         }
     }
+}
+
+/// Runs one turn that asks nobody, and shows how it goes.
+pub(super) async fn follow_quietly(
+    thread: &ThreadHandle,
+    task: &str,
+    report: Report,
+) -> anyhow::Result<Arc<Outcome>> {
+    let snapshot = thread.subscribe().await?;
+    let started = thread.start(task.to_owned()).await?;
+    let mut display = Display {
+        output: Output::Text,
+        report,
+        asks: false,
+    };
+    follow(thread, started, snapshot, &mut display).await
 }
 
 fn real(here: &Path, name: &str) -> Result<PathBuf, String> {

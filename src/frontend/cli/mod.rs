@@ -142,6 +142,7 @@ impl Options {
             flags: self.flags()?,
             model: self.model.clone(),
             ephemeral: self.ephemeral,
+            home: None,
         })
     }
 }

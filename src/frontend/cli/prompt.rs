@@ -7,7 +7,7 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::{line, show_diff};
+use super::report::Report;
 use crate::conversation::{Answer, Approval, Decision, shown_line};
 
 const QUESTION: Style = AnsiColor::Yellow.on_default().bold();
@@ -45,7 +45,7 @@ pub(super) fn ask(approval: &Approval) -> Option<Answer> {
 }
 
 fn show(approval: &Approval) {
-    line(
+    Report::Stderr.line(
         QUESTION,
         &format!(
             "? {} {}",
@@ -53,12 +53,12 @@ fn show(approval: &Approval) {
             shown_line(&approval.place)
         ),
     );
-    show_diff(&approval.detail);
+    Report::Stderr.diff(&approval.detail);
     if let Some(reason) = &approval.reason {
-        line(PLAIN, &format!("  the model says: {}", shown_line(reason)));
+        Report::Stderr.line(PLAIN, &format!("  the model says: {}", shown_line(reason)));
     }
     if let Some(covers) = &approval.session_covers {
-        line(
+        Report::Stderr.line(
             PLAIN,
             &format!("  for the session would cover: {}", shown_line(covers)),
         );

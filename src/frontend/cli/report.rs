@@ -17,24 +17,55 @@ const ALARM: Style = AnsiColor::Yellow.on_default().bold();
 /// Lines of a diff that are shown; the rest is in the outcome.
 const DIFF_LINES: usize = 60;
 
-/// Shows events. Anything that cannot be written is not missed: standard error is for people.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    quiet: bool,
+/// Shows events to a person, or to nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Report {
+    /// Beside an answer that belongs to standard output.
+    #[default]
+    Stderr,
+    /// Where it is all there is to see.
+    Stdout,
+    /// Whoever reads JSON reads the events there.
+    Silent,
 }
 
 impl Report {
-    /// Says nothing: whoever reads JSON reads the events there.
-    pub(super) fn silent() -> Self {
-        Self { quiet: true }
+    /// One line in a style. What cannot be written is not missed: it is for people, and they are gone.
+    pub(super) fn line(self, style: Style, text: &str) {
+        let _ = match self {
+            Self::Stderr => writeln!(anstream::stderr().lock(), "{style}{text}{style:#}"),
+            Self::Stdout => writeln!(anstream::stdout().lock(), "{style}{text}{style:#}"),
+            Self::Silent => Ok(()),
+        };
     }
 
-    pub(super) fn show(&self, event: &Event) {
-        if self.quiet {
-            return;
+    /// A unified diff in colours, without its file names.
+    pub(super) fn diff(self, diff: &str) {
+        let lines: Vec<&str> = diff
+            .lines()
+            .filter(|line| !line.starts_with("--- ") && !line.starts_with("+++ "))
+            .collect();
+        for text in lines.iter().take(DIFF_LINES) {
+            let style = match text.as_bytes().first() {
+                Some(b'+') => ADDED,
+                Some(b'-') => REMOVED,
+                _ => QUIET,
+            };
+            self.line(style, &format!("  {}", shown_text(text)));
         }
+        if lines.len() > DIFF_LINES {
+            self.line(
+                QUIET,
+                &format!("  … {} more lines", lines.len() - DIFF_LINES),
+            );
+        }
+    }
+
+    pub(super) fn show(self, event: &Event) {
         match event {
-            Event::CallStarted { title, .. } => line(STEP, &format!("• {}", shortened(title, 160))),
+            Event::CallStarted { title, .. } => {
+                self.line(STEP, &format!("• {}", shortened(title, 160)))
+            }
             Event::FileChanged {
                 path,
                 added,
@@ -42,8 +73,8 @@ impl Report {
                 diff,
                 ..
             } => {
-                line(QUIET, &format!("  {path}: +{added} −{removed}"));
-                show_diff(diff);
+                self.line(QUIET, &format!("  {path}: +{added} −{removed}"));
+                self.diff(diff);
             }
             Event::ItemCompleted {
                 item: Item::ToolOutput(output),
@@ -55,7 +86,7 @@ impl Report {
                     .as_ref()
                     .and_then(|command| command.exit_code),
             ),
-            Event::Warning { message } => line(ALARM, &format!("! {}", shown_line(message))),
+            Event::Warning { message } => self.line(ALARM, &format!("! {}", shown_line(message))),
             Event::TurnStarted { .. }
             | Event::TextDelta { .. }
             | Event::TextWithdrawn
@@ -67,25 +98,22 @@ impl Report {
         }
     }
 
-    fn output(&self, status: OutputStatus, content: &str, exit_code: Option<i32>) {
+    fn output(self, status: OutputStatus, content: &str, exit_code: Option<i32>) {
         let first = shortened(&shown_line(content.lines().next().unwrap_or_default()), 160);
         match (status, exit_code) {
             (OutputStatus::Done, None) => {}
-            (OutputStatus::Done, Some(0)) => line(QUIET, "  exit code 0"),
-            (OutputStatus::Done, Some(code)) => line(ALARM, &format!("  exit code {code}")),
-            (OutputStatus::Failed, _) => line(ALARM, &format!("  failed: {first}")),
-            (OutputStatus::Denied, _) => line(ALARM, &format!("  {first}")),
-            (OutputStatus::Interrupted, _) => line(ALARM, &format!("  {first}")),
+            (OutputStatus::Done, Some(0)) => self.line(QUIET, "  exit code 0"),
+            (OutputStatus::Done, Some(code)) => self.line(ALARM, &format!("  exit code {code}")),
+            (OutputStatus::Failed, _) => self.line(ALARM, &format!("  failed: {first}")),
+            (OutputStatus::Denied, _) => self.line(ALARM, &format!("  {first}")),
+            (OutputStatus::Interrupted, _) => self.line(ALARM, &format!("  {first}")),
         }
     }
 
     /// The last lines: how it ended, what was refused, and how to go on.
-    pub(super) fn end(&self, outcome: &Outcome) {
-        if self.quiet {
-            return;
-        }
+    pub(super) fn end(self, outcome: &Outcome) {
         for denied in &outcome.denied {
-            line(
+            self.line(
                 ALARM,
                 &format!(
                     "denied: {} ({})",
@@ -99,13 +127,13 @@ impl Report {
                 .error
                 .as_ref()
                 .map(|error| format!(": {}", shown_line(&error.message)));
-            line(
+            self.line(
                 ALARM,
                 &format!("{}{}", outcome.status.as_str(), why.unwrap_or_default()),
             );
         }
         if !outcome.sandbox.missing.is_empty() && !outcome.commands.is_empty() {
-            line(
+            self.line(
                 QUIET,
                 &format!(
                     "commands ran without a kernel sandbox (not enforced: {})",
@@ -128,40 +156,12 @@ impl Report {
         } else {
             format!(" · {}", files.join(", "))
         };
-        line(
+        self.line(
             QUIET,
             &format!(
                 "thread {} · {:.1} s · {tokens}{files}",
                 outcome.thread_id, outcome.seconds
             ),
-        );
-    }
-}
-
-/// One line in a style.
-pub(super) fn line(style: Style, text: &str) {
-    // Standard error may be closed; then nobody reads it.
-    let _ = writeln!(anstream::stderr().lock(), "{style}{text}{style:#}");
-}
-
-/// A unified diff in colours, without its file names.
-pub(super) fn show_diff(diff: &str) {
-    let lines: Vec<&str> = diff
-        .lines()
-        .filter(|line| !line.starts_with("--- ") && !line.starts_with("+++ "))
-        .collect();
-    for text in lines.iter().take(DIFF_LINES) {
-        let style = match text.as_bytes().first() {
-            Some(b'+') => ADDED,
-            Some(b'-') => REMOVED,
-            _ => QUIET,
-        };
-        line(style, &format!("  {}", shown_text(text)));
-    }
-    if lines.len() > DIFF_LINES {
-        line(
-            QUIET,
-            &format!("  … {} more lines", lines.len() - DIFF_LINES),
         );
     }
 }

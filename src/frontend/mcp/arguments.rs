@@ -42,8 +42,11 @@ pub(super) struct Start {
     /// Lower limits, a stricter policy, or model.reasoning_effort.
     #[schemars(with = "Option<JsonObject>")]
     pub(super) config: Option<Narrowing>,
-    #[serde(flatten)]
-    pub(super) manner: Manner,
+    /// Return `running` after so many seconds; 0: at once.
+    pub(super) wait_seconds: Option<f64>,
+    /// How much of the outcome to return (default brief).
+    #[serde(default)]
+    pub(super) detail: Detail,
     /// Where the work happens; only in `cwd` itself so far.
     #[serde(default)]
     #[schemars(skip)]
@@ -78,8 +81,11 @@ pub(super) struct Reply {
     /// Paths of files to put into the context.
     #[serde(default)]
     pub(super) files: Vec<String>,
-    #[serde(flatten)]
-    pub(super) manner: Manner,
+    /// Return `running` after so many seconds; 0: at once.
+    pub(super) wait_seconds: Option<f64>,
+    /// How much of the outcome to return (default brief).
+    #[serde(default)]
+    pub(super) detail: Detail,
 }
 
 /// An answer from the model that called.
@@ -110,19 +116,8 @@ pub(super) struct Query {
     pub(super) thread_id: Option<String>,
     /// Model instead of the configured one.
     pub(super) model: Option<String>,
-    #[serde(flatten)]
-    pub(super) manner: Manner,
-}
-
-/// How a call wants its answer.
-#[derive(Debug, Deserialize, JsonSchema)]
-pub(super) struct Manner {
     /// Return `running` after so many seconds; 0: at once.
-    #[serde(default)]
     pub(super) wait_seconds: Option<f64>,
-    /// How much of the outcome to return (default brief).
-    #[serde(default)]
-    pub(super) detail: Detail,
 }
 
 /// How much of an outcome a caller wants.

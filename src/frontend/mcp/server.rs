@@ -18,7 +18,7 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{self, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
+    arguments::{self, Detail, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
     cancel::Cancellations,
     follow::{Follower, Manner},
     questions, result,
@@ -94,9 +94,11 @@ impl Server {
             instructions,
             files,
             config,
-            manner,
+            wait_seconds,
+            detail,
             ..
         } = arguments::parse(START, arguments)?;
+        let manner = self.manner(wait_seconds, detail)?;
         not_empty("prompt", &prompt)?;
         let wish = Wish {
             cwd,
@@ -136,8 +138,10 @@ impl Server {
             decision,
             interrupt,
             files,
-            manner,
+            wait_seconds,
+            detail,
         } = arguments::parse(REPLY, arguments)?;
+        let manner = self.manner(wait_seconds, detail)?;
         if let Some(prompt) = &prompt {
             not_empty("prompt", prompt)?;
         }
@@ -175,8 +179,9 @@ impl Server {
             cwd,
             thread_id,
             model,
-            manner,
+            wait_seconds,
         } = arguments::parse(QUERY, arguments)?;
+        let manner = self.manner(wait_seconds, Detail::Brief)?;
         if let Some(query) = &query {
             not_empty("query", query)?;
         }
@@ -234,7 +239,7 @@ impl Server {
         &self,
         thread: ThreadHandle,
         call: &Call,
-        manner: arguments::Manner,
+        manner: Manner,
         find: impl AsyncFnOnce(ThreadHandle) -> Result<Found, String>,
     ) -> Result<CallToolResult, String> {
         if !thread.header().query {
@@ -250,18 +255,11 @@ impl Server {
             false => None,
         };
         let snapshot = thread.subscribe().await.map_err(gone)?;
-        let wait = self.wait(manner.wait_seconds)?;
         let (thread, started, remark) = match find(thread).await? {
             Found::Turn(thread, started, remark) => (thread, started, remark),
             Found::Result(result) => return Ok(result),
         };
-        let manner = Manner {
-            wait,
-            detail: manner.detail,
-            on_cancel: self.shared.app.config().server.on_cancel,
-            remark,
-            eof: self.shared.eof.clone(),
-        };
+        let manner = Manner { remark, ..manner };
         let follower = Follower::new(
             thread,
             started,
@@ -272,6 +270,16 @@ impl Server {
             manner,
         );
         Ok(follower.drive().await)
+    }
+
+    fn manner(&self, wait_seconds: Option<f64>, detail: Detail) -> Result<Manner, String> {
+        Ok(Manner {
+            wait: self.wait(wait_seconds)?,
+            detail,
+            on_cancel: self.shared.app.config().server.on_cancel,
+            remark: None,
+            eof: self.shared.eof.clone(),
+        })
     }
 
     /// The wait budget: of the call, else the owner's, else none.
@@ -391,7 +399,7 @@ async fn go_on(thread: ThreadHandle) -> Result<Found, String> {
         Follow::Ended(outcome) if outcome.status != Status::Interrupted => {
             return Ok(Found::Result(result::outcome(
                 &outcome,
-                arguments::Detail::Brief,
+                Detail::Brief,
                 Some("this turn had ended before"),
             )));
         }
