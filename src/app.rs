@@ -103,6 +103,23 @@ impl Wish {
     }
 }
 
+/// Why there is no header.
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// The project's file is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What is wished cannot be had; one line for whoever wished it.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<String> for HeaderError {
+    fn from(message: String) -> Self {
+        Self::Refused(message)
+    }
+}
+
 impl App {
     /// Reads the configuration and builds what every thread shares. Touches no network and starts nothing.
     pub fn build(setup: Setup) -> Result<Self, ConfigError> {
@@ -115,11 +132,8 @@ impl App {
         if let Some(profile) = &setup.profile {
             layers = layers.profile(profile)?;
         }
-        let layers = layers
-            .project_file(&setup.cwd)?
-            .environment(&environment)
-            .flags(setup.flags.clone());
-        let config = layers.finish()?;
+        let layers = layers.environment(&environment).flags(setup.flags.clone());
+        let config = layers.owner()?;
         let key = environment.get(&config.model.api_key_env);
         let redactor = Redactor::new(key.clone());
         let depth = environment
@@ -133,6 +147,7 @@ impl App {
         };
         let wiring = Wiring {
             config: config.clone(),
+            layers,
             paths,
             key,
             redactor,
@@ -169,18 +184,13 @@ impl App {
         &self.wiring.paths.closed
     }
 
-    /// The header of a new thread as wished, or one line about why not.
-    pub fn header(&self, wish: Wish) -> Result<Header, String> {
-        if self.wiring.depth > DEEPEST {
-            return Err(format!(
-                "agents have started agents {DEEPEST} levels deep; this is where it ends"
-            ));
-        }
-        let mut config = self.config.clone();
-        let sandbox = self.sandbox(&wish)?;
-        let approval_policy = self.approval_policy(&wish)?;
+    /// The header of a new thread as wished.
+    pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
+        let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+        let mut config = self.wiring.layers.in_project(&cwd)?;
+        let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
+        let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
-        let cwd = self.setup.cwd.join(wish.cwd.unwrap_or_default());
         let policy = Policy {
             sandbox,
             approval_policy,
@@ -239,12 +249,11 @@ impl App {
         }
     }
 
-    fn sandbox(&self, wish: &Wish) -> Result<SandboxPolicy, String> {
+    fn sandbox(&self, wish: &Wish, default: SandboxPolicy) -> Result<SandboxPolicy, String> {
         if wish.query {
             return Ok(SandboxPolicy::ReadOnly);
         }
         let set = self.config.policy.sandbox;
-        let default = set.unwrap_or_default();
         let wished = wish
             .sandbox
             .or(wish.narrowing.policy.sandbox)
@@ -269,7 +278,11 @@ impl App {
         ))
     }
 
-    fn approval_policy(&self, wish: &Wish) -> Result<ApprovalPolicy, String> {
+    fn approval_policy(
+        &self,
+        wish: &Wish,
+        default: Option<ApprovalPolicy>,
+    ) -> Result<ApprovalPolicy, String> {
         if wish.query {
             return Ok(ApprovalPolicy::Never);
         }
@@ -286,7 +299,7 @@ impl App {
                     looser.as_str()
                 ))
             }
-            (set, wished) => Ok(wished.or(set).unwrap_or_default()),
+            (_, wished) => Ok(wished.or(default).unwrap_or_default()),
         }
     }
 
@@ -315,7 +328,9 @@ impl App {
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 struct Wiring {
+    /// What the owner set.
     config: Config,
+    layers: Layers,
     paths: Paths,
     key: Option<String>,
     redactor: Redactor,
@@ -326,6 +341,11 @@ struct Wiring {
 
 impl Assemble for Wiring {
     fn assemble(&self, header: &Header) -> Result<Parts, String> {
+        if self.depth > DEEPEST {
+            return Err(format!(
+                "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
+            ));
+        }
         let ceiling = match self.config.policy.sandbox {
             Some(set) => set,
             None => SandboxPolicy::DangerFullAccess,

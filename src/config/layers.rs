@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, io, path::Path};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use super::{Config, Narrowing};
+use super::{Config, NarrowLimits, NarrowModel, NarrowPolicy, Narrowing};
 
 /// What is wrong, where, and a way out.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +82,13 @@ fn variable(line: &str) -> Option<(String, String)> {
     Some((name.trim().to_owned(), unquoted.unwrap_or(value).to_owned()))
 }
 
-/// Gathers the layers.
-#[derive(Debug, Default)]
+/// What the owner set, in two parts: a project's file stands between them and can only narrow the lower one.
+#[derive(Clone, Debug, Default)]
 pub struct Layers {
-    owner: Table,
-    project: Narrowing,
+    /// The user's file and a profile of it.
+    below: Table,
+    /// The environment and flags.
+    above: Table,
 }
 
 impl Layers {
@@ -94,7 +96,7 @@ impl Layers {
     pub fn user_file(mut self, path: &Path) -> Result<Self, ConfigError> {
         if let Some(text) = read(path)? {
             let _: Config = checked(&text, path)?;
-            merge(&mut self.owner, parsed(&text, path)?);
+            merge(&mut self.below, checked(&text, path)?);
         }
         Ok(self)
     }
@@ -102,7 +104,7 @@ impl Layers {
     /// Adds a profile of the user's file.
     pub fn profile(mut self, name: &str) -> Result<Self, ConfigError> {
         let profiles = self
-            .owner
+            .below
             .get("profiles")
             .and_then(Value::as_table)
             .cloned()
@@ -117,18 +119,7 @@ impl Layers {
             return Err(ConfigError::new(format!("unknown profile `{name}`"))
                 .hint(format!("profiles: {known}")));
         };
-        merge(&mut self.owner, profile.clone());
-        Ok(self)
-    }
-
-    /// Adds `.openoxide/config.toml` of the working directory, which may only narrow.
-    pub fn project_file(mut self, cwd: &Path) -> Result<Self, ConfigError> {
-        let path = cwd.join(".openoxide/config.toml");
-        if let Some(text) = read(&path)? {
-            self.project = checked(&text, &path).map_err(|error| {
-                error.hint("a project file may lower `limits`, choose a stricter `policy` and set `model.reasoning_effort`; the rest belongs to your own configuration file")
-            })?;
-        }
+        merge(&mut self.below, profile.clone());
         Ok(self)
     }
 
@@ -137,7 +128,7 @@ impl Layers {
         for (variable, key) in [("OPENAI_BASE_URL", "base_url"), ("OPENOXIDE_MODEL", "name")] {
             if let Some(value) = environment.get(variable) {
                 merge(
-                    &mut self.owner,
+                    &mut self.above,
                     nested(&["model", key], Value::String(value)),
                 );
             }
@@ -148,21 +139,70 @@ impl Layers {
     /// Adds what flags set.
     pub fn flags(mut self, flags: impl IntoIterator<Item = Table>) -> Self {
         for flag in flags {
-            merge(&mut self.owner, flag);
+            merge(&mut self.above, flag);
         }
         self
     }
 
-    /// All of it together.
-    pub fn finish(self) -> Result<Config, ConfigError> {
-        let text =
-            toml::to_string(&self.owner).map_err(|error| ConfigError::new(error.to_string()))?;
-        let mut config: Config = toml::from_str(&text).map_err(|error| {
-            explain("the configuration from flags and environment", None, &error)
-        })?;
-        config.narrow(&self.project);
-        Ok(config)
+    /// What the owner set, whatever the project.
+    pub fn owner(&self) -> Result<Config, ConfigError> {
+        self.over(&Narrowing::default())
     }
+
+    /// What holds in `cwd`, whose `.openoxide/config.toml` may narrow.
+    pub fn in_project(&self, cwd: &Path) -> Result<Config, ConfigError> {
+        let path = cwd.join(".openoxide/config.toml");
+        let Some(text) = read(&path)? else {
+            return self.owner();
+        };
+        let project: Narrowing = checked(&text, &path).map_err(|error| {
+            error.hint(
+                "a project file may lower `limits`, choose a stricter `policy` and set `model.reasoning_effort`; \
+                 the rest belongs to your own configuration file",
+            )
+        })?;
+        self.over(&project)
+    }
+
+    fn over(&self, project: &Narrowing) -> Result<Config, ConfigError> {
+        let mut config: Config = typed(&self.below)?;
+        config.narrow(project);
+        let mut whole = self.below.clone();
+        merge(&mut whole, narrowed(&config)?);
+        merge(&mut whole, self.above.clone());
+        typed(&whole)
+    }
+}
+
+/// The keys that a project can narrow, as they stand.
+fn narrowed(config: &Config) -> Result<Table, ConfigError> {
+    let Config {
+        policy,
+        limits,
+        model,
+        ..
+    } = config;
+    Table::try_from(Narrowing {
+        policy: NarrowPolicy {
+            sandbox: policy.sandbox,
+            approval_policy: policy.approval_policy,
+        },
+        limits: NarrowLimits {
+            max_steps: Some(limits.max_steps),
+            max_seconds: Some(limits.max_seconds),
+            max_tokens: Some(limits.max_tokens),
+        },
+        model: NarrowModel {
+            reasoning_effort: model.reasoning_effort.clone(),
+        },
+    })
+    .map_err(|error| ConfigError::new(error.to_string()))
+}
+
+fn typed(table: &Table) -> Result<Config, ConfigError> {
+    let text = toml::to_string(table).map_err(|error| ConfigError::new(error.to_string()))?;
+    toml::from_str(&text)
+        .map_err(|error| explain("the configuration from flags and environment", None, &error))
 }
 
 /// `a.b=value` as a table. The value is TOML, else a plain string.
@@ -227,10 +267,6 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
             path.display()
         ))),
     }
-}
-
-fn parsed(text: &str, path: &Path) -> Result<Table, ConfigError> {
-    checked(text, path)
 }
 
 fn checked<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
@@ -307,12 +343,14 @@ mod tests {
         let (_dir, path) = file(
             "[model]\nname = \"a\"\n[limits]\nmax_steps = 7\n[profiles.fast.model]\nname = \"b\"\n",
         );
-        let layers = Layers::default().user_file(&path).unwrap();
-        let config = layers
-            .profile("fast")
+        let layers = Layers::default()
+            .user_file(&path)
             .unwrap()
+            .profile("fast")
+            .unwrap();
+        let config = layers
             .flags([assignment("limits.max_seconds=5").unwrap()])
-            .finish()
+            .owner()
             .unwrap();
         assert_eq!(
             (config.model.name.as_str(), config.limits.max_steps),
@@ -322,24 +360,27 @@ mod tests {
     }
 
     #[test]
-    fn a_project_only_narrows() {
+    fn a_project_only_narrows_and_flags_stand_above_it() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
         let path = dir.path().join(".openoxide/config.toml");
-        std::fs::write(
-            &path,
-            "limits.max_steps = 9999\npolicy.sandbox = \"danger-full-access\"\n",
-        )
-        .unwrap();
-        let config = Layers::default()
-            .project_file(dir.path())
-            .unwrap()
-            .finish()
-            .unwrap();
-        assert_eq!(config.limits.max_steps, 200);
+        std::fs::write(&path, "limits.max_steps = 9999\nlimits.max_tokens = 9\npolicy.sandbox = \"danger-full-access\"\n").unwrap();
+        let layers = Layers::default();
+        let config = layers.in_project(dir.path()).unwrap();
+        assert_eq!(
+            (config.limits.max_steps, config.limits.max_tokens),
+            (200, 9)
+        );
         assert_eq!(config.policy.sandbox, Some(SandboxPolicy::WorkspaceWrite));
+        let flagged = layers
+            .clone()
+            .flags([assignment("limits.max_tokens=50").unwrap()]);
+        assert_eq!(
+            flagged.in_project(dir.path()).unwrap().limits.max_tokens,
+            50
+        );
         std::fs::write(&path, "[model]\nbase_url = \"http://evil\"\n").unwrap();
-        let error = Layers::default().project_file(dir.path()).unwrap_err();
+        let error = layers.in_project(dir.path()).unwrap_err();
         assert!(
             error
                 .to_string()
@@ -361,7 +402,7 @@ mod tests {
                 assignment("model.name=gpt-x").unwrap(),
                 assignment("policy.sandbox='read-only'").unwrap(),
             ])
-            .finish()
+            .owner()
             .unwrap();
         assert_eq!(
             (config.model.name.as_str(), config.policy.sandbox),

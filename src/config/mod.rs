@@ -132,8 +132,10 @@ pub struct Narrowing {
 #[serde(default, deny_unknown_fields)]
 pub struct NarrowPolicy {
     /// Taken where it is stricter.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxPolicy>,
     /// Taken where it is stricter.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_policy: Option<ApprovalPolicy>,
 }
 
@@ -142,10 +144,13 @@ pub struct NarrowPolicy {
 #[serde(default, deny_unknown_fields)]
 pub struct NarrowLimits {
     /// Taken where it is lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Taken where it is lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_seconds: Option<f64>,
     /// Taken where it is lower.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u64>,
 }
 
@@ -154,6 +159,7 @@ pub struct NarrowLimits {
 #[serde(default, deny_unknown_fields)]
 pub struct NarrowModel {
     /// Replaces the owner's.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
 }
 

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{OK, exec::follow_quietly, report::Report};
 use crate::{
-    app::{App, Asker, Setup, Wish},
+    app::{App, Asker, HeaderError, Setup, Wish},
     config::assignment,
     conversation::{Status, shortened, shown_text},
 };
@@ -116,7 +116,7 @@ pub(super) async fn run() -> anyhow::Result<u8> {
     })?;
     let header = app
         .header(Wish::from(Asker::Owner))
-        .map_err(anyhow::Error::msg)?;
+        .map_err(HeaderError::into_anyhow)?;
     let thread = app.threads().create(header)?;
     let outcome = follow_quietly(&thread, TASK, Report::Stdout).await?;
     ensure!(

@@ -19,7 +19,7 @@ use super::{
     report::Report,
 };
 use crate::{
-    app::{App, Asker, Wish},
+    app::{App, Asker, HeaderError, Wish},
     conversation::{Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind},
     frontend::attach::attach,
     thread::{Snapshot, StartError, Started, ThreadHandle},
@@ -103,7 +103,7 @@ impl Run {
                     instructions: self.instructions.clone(),
                     ..Wish::from(Asker::Owner)
                 };
-                let header = app.header(wish).map_err(anyhow::Error::msg)?;
+                let header = app.header(wish).map_err(HeaderError::into_anyhow)?;
                 return Ok(app.threads().create(header)?);
             }
         };
@@ -290,5 +290,15 @@ fn exit_code(outcome: &Outcome) -> u8 {
         (Status::ApprovalRequired, _) => 4,
         (Status::LimitReached, _) => 5,
         (Status::Interrupted, _) => 130,
+    }
+}
+
+impl HeaderError {
+    /// With the hint of a configuration error still in reach.
+    pub(super) fn into_anyhow(self) -> anyhow::Error {
+        match self {
+            Self::Config(error) => error.into(),
+            Self::Refused(message) => anyhow::Error::msg(message),
+        }
     }
 }

@@ -109,7 +109,11 @@ impl Server {
             narrowing: config.unwrap_or_default(),
             ..Wish::from(Asker::Caller)
         };
-        let header = self.shared.app.header(wish)?;
+        let header = self
+            .shared
+            .app
+            .header(wish)
+            .map_err(|error| error.to_string())?;
         let message = self.attached(&prompt, &files, &header.cwd)?;
         let thread = self
             .shared
@@ -215,7 +219,11 @@ impl Server {
                     query: true,
                     ..Wish::from(Asker::Caller)
                 };
-                let header = self.shared.app.header(wish)?;
+                let header = self
+                    .shared
+                    .app
+                    .header(wish)
+                    .map_err(|error| error.to_string())?;
                 let thread = self
                     .shared
                     .app
