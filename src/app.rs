@@ -412,6 +412,12 @@ impl Wiring {
                 .collect(),
             ..Endpoint::new(model.base_url.clone(), name)
         };
+        if self.key.is_none() && model.headers.is_empty() && !endpoint.is_loopback() {
+            return Err(format!(
+                "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
+                model.base_url, model.api_key_env
+            ));
+        }
         Ok(Arc::new(Retry::new(
             Responses::new(endpoint).map_err(|error| error.to_string())?,
         )))

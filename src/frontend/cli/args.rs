@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Needs OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own; `openoxide demo` needs neither.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(version, max_term_width = 100, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -46,6 +46,14 @@ pub(super) struct Args {
     #[command(flatten)]
     pub(super) options: Options,
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  openoxide -m \"make the failing test pass\"
+  openoxide --continue -m \"now update the docs\"
+  openoxide --sandbox read-only --approval-policy never -m \"how does the parser recover?\"
+  openoxide --output json --max-steps 40 -m - < task.md
+  openoxide demo";
 
 /// What standard output carries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -32,6 +32,8 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {
         Ok(code) => ExitCode::from(code),
+        // Whoever read our output has seen enough, as in `openoxide threads list | head`.
+        Err(error) if is_broken_pipe(&error) => ExitCode::from(OK),
         Err(error) => {
             complain(&error);
             ExitCode::from(USAGE)
@@ -94,6 +96,12 @@ fn completions(shell: clap_complete::Shell) -> anyhow::Result<u8> {
     clap_complete::generate(shell, &mut Args::command(), "openoxide", &mut script);
     io::stdout().write_all(&script)?;
     Ok(OK)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// `error:` and, where there is a way out, `hint:`.

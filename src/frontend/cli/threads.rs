@@ -7,9 +7,12 @@ use anyhow::{Context, bail};
 use super::{OK, args::ThreadsCommand};
 use crate::{
     config::{Environment, Paths},
-    conversation::{Item, OutputStatus, Status, shortened, shown_line, shown_text},
+    conversation::{Item, OutputStatus, Status, ToolOutput, shortened, shown_line, shown_text},
     thread::{DirectoryStore, Loaded, ThreadStore, ThreadSummary},
 };
+
+/// Lines of an output that are shown.
+const OUTPUT_LINES: usize = 6;
 
 pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
     let store = DirectoryStore::new(Paths::find(&Environment::default())?.threads());
@@ -103,7 +106,8 @@ fn story(loaded: &Loaded) -> String {
             .get(number + 1)
             .map_or(loaded.items.len(), |next| next.first_item);
         text.push_str(&format!("\n── turn {} · {}\n", number + 1, turn.turn_id));
-        text.extend(loaded.items[turn.first_item..end].iter().map(item));
+        let items = &loaded.items[turn.first_item..end];
+        text.extend(items.iter().map(|one| item(one, items)));
         for approval in &turn.open_approvals {
             text.push_str(&format!(
                 "? waits for an answer: {} ({})\n",
@@ -145,7 +149,8 @@ fn story(loaded: &Loaded) -> String {
     text
 }
 
-fn item(item: &Item) -> String {
+/// One item; an output stands under its call.
+fn item(item: &Item, beside: &[Item]) -> String {
     match item {
         Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
         Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
@@ -153,25 +158,34 @@ fn item(item: &Item) -> String {
         Item::Reasoning { summary, .. } => {
             format!("(thinks: {})\n", shortened(&shown_line(summary), 300))
         }
-        Item::ToolCall(call) => format!(
-            "• {} {}\n",
-            shown_line(&call.name),
-            shortened(&shown_line(&call.arguments), 200)
-        ),
-        Item::ToolOutput(output) => {
-            let status = match output.status {
-                OutputStatus::Done => "",
-                OutputStatus::Failed => "failed: ",
-                OutputStatus::Denied | OutputStatus::Interrupted => "",
-            };
-            let lines: Vec<&str> = output.content.lines().take(6).collect();
-            let more = output.content.lines().count().saturating_sub(lines.len());
-            let more = if more > 0 {
-                format!("\n    … {more} more lines")
-            } else {
-                String::new()
-            };
-            format!("    {status}{}{more}\n", shown_text(&lines.join("\n    ")))
+        Item::ToolCall(call) => {
+            let answer = beside.iter().find_map(|item| match item {
+                Item::ToolOutput(output) if output.call_id == call.call_id => Some(output),
+                _ => None,
+            });
+            let arguments = shortened(&shown_line(&call.arguments), 200);
+            format!(
+                "• {} {arguments}\n{}",
+                shown_line(&call.name),
+                answer.map(output).unwrap_or_default()
+            )
         }
+        Item::ToolOutput(_) => String::new(),
     }
+}
+
+fn output(output: &ToolOutput) -> String {
+    let failed = if output.status == OutputStatus::Failed {
+        "failed: "
+    } else {
+        ""
+    };
+    let lines: Vec<&str> = output.content.lines().take(OUTPUT_LINES).collect();
+    let more = output.content.lines().count() - lines.len();
+    let more = if more > 0 {
+        format!("\n    … {more} more lines")
+    } else {
+        String::new()
+    };
+    format!("    {failed}{}{more}\n", shown_text(&lines.join("\n    ")))
 }
