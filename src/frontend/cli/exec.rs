@@ -1,6 +1,7 @@
 //! `openoxide -m "task"`: one turn in the current directory.
 
 use std::{
+    collections::HashSet,
     io::{self, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +11,8 @@ use std::{
 use anyhow::{Context, bail};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::broadcast::error::RecvError,
+    sync::broadcast::{Receiver, error::RecvError},
+    time::Instant,
 };
 
 use super::{
@@ -20,7 +22,9 @@ use super::{
 };
 use crate::{
     app::{App, Asker, HeaderError, Wish},
-    conversation::{Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind},
+    conversation::{
+        Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind,
+    },
     frontend::attach::attach,
     thread::{Snapshot, StartError, Started, ThreadHandle},
 };
@@ -80,6 +84,8 @@ impl Run {
             output: self.output,
             report: self.report(),
             asks: lease.is_some(),
+            seen: 0,
+            asked: HashSet::new(),
         };
         display.thread(&thread)?;
         let started = match self.start(&thread, &app).await? {
@@ -145,6 +151,8 @@ pub(super) async fn follow_quietly(
         output: Output::Text,
         report,
         asks: false,
+        seen: 0,
+        asked: HashSet::new(),
     };
     follow(thread, started, snapshot, &mut display).await
 }
@@ -174,31 +182,42 @@ async fn follow(
     snapshot: Snapshot,
     display: &mut Display,
 ) -> anyhow::Result<Arc<Outcome>> {
-    let mut events = snapshot.events;
+    let Snapshot {
+        items, mut events, ..
+    } = snapshot;
+    display.seen = items.len();
     let mut ended = started.outcome;
     let (mut interrupt, mut terminate) = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::terminate())?,
     );
+    let mut patience = None;
     loop {
         tokio::select! {
             biased;
+            () = either(&mut interrupt, &mut terminate) => {
+                if patience.is_some() {
+                    bail!("stopped before the turn could wind down");
+                }
+                thread.interrupt(Some(started.turn_id)).await?;
+                patience = Some(Instant::now() + GRACE);
+            }
+            () = until(patience) => bail!("the turn did not stop in time"),
             event = events.recv() => match event {
                 Ok(event) => display.event(thread, &event)?,
-                // Only deltas are lost to a reader this slow; items come with the outcome.
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(_)) => events = display.catch_up(thread).await?,
                 Err(RecvError::Closed) => return Ok(ended.await?),
             },
+            // After the events, so that none of them is missed.
             outcome = &mut ended => return Ok(outcome?),
-            () = either(&mut interrupt, &mut terminate) => {
-                thread.interrupt(Some(started.turn_id)).await?;
-                tokio::select! {
-                    outcome = &mut ended => return Ok(outcome?),
-                    () = either(&mut interrupt, &mut terminate) => bail!("stopped before the turn could wind down"),
-                    () = tokio::time::sleep(GRACE) => bail!("the turn did not stop in time"),
-                }
-            }
         }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -214,6 +233,9 @@ struct Display {
     output: Output,
     report: Report,
     asks: bool,
+    /// Items of the thread that were shown, or stood there before.
+    seen: usize,
+    asked: HashSet<ApprovalId>,
 }
 
 impl Display {
@@ -232,20 +254,45 @@ impl Display {
         if self.output == Output::StreamJson && !matches!(**event, Event::TurnCompleted { .. }) {
             json_line(&serde_json::to_value(&**event)?)?;
         }
-        if let (Event::ApprovalRequested { approval }, true) = (&**event, self.asks) {
-            let (thread, approval) = (thread.clone(), approval.clone());
-            // Typing takes as long as it takes; events go on meanwhile.
-            tokio::spawn(async move {
-                let id = approval.id;
-                if let Ok(Some(answer)) =
-                    tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
-                {
-                    // Somebody else may have been first; then this answer is too late and that was said.
-                    let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
-                }
-            });
+        match &**event {
+            Event::ItemCompleted { .. } => self.seen += 1,
+            Event::ApprovalRequested { approval } => self.ask(thread, approval.clone()),
+            _ => {}
         }
         Ok(())
+    }
+
+    /// A reader this slow lost events: items and questions are shown from a new snapshot, deltas are gone.
+    async fn catch_up(&mut self, thread: &ThreadHandle) -> anyhow::Result<Receiver<Arc<Event>>> {
+        let Snapshot {
+            items,
+            pending,
+            events,
+        } = thread.subscribe().await?;
+        for item in items.into_iter().skip(self.seen) {
+            self.event(thread, &Arc::new(Event::ItemCompleted { item }))?;
+        }
+        for approval in pending {
+            self.ask(thread, approval);
+        }
+        Ok(events)
+    }
+
+    /// Typing takes as long as it takes; events go on meanwhile.
+    fn ask(&mut self, thread: &ThreadHandle, approval: Approval) {
+        if !self.asks || !self.asked.insert(approval.id) {
+            return;
+        }
+        let thread = thread.clone();
+        tokio::spawn(async move {
+            let id = approval.id;
+            if let Ok(Some(answer)) =
+                tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
+            {
+                // Somebody else may have been first; then this answer is too late and that was said.
+                let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+            }
+        });
     }
 
     fn end(&self, outcome: &Outcome) -> anyhow::Result<()> {
