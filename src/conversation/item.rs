@@ -36,6 +36,18 @@ pub enum Item {
     ToolOutput(ToolOutput),
 }
 
+impl Item {
+    /// The item for whoever reads along: without the provider's form, which only goes back to the provider.
+    pub fn without_wire(mut self) -> Self {
+        match &mut self {
+            Self::AgentMessage { wire, .. } | Self::Reasoning { wire, .. } => *wire = None,
+            Self::ToolCall(call) => call.wire = None,
+            Self::UserMessage { .. } | Self::ToolOutput(_) => {}
+        }
+        self
+    }
+}
+
 /// One use of a tool. Its arguments are the model's text, not yet understood.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {

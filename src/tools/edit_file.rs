@@ -122,6 +122,9 @@ impl Rewrite {
     /// Writes it, unless the file is no longer what the plan was made from.
     pub(super) fn write(self, call: &Call) -> Result<Output, ToolError> {
         let shown = call.workspace.show(&self.path);
+        if self.before.as_deref() == Some(self.after.as_slice()) {
+            return Ok(format!("{shown} already has this content; nothing was written").into());
+        }
         let fail = |error: std::io::Error| ToolError(format!("`{shown}` was not written: {error}"));
         if file::read(&self.path).map_err(fail)? != self.before {
             return Err(ToolError(format!(

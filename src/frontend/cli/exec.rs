@@ -251,8 +251,8 @@ impl Display {
 
     fn event(&mut self, thread: &ThreadHandle, event: &Arc<Event>) -> io::Result<()> {
         self.report.show(event);
-        if self.output == Output::StreamJson && !matches!(**event, Event::TurnCompleted { .. }) {
-            json_line(&serde_json::to_value(&**event)?)?;
+        if self.output == Output::StreamJson {
+            stream(event)?;
         }
         match &**event {
             Event::ItemCompleted { .. } => self.seen += 1,
@@ -313,6 +313,18 @@ impl Display {
             }
         }
         Ok(())
+    }
+}
+
+/// One event for a program. The end of the turn comes later, with what is added to it here.
+fn stream(event: &Event) -> io::Result<()> {
+    match event {
+        Event::TurnCompleted { .. } => Ok(()),
+        Event::ItemCompleted { item } => {
+            let item = item.clone().without_wire();
+            json_line(&serde_json::to_value(Event::ItemCompleted { item })?)
+        }
+        event => json_line(&serde_json::to_value(event)?),
     }
 }
 

@@ -60,7 +60,8 @@ fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> 
             .iter()
             .filter_map(|turn| turn.outcome.as_ref())
             .collect();
-        let whole = serde_json::json!({"thread": loaded.header, "items": loaded.items, "outcomes": outcomes, "damaged_lines": loaded.damaged});
+        let items: Vec<Item> = loaded.items.into_iter().map(Item::without_wire).collect();
+        let whole = serde_json::json!({"thread": loaded.header, "items": items, "outcomes": outcomes, "damaged_lines": loaded.damaged});
         return Ok(serde_json::to_string_pretty(&whole)? + "\n");
     }
     Ok(story(&loaded))
