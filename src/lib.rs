@@ -1,3 +1,4 @@
 //! openoxide.
 pub mod conversation;
 pub mod model;
+pub mod workspace;

@@ -1,0 +1,287 @@
+//! What a search's indentation says about the file's, so that new lines come in at the right depth.
+
+use std::borrow::Cow;
+
+use similar::{Algorithm, DiffOp};
+
+use super::fold;
+
+/// A solid search line and the file line it stands for, blanks in front only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Depth<'a> {
+    pub(super) search: &'a str,
+    pub(super) file: &'a str,
+}
+
+impl Depth<'_> {
+    fn is_level(&self) -> bool {
+        self.search == self.file
+    }
+}
+
+/// How the replacement's indentation becomes the file's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Shift {
+    /// It already is.
+    None,
+    /// Only the first line lost it.
+    First { from: String, to: String },
+    /// Every line, in the same way.
+    All(Map),
+}
+
+/// One unit for another, then a constant prefix more or less.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Map {
+    unit: Unit,
+    prefix: Prefix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Same,
+    /// So many spaces of the search are a tab of the file.
+    ToTab(usize),
+    /// A tab of the search is so many spaces of the file.
+    FromTab(usize),
+    /// So many spaces of the search are so many of the file.
+    Scaled(usize, usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Prefix {
+    More(String),
+    Less(String),
+}
+
+/// The shift that explains every pair of depths, or nothing where there is none and the new lines cannot tell either.
+pub(super) fn fit(depths: &[Depth], search: &[String], replace: &[String]) -> Option<Shift> {
+    if depths.iter().all(Depth::is_level) || replace.iter().all(|line| fold::is_blank(line)) {
+        return Some(Shift::None);
+    }
+    if settled_by_context(depths, search, replace) {
+        return Some(Shift::None);
+    }
+    if let Some(first) = first_only(depths, search, replace) {
+        return Some(first);
+    }
+    if let Some(map) = find_map(depths, replace) {
+        let fits = |line: &String| fold::is_blank(line) || map.apply(fold::indent(line)).is_some();
+        if replace.iter().all(fits) {
+            return Some(Shift::All(map));
+        }
+    }
+    is_at_home(depths, replace).then_some(Shift::None)
+}
+
+/// True where the lines that both sides share have the file's indentation in the replacement: then it was written right.
+fn settled_by_context(depths: &[Depth], search: &[String], replace: &[String]) -> bool {
+    let solid: Vec<&str> = search
+        .iter()
+        .map(String::as_str)
+        .filter(|line| !fold::is_blank(line))
+        .collect();
+    let ours: Vec<&str> = solid.iter().map(|line| line.trim()).collect();
+    let theirs: Vec<&str> = replace.iter().map(|line| line.trim()).collect();
+    let (mut right, mut copied) = (0, 0);
+    for op in similar::capture_diff_slices(Algorithm::Myers, &ours, &theirs) {
+        let DiffOp::Equal {
+            old_index,
+            new_index,
+            len,
+        } = op
+        else {
+            continue;
+        };
+        for k in 0..len {
+            let Some(depth) = depths.get(old_index + k).filter(|depth| !depth.is_level()) else {
+                continue;
+            };
+            let here = fold::indent(&replace[new_index + k]);
+            right += usize::from(here == depth.file);
+            copied += usize::from(here == depth.search);
+        }
+    }
+    right > 0 && copied == 0
+}
+
+/// A search cut out of the middle of a line: the first line lost its indentation, all others have theirs.
+fn first_only(depths: &[Depth], search: &[String], replace: &[String]) -> Option<Shift> {
+    let (first, rest) = depths.split_first()?;
+    let lost = !first.is_level() && rest.iter().all(Depth::is_level);
+    let alone =
+        rest.is_empty() && !(first.search.is_empty() && stands_deeper(first, search, replace));
+    let shift = Shift::First {
+        from: first.search.to_string(),
+        to: first.file.to_string(),
+    };
+    (lost && !alone).then_some(shift)
+}
+
+/// With one search line there is nothing to compare: its followers keep their place if they would fit below the file's
+/// line as they stand, and would not if they were moved.
+fn stands_deeper(first: &Depth, search: &[String], replace: &[String]) -> bool {
+    let opens = |line: &String| line.trim_end().ends_with(['{', '(', '[', ':', '>']);
+    let mut followers = replace
+        .iter()
+        .filter(|line| !fold::is_blank(line))
+        .skip(1)
+        .peekable();
+    let opened = search.iter().chain(replace.first()).any(opens);
+    followers.peek().is_some()
+        && !opened
+        && followers.all(|line| fold::indent(line).starts_with(first.file))
+}
+
+/// The replacement uses only depths that stand in the region, or most search lines were level: it can go in as it is.
+fn is_at_home(depths: &[Depth], replace: &[String]) -> bool {
+    let level = depths.iter().filter(|depth| depth.is_level()).count();
+    let known = |line: &String| {
+        let here = fold::indent(line);
+        fold::is_blank(line) || depths.iter().any(|depth| depth.file == here)
+    };
+    level * 2 >= depths.len() || replace.iter().all(known)
+}
+
+fn find_map(depths: &[Depth], replace: &[String]) -> Option<Map> {
+    let mut units = vec![Unit::Same];
+    units.extend((1..=8).map(Unit::ToTab));
+    units.extend((1..=8).map(Unit::FromTab));
+    units.extend(
+        [
+            (2, 4),
+            (4, 2),
+            (4, 8),
+            (8, 4),
+            (2, 8),
+            (8, 2),
+            (3, 4),
+            (4, 3),
+            (2, 3),
+            (3, 2),
+        ]
+        .map(|(from, to)| Unit::Scaled(from, to)),
+    );
+    let maps: Vec<Map> = units
+        .iter()
+        .filter_map(|unit| consistent(*unit, depths))
+        .collect();
+    let plain = maps.iter().find(|map| map.is_one_step());
+    let map = plain.or(maps.first())?;
+    Some(without_mixture(map, depths, replace))
+}
+
+/// The map with this unit that holds for every pair.
+fn consistent(unit: Unit, depths: &[Depth]) -> Option<Map> {
+    let first = depths.first()?;
+    let map = Map {
+        unit,
+        prefix: Prefix::between(&unit.convert(first.search), first.file)?,
+    };
+    depths
+        .iter()
+        .all(|depth| map.apply(depth.search).as_deref() == Some(depth.file))
+        .then_some(map)
+}
+
+/// Where the file is indented with tabs and the new lines with spaces, a constant prefix would mix the two; the smallest
+/// step of the new lines is then one tab.
+fn without_mixture(map: &Map, depths: &[Depth], replace: &[String]) -> Map {
+    let tabbed = matches!(&map.prefix, Prefix::More(more) if more.contains('\t'));
+    let step = replace
+        .iter()
+        .map(|line| fold::indent(line))
+        .filter(|indent| !indent.is_empty() && indent.chars().all(|c| c == ' '))
+        .map(str::len)
+        .min();
+    match step {
+        Some(step) if tabbed && map.unit == Unit::Same => {
+            consistent(Unit::ToTab(step), depths).unwrap_or_else(|| map.clone())
+        }
+        _ => map.clone(),
+    }
+}
+
+impl Map {
+    fn is_one_step(&self) -> bool {
+        self.unit == Unit::Same || self.prefix == Prefix::More(String::new())
+    }
+
+    fn apply(&self, indent: &str) -> Option<String> {
+        let here = self.unit.convert(indent);
+        match &self.prefix {
+            Prefix::More(more) => Some(format!("{more}{here}")),
+            Prefix::Less(less) => here.strip_prefix(less.as_str()).map(str::to_string),
+        }
+    }
+}
+
+impl Prefix {
+    fn between(from: &str, to: &str) -> Option<Prefix> {
+        if let Some(more) = to.strip_suffix(from) {
+            return Some(Prefix::More(more.to_string()));
+        }
+        from.strip_suffix(to)
+            .map(|less| Prefix::Less(less.to_string()))
+    }
+}
+
+impl Unit {
+    fn convert(self, indent: &str) -> Cow<'_, str> {
+        let spaces = indent.chars().take_while(|c| *c == ' ').count();
+        match self {
+            Unit::Same => Cow::Borrowed(indent),
+            Unit::ToTab(n) => Cow::Owned(format!(
+                "{}{}",
+                "\t".repeat(spaces / n),
+                &indent[spaces - spaces % n..]
+            )),
+            Unit::FromTab(n) => Cow::Owned(indent.replace('\t', &" ".repeat(n))),
+            Unit::Scaled(from, to) => Cow::Owned(format!(
+                "{}{}",
+                " ".repeat(spaces / from * to),
+                &indent[spaces - spaces % from..]
+            )),
+        }
+    }
+}
+
+impl Shift {
+    /// The replacement in the file's terms.
+    pub(super) fn apply(&self, replace: &[String]) -> Vec<String> {
+        let first = replace.iter().position(|line| !fold::is_blank(line));
+        replace
+            .iter()
+            .enumerate()
+            .map(|(j, line)| self.apply_line(line, Some(j) == first))
+            .collect()
+    }
+
+    fn apply_line(&self, line: &str, is_first: bool) -> String {
+        let here = fold::indent(line);
+        let body = &line[here.len()..];
+        match self {
+            _ if body.is_empty() => line.to_string(),
+            Shift::First { from, to } if is_first && here == from => format!("{to}{body}"),
+            Shift::All(map) => match map.apply(here) {
+                Some(there) => format!("{there}{body}"),
+                None => line.to_string(),
+            },
+            Shift::None | Shift::First { .. } => line.to_string(),
+        }
+    }
+}
+
+/// `4 spaces`, `1 tab`, `no indentation`.
+pub(super) fn name(indent: &str) -> String {
+    let tabs = indent.chars().filter(|c| *c == '\t').count();
+    let spaces = indent.chars().filter(|c| *c == ' ').count();
+    let count = |n: usize, unit: &str| format!("{n} {unit}{}", if n == 1 { "" } else { "s" });
+    match (tabs, spaces) {
+        _ if tabs + spaces < indent.chars().count() => "other blanks".to_string(),
+        (0, 0) => "no indentation".to_string(),
+        (0, n) => count(n, "space"),
+        (n, 0) => count(n, "tab"),
+        (t, s) => format!("{} and {}", count(t, "tab"), count(s, "space")),
+    }
+}

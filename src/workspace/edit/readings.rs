@@ -1,0 +1,284 @@
+//! Other ways to read a pair: what a model added by accident while copying (fences, line numbers, escapes), taken off.
+//!
+//! A reading is the clean inverse of one artefact, applied to both sides. It counts only if the result stands in the file.
+
+use super::fold;
+use super::pair::Pair;
+
+/// A pair without an artefact, and the words that say which.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    pub(super) pair: Pair,
+    pub(super) how: String,
+}
+
+type Inverse = (&'static str, fn(&Pair) -> Option<Pair>);
+
+const INVERSES: [Inverse; 12] = [
+    ("code fence left out", unfence),
+    ("conflict markers left out", unmark),
+    ("line numbers left out", |pair| unnumber(pair, 1)),
+    ("line numbers left out", |pair| unnumber(pair, 0)),
+    ("diff markers left out", undiff),
+    ("quote markers left out", unquote),
+    ("HTML entities decoded", unentity),
+    ("escapes decoded", |pair| unescape(pair, ALL)),
+    ("escaped newlines and quotes decoded", |pair| {
+        unescape(pair, &['n', 't', '"'])
+    }),
+    ("escaped newlines decoded", |pair| unescape(pair, &['n'])),
+    ("escaped quotes decoded", |pair| unescape(pair, &['"'])),
+    ("escaped quotes decoded", |pair| {
+        unescape(pair, &['"', '\''])
+    }),
+];
+
+/// One artefact on top of another is common (a fence around numbered lines); more than this is not copying any more.
+const DEEPEST: usize = 3;
+const MOST: usize = 32;
+
+/// Every reading of the pair but the literal one, simplest first.
+pub(super) fn readings(pair: &Pair) -> Vec<Reading> {
+    let mut all: Vec<Reading> = Vec::new();
+    let mut layer = vec![Reading {
+        pair: pair.clone(),
+        how: String::new(),
+    }];
+    for _ in 0..DEEPEST {
+        layer = layer.iter().flat_map(peel).collect();
+        layer.retain(|reading| reading.pair != *pair);
+        for reading in &layer {
+            if all.len() < MOST && !all.iter().any(|known| known.pair == reading.pair) {
+                all.push(reading.clone());
+            }
+        }
+        layer.truncate(MOST);
+    }
+    all
+}
+
+fn peel(outer: &Reading) -> Vec<Reading> {
+    let peeled = |(name, inverse): &Inverse| {
+        let pair = inverse(&outer.pair)?;
+        let how = match outer.how.as_str() {
+            "" => (*name).to_string(),
+            before => format!("{before}, {name}"),
+        };
+        (pair.search.iter().any(|line| !fold::is_blank(line))).then_some(Reading { pair, how })
+    };
+    INVERSES.iter().filter_map(peeled).collect()
+}
+
+fn unfence(pair: &Pair) -> Option<Pair> {
+    let search = inside_fence(&pair.search)?;
+    let replace = inside_fence(&pair.replace).unwrap_or_else(|| pair.replace.clone());
+    Some(pair.with(search, replace))
+}
+
+fn inside_fence(lines: &[String]) -> Option<Vec<String>> {
+    let first = lines.iter().position(|line| !fold::is_blank(line))?;
+    let last = lines.iter().rposition(|line| !fold::is_blank(line))?;
+    let mark = fence_mark(&lines[first])?;
+    let closes = lines[last].trim() == mark && last > first;
+    closes.then(|| lines[first + 1..last].to_vec())
+}
+
+/// The fence that a line opens: three or more backticks or tildes, then at most one word.
+fn fence_mark(line: &str) -> Option<&str> {
+    let body = line.trim();
+    let word = body.trim_start_matches(['`', '~']);
+    let mark = &body[..body.len() - word.len()];
+    let one_kind = mark.chars().all(|c| mark.starts_with(c));
+    (mark.len() >= 3 && one_kind && word.split_whitespace().count() <= 1).then_some(mark)
+}
+
+fn unmark(pair: &Pair) -> Option<Pair> {
+    let is_mark = |line: &String| {
+        ["<<<<<<<", "=======", ">>>>>>>"]
+            .iter()
+            .any(|mark| line.starts_with(mark))
+    };
+    let strip = |lines: &[String]| {
+        let from = usize::from(lines.first().is_some_and(is_mark));
+        let to = lines.len() - usize::from(lines.len() > from && lines.last().is_some_and(is_mark));
+        lines[from..to].to_vec()
+    };
+    let search = strip(&pair.search);
+    (search.len() < pair.search.len()).then(|| pair.with(search, strip(&pair.replace)))
+}
+
+/// Takes line numbers off: every line of the search has one, each one more than the last. `gap` blanks after the mark
+/// belong to it.
+fn unnumber(pair: &Pair, gap: usize) -> Option<Pair> {
+    let rows: Vec<Option<(usize, &str)>> =
+        pair.search.iter().map(|line| numbered(line, gap)).collect();
+    let mut start = None;
+    for (i, (row, line)) in rows.iter().zip(&pair.search).enumerate() {
+        match row {
+            Some((n, _)) if *start.get_or_insert(n.checked_sub(i)?) + i == *n => {}
+            None if fold::is_blank(line) => {}
+            _ => return None,
+        }
+    }
+    start?;
+    let search = rows
+        .iter()
+        .map(|row| row.map_or("", |(_, rest)| rest).to_string())
+        .collect();
+    Some(pair.with(search, unnumber_replace(&pair.replace, gap)))
+}
+
+/// The replacement may carry numbers on all lines, on the old ones only, or on none.
+fn unnumber_replace(lines: &[String], gap: usize) -> Vec<String> {
+    let mut last = 0;
+    lines
+        .iter()
+        .map(|line| match numbered(line, gap) {
+            Some((n, rest)) if n >= last => {
+                last = n;
+                rest.to_string()
+            }
+            _ => line.clone(),
+        })
+        .collect()
+}
+
+/// `  12 | text`, `12: text`, `12→text`, `12<tab>text`, `L12: text`: the number and the text after the mark.
+fn numbered(line: &str, gap: usize) -> Option<(usize, &str)> {
+    let body = line.trim_start();
+    let body = body.strip_prefix('L').unwrap_or(body);
+    let digits = body.len() - body.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    if digits == 0 || digits > 7 {
+        return None;
+    }
+    let (number, rest) = body.split_at(digits);
+    let marked = rest
+        .trim_start_matches(' ')
+        .strip_prefix(['|', ':', '→', '\t', '│', ')', '.']);
+    let text = match marked {
+        Some(text) => text,
+        None => rest.strip_prefix(' ')?,
+    };
+    let text = match gap {
+        0 => text,
+        _ if text.is_empty() => text,
+        _ => text.strip_prefix(' ')?,
+    };
+    number.parse().ok().map(|n| (n, text))
+}
+
+fn undiff(pair: &Pair) -> Option<Pair> {
+    let search = strip_marks(&pair.search, '-')?;
+    let replace = strip_marks(&pair.replace, '+')?;
+    Some(pair.with(search, replace))
+}
+
+/// Lines that all begin with a blank or the mark, at least one with the mark.
+fn strip_marks(lines: &[String], mark: char) -> Option<Vec<String>> {
+    if !lines.iter().any(|line| line.starts_with(mark)) {
+        return None;
+    }
+    lines
+        .iter()
+        .map(|line| match line.strip_prefix([mark, ' ']) {
+            Some(rest) => Some(rest.to_string()),
+            None => line.is_empty().then(String::new),
+        })
+        .collect()
+}
+
+fn unquote(pair: &Pair) -> Option<Pair> {
+    let strip = |lines: &[String]| -> Option<Vec<String>> {
+        lines
+            .iter()
+            .map(|line| match line.strip_prefix('>') {
+                Some(rest) => Some(rest.strip_prefix(' ').unwrap_or(rest).to_string()),
+                None => fold::is_blank(line).then(String::new),
+            })
+            .collect()
+    };
+    Some(pair.with(strip(&pair.search)?, strip(&pair.replace)?))
+}
+
+const ENTITIES: [(&str, &str); 10] = [
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&quot;", "\""),
+    ("&#34;", "\""),
+    ("&#39;", "'"),
+    ("&#x27;", "'"),
+    ("&#x2F;", "/"),
+    ("&apos;", "'"),
+    ("&nbsp;", " "),
+    // Last, so that `&amp;lt;` becomes `&lt;` and no more.
+    ("&amp;", "&"),
+];
+
+fn unentity(pair: &Pair) -> Option<Pair> {
+    let decode = |lines: &[String]| -> Vec<String> { lines.iter().map(|l| entities(l)).collect() };
+    let search = decode(&pair.search);
+    (search != pair.search).then(|| pair.with(search, decode(&pair.replace)))
+}
+
+fn entities(line: &str) -> String {
+    let mut out = line.to_string();
+    for (name, text) in ENTITIES {
+        if out.contains(name) {
+            out = out.replace(name, text);
+        }
+    }
+    out
+}
+
+/// All escapes of JSON; with these an escape that JSON does not know means that the text was never escaped.
+const ALL: &[char] = &['n', 't', 'r', '"', '\\', '/', 'u', 'b', 'f'];
+
+fn unescape(pair: &Pair, kinds: &[char]) -> Option<Pair> {
+    let decode = |lines: &[String]| -> Option<Vec<String>> {
+        let text = unescape_text(&lines.join("\n"), kinds)?;
+        Some(super::pair::lines(&text))
+    };
+    let search = decode(&pair.search)?;
+    let changed = search != pair.search;
+    changed.then_some(())?;
+    Some(pair.with(search, decode(&pair.replace)?))
+}
+
+fn unescape_text(text: &str, kinds: &[char]) -> Option<String> {
+    let strict = kinds == ALL;
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        match rest.chars().next() {
+            Some(c) if kinds.contains(&c) => rest = push_escape(&mut out, c, rest)?,
+            Some(c) if !strict => {
+                // An escaped backslash is passed over whole, so that `\\n` stays what it is.
+                out.push('\\');
+                out.push(c);
+                rest = &rest[c.len_utf8()..];
+            }
+            None if !strict => out.push('\\'),
+            _ => return None,
+        }
+    }
+    out.push_str(rest);
+    Some(out)
+}
+
+/// Writes what the escape stands for and gives the text after it.
+fn push_escape<'a>(out: &mut String, kind: char, rest: &'a str) -> Option<&'a str> {
+    let plain = match kind {
+        'n' => '\n',
+        't' => '\t',
+        'r' => '\r',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'u' => char::from_u32(u32::from_str_radix(rest.get(1..5)?, 16).ok()?)?,
+        other => other,
+    };
+    out.push(plain);
+    let taken = if kind == 'u' { 5 } else { 1 };
+    Some(&rest[taken..])
+}
