@@ -108,7 +108,8 @@ fn settled_by_context(depths: &[Depth], search: &[String], replace: &[String]) -
 /// A search cut out of the middle of a line: the first line lost its indentation, all others have theirs.
 fn first_only(depths: &[Depth], search: &[String], replace: &[String]) -> Option<Shift> {
     let (first, rest) = depths.split_first()?;
-    let lost = !first.is_level() && rest.iter().all(Depth::is_level);
+    let shorter = first.file.len() > first.search.len() && first.file.ends_with(first.search);
+    let lost = shorter && rest.iter().all(Depth::is_level);
     let alone =
         rest.is_empty() && !(first.search.is_empty() && stands_deeper(first, search, replace));
     let shift = Shift::First {

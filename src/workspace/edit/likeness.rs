@@ -38,6 +38,14 @@ pub(super) fn votes(page: &Page, pair: &Pair) -> Vec<(usize, usize)> {
     votes
 }
 
+/// Which solid lines of the search stand at their place when it begins at `at`.
+pub(super) fn agreeing(page: &Page, pair: &Pair, at: usize) -> Vec<bool> {
+    let keys = &page.keys[at..];
+    let solid = pair.solid();
+    let same = |(i, key): (&usize, &u64)| fold::key(&pair.search[*i]) == *key;
+    solid.iter().zip(keys).map(same).collect()
+}
+
 /// The one block that the search equals but for slips, with a sentence for each slip.
 pub(super) fn find(page: &Page, pair: &Pair) -> Choice<(Place, Vec<String>)> {
     let solid = pair.solid();

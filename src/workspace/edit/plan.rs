@@ -101,17 +101,23 @@ fn says_something<'a>(mut lines: impl Iterator<Item = &'a String>) -> bool {
 /// How many places may be equally near before none of them can be what was meant.
 const MOST_TIED: usize = 9;
 
-/// Places that equal most of the search, all to the same degree: it cannot be told which of them it misremembers.
+/// Places that equal the same most of the search: it cannot be told which of them it misremembers. Places that equal
+/// different parts of it are none of them what was meant.
 fn tied(page: &Page, pair: &Pair) -> Option<Vec<usize>> {
     let votes = likeness::votes(page, pair);
-    let (_, most) = *votes.first()?;
-    let level: Vec<usize> = votes
-        .iter()
-        .take_while(|(_, n)| *n == most)
+    let (best, most) = *votes.first()?;
+    if most < 2 || most * 2 < pair.solid().len() {
+        return None;
+    }
+    let kept = likeness::agreeing(page, pair, best);
+    let level = votes.iter().take_while(|(_, n)| *n == most);
+    let mut lines: Vec<usize> = level
+        .take(MOST_TIED + 1)
+        .filter(|(at, _)| likeness::agreeing(page, pair, *at) == kept)
         .map(|(at, _)| page.solid[*at])
         .collect();
-    let near = most >= 2 && most * 2 >= pair.solid().len();
-    (near && (2..=MOST_TIED).contains(&level.len())).then_some(level)
+    lines.sort_unstable();
+    (2..=MOST_TIED).contains(&lines.len()).then_some(lines)
 }
 
 struct Ladder<'a> {

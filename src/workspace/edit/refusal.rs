@@ -399,7 +399,8 @@ fn rows(page: &Page, numbers: std::ops::RangeInclusive<usize>) -> String {
 }
 
 fn row(page: &Page, n: usize) -> String {
-    format!("{:>5} | {}", n + 1, cut(page.lines[n].text))
+    let line = format!("{:>5} | {}", n + 1, cut(page.lines[n].text));
+    line.trim_end().to_string()
 }
 
 /// Longest line shown, in characters.
