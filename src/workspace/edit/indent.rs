@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use similar::{Algorithm, DiffOp};
 
 use super::fold;
+use super::page::Page;
 
 /// A solid search line and the file line it stands for, blanks in front only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +45,10 @@ enum Unit {
     ToTab(usize),
     /// A tab of the search is so many spaces of the file.
     FromTab(usize),
-    /// So many spaces of the search are so many of the file.
+    /// So many spaces of the search are so many of the file; what is left over stays.
     Scaled(usize, usize),
+    /// Every width in this proportion.
+    Ratio(usize, usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +58,12 @@ enum Prefix {
 }
 
 /// The shift that explains every pair of depths, or nothing where there is none and the new lines cannot tell either.
-pub(super) fn fit(depths: &[Depth], search: &[String], replace: &[String]) -> Option<Shift> {
+pub(super) fn fit(
+    page: &Page,
+    depths: &[Depth],
+    search: &[String],
+    replace: &[String],
+) -> Option<Shift> {
     if depths.iter().all(Depth::is_level) || replace.iter().all(|line| fold::is_blank(line)) {
         return Some(Shift::None);
     }
@@ -65,11 +73,8 @@ pub(super) fn fit(depths: &[Depth], search: &[String], replace: &[String]) -> Op
     if let Some(first) = first_only(depths, search, replace) {
         return Some(first);
     }
-    if let Some(map) = find_map(depths, replace) {
-        let fits = |line: &String| fold::is_blank(line) || map.apply(fold::indent(line)).is_some();
-        if replace.iter().all(fits) {
-            return Some(Shift::All(map));
-        }
+    if let Some(map) = find_map(page, depths, search, replace) {
+        return Some(Shift::All(map));
     }
     is_at_home(depths, replace).then_some(Shift::None)
 }
@@ -144,32 +149,68 @@ fn is_at_home(depths: &[Depth], replace: &[String]) -> bool {
     level * 2 >= depths.len() || replace.iter().all(known)
 }
 
-fn find_map(depths: &[Depth], replace: &[String]) -> Option<Map> {
+/// Steps of indentation that are taken for one another.
+const STEPS: [(usize, usize); 10] = [
+    (2, 4),
+    (4, 2),
+    (4, 8),
+    (8, 4),
+    (2, 8),
+    (8, 2),
+    (3, 4),
+    (4, 3),
+    (2, 3),
+    (3, 2),
+];
+const RATIOS: [(usize, usize); 4] = [(1, 2), (2, 1), (1, 4), (4, 1)];
+
+/// The map that holds for every pair and can be applied to every new line; a constant prefix before anything else.
+fn find_map(page: &Page, depths: &[Depth], search: &[String], replace: &[String]) -> Option<Map> {
     let mut units = vec![Unit::Same];
     units.extend((1..=8).map(Unit::ToTab));
     units.extend((1..=8).map(Unit::FromTab));
-    units.extend(
-        [
-            (2, 4),
-            (4, 2),
-            (4, 8),
-            (8, 4),
-            (2, 8),
-            (8, 2),
-            (3, 4),
-            (4, 3),
-            (2, 3),
-            (3, 2),
-        ]
-        .map(|(from, to)| Unit::Scaled(from, to)),
-    );
-    let maps: Vec<Map> = units
+    units.extend(STEPS.map(|(from, to)| Unit::Scaled(from, to)));
+    units.extend(RATIOS.map(|(from, to)| Unit::Ratio(from, to)));
+    let mut maps: Vec<Map> = units
         .iter()
         .filter_map(|unit| consistent(*unit, depths))
+        .filter(|map| map.fits(replace))
         .collect();
-    let plain = maps.iter().find(|map| map.is_one_step());
-    let map = plain.or(maps.first())?;
+    maps.sort_by_key(|map| !map.is_one_step());
+    let map = maps.first()?;
+    let rival = maps.iter().find(|other| {
+        matches!(other.unit, Unit::Scaled(..)) && other.is_one_step() && other.unit != map.unit
+    });
+    if let Some(Map {
+        unit: Unit::Scaled(from, to),
+        ..
+    }) = rival
+        && map.unit == Unit::Same
+        && step(search.iter().chain(replace).map(String::as_str)) == Some(*from)
+        && step(page.lines.iter().map(|line| line.text)) == Some(*to)
+    {
+        return rival.cloned();
+    }
     Some(without_mixture(map, depths, replace))
+}
+
+/// The step by which lines are usually indented deeper than the one above, in spaces.
+fn step<'t>(lines: impl Iterator<Item = &'t str>) -> Option<usize> {
+    let mut counts = [0usize; 9];
+    let mut above = None;
+    for line in lines.filter(|line| !fold::is_blank(line)) {
+        let here = fold::indent(line);
+        if here.contains('\t') {
+            return None;
+        }
+        let deeper = above.and_then(|above| here.len().checked_sub(above));
+        if let Some(n @ 1..=8) = deeper {
+            counts[n] += 1;
+        }
+        above = Some(here.len());
+    }
+    let most = counts.iter().copied().max().filter(|n| *n > 0)?;
+    counts.iter().position(|n| *n == most)
 }
 
 /// The map with this unit that holds for every pair.
@@ -204,6 +245,11 @@ fn without_mixture(map: &Map, depths: &[Depth], replace: &[String]) -> Map {
 }
 
 impl Map {
+    fn fits(&self, replace: &[String]) -> bool {
+        let mut solid = replace.iter().filter(|line| !fold::is_blank(line));
+        solid.all(|line| self.apply(fold::indent(line)).is_some())
+    }
+
     fn is_one_step(&self) -> bool {
         self.unit == Unit::Same || self.prefix == Prefix::More(String::new())
     }
@@ -242,6 +288,11 @@ impl Unit {
                 "{}{}",
                 " ".repeat(spaces / from * to),
                 &indent[spaces - spaces % from..]
+            )),
+            Unit::Ratio(from, to) => Cow::Owned(format!(
+                "{}{}",
+                " ".repeat(spaces * to / from),
+                &indent[spaces..]
             )),
         }
     }

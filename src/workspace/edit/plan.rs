@@ -127,22 +127,37 @@ struct Ladder<'a> {
 
 impl Ladder<'_> {
     fn climb(&self, literal: &Pair) -> Rungs<Step> {
-        if let Some((_, step)) = self.as_it_stands(literal)? {
+        let (stands, irregular) = match self.as_it_stands(literal) {
+            Err(failure @ Failure::Irregular { .. }) => (None, Some(failure)),
+            other => (other?, None),
+        };
+        let readings = match &stands {
+            // As good as it gets: no reading could fit better.
+            Some((rank, _)) if *rank <= Drift::TRAILING.rank() => Vec::new(),
+            _ => readings::readings(literal),
+        };
+        if let Some(step) = self.without_artefact(stands, &readings)? {
             return Ok(Some(step));
         }
-        let readings = readings::readings(literal);
-        if let Some(step) = self.without_artefact(&readings)? {
-            return Ok(Some(step));
+        match (self.loosely(literal, &readings)?, irregular) {
+            (None, Some(failure)) => Err(failure),
+            (step, _) => Ok(step),
         }
+    }
+
+    /// The rungs on which more than blanks and artefacts is forgiven.
+    fn loosely(&self, literal: &Pair, readings: &[Reading]) -> Rungs<Step> {
         let literal = Reading {
             pair: literal.clone(),
             how: String::new(),
         };
-        let all = || std::iter::once(&literal).chain(&readings);
-        type Rung<'l> = fn(&Ladder<'l>, &Reading) -> Rungs<Step>;
-        let rungs: [Rung; 3] = [Self::blank_lines_aside, Self::elided, Self::similar];
+        let rungs = [
+            Self::blank_lines_aside,
+            Self::elided,
+            Self::similar as fn(&Self, &Reading) -> Rungs<Step>,
+        ];
         for rung in rungs {
-            for reading in all() {
+            for reading in std::iter::once(&literal).chain(readings) {
                 if let Some(step) = rung(self, reading)? {
                     return Ok(Some(step));
                 }
@@ -240,16 +255,16 @@ impl Ladder<'_> {
         }
     }
 
-    /// The reading that needs least forgiven once its artefact is off.
-    fn without_artefact(&self, readings: &[Reading]) -> Rungs<Step> {
-        let mut best: Option<(u32, Step)> = None;
+    /// The reading that needs least forgiven once its artefact is off; the literal one where none is better.
+    fn without_artefact(&self, literal: Option<(u32, Step)>, readings: &[Reading]) -> Rungs<Step> {
+        let mut best = literal;
         let mut crowd = None;
         for reading in readings {
             match self.as_it_stands(&reading.pair) {
                 Ok(Some((rank, step))) if best.as_ref().is_none_or(|(least, _)| rank < *least) => {
                     best = Some((rank, named(step, reading, Rung::Reading)));
                 }
-                Ok(_) => {}
+                Ok(_) | Err(Failure::Irregular { .. }) => {}
                 Err(failure) => crowd = crowd.or(Some(failure)),
             }
         }

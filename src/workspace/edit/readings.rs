@@ -14,13 +14,14 @@ pub(super) struct Reading {
 
 type Inverse = (&'static str, fn(&Pair) -> Option<Pair>);
 
-const INVERSES: [Inverse; 12] = [
+const INVERSES: [Inverse; 13] = [
     ("code fence left out", unfence),
     ("conflict markers left out", unmark),
     ("line numbers left out", |pair| unnumber(pair, 1)),
     ("line numbers left out", |pair| unnumber(pair, 0)),
     ("diff markers left out", undiff),
     ("quote markers left out", unquote),
+    ("surrounding quotes left out", unwrap),
     ("HTML entities decoded", unentity),
     ("escapes decoded", |pair| unescape(pair, ALL)),
     ("escaped newlines and quotes decoded", |pair| {
@@ -110,41 +111,63 @@ fn unmark(pair: &Pair) -> Option<Pair> {
 /// Takes line numbers off: every line of the search has one, each one more than the last. `gap` blanks after the mark
 /// belong to it.
 fn unnumber(pair: &Pair, gap: usize) -> Option<Pair> {
-    let rows: Vec<Option<(usize, &str)>> =
-        pair.search.iter().map(|line| numbered(line, gap)).collect();
+    let rows: Vec<Option<Numbered>> = pair.search.iter().map(|line| numbered(line, gap)).collect();
+    let first = rows.iter().flatten().next()?;
     let mut start = None;
     for (i, (row, line)) in rows.iter().zip(&pair.search).enumerate() {
         match row {
-            Some((n, _)) if *start.get_or_insert(n.checked_sub(i)?) + i == *n => {}
+            Some(row) if *start.get_or_insert(row.number.checked_sub(i)?) + i == row.number => {}
             None if fold::is_blank(line) => {}
             _ => return None,
         }
     }
-    start?;
-    let search = rows
-        .iter()
-        .map(|row| row.map_or("", |(_, rest)| rest).to_string())
-        .collect();
-    Some(pair.with(search, unnumber_replace(&pair.replace, gap)))
+    let text = |row: &Option<Numbered>| row.as_ref().map_or("", |row| row.text).to_string();
+    let known = start?..start? + rows.len();
+    let replace = unnumber_replace(&pair.replace, gap, first, &known);
+    Some(pair.with(rows.iter().map(text).collect(), replace))
 }
 
-/// The replacement may carry numbers on all lines, on the old ones only, or on none.
-fn unnumber_replace(lines: &[String], gap: usize) -> Vec<String> {
+/// The replacement may carry numbers on all lines, on the old ones only, or on none. It carries them if it begins with
+/// one of the search's, written the same way.
+fn unnumber_replace(
+    lines: &[String],
+    gap: usize,
+    like: &Numbered,
+    known: &std::ops::Range<usize>,
+) -> Vec<String> {
+    let row = |line: &String| -> Option<(usize, String)> {
+        let row = numbered(line, gap)?;
+        (row.mark == like.mark).then(|| (row.number, row.text.to_string()))
+    };
+    let first = lines
+        .iter()
+        .find(|line| !fold::is_blank(line))
+        .and_then(row);
+    if !first.is_some_and(|(number, _)| known.contains(&number)) {
+        return lines.to_vec();
+    }
     let mut last = 0;
     lines
         .iter()
-        .map(|line| match numbered(line, gap) {
-            Some((n, rest)) if n >= last => {
-                last = n;
-                rest.to_string()
+        .map(|line| match row(line) {
+            Some((number, text)) if number >= last => {
+                last = number;
+                text
             }
             _ => line.clone(),
         })
         .collect()
 }
 
-/// `  12 | text`, `12: text`, `12→text`, `12<tab>text`, `L12: text`: the number and the text after the mark.
-fn numbered(line: &str, gap: usize) -> Option<(usize, &str)> {
+/// A line with a number in front.
+struct Numbered<'a> {
+    number: usize,
+    mark: char,
+    text: &'a str,
+}
+
+/// `  12 | text`, `12: text`, `12→text`, `12<tab>text`, `L12: text`.
+fn numbered(line: &str, gap: usize) -> Option<Numbered<'_>> {
     let body = line.trim_start();
     let body = body.strip_prefix('L').unwrap_or(body);
     let digits = body.len() - body.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -152,32 +175,34 @@ fn numbered(line: &str, gap: usize) -> Option<(usize, &str)> {
         return None;
     }
     let (number, rest) = body.split_at(digits);
-    let marked = rest
-        .trim_start_matches(' ')
-        .strip_prefix(['|', ':', '→', '\t', '│', ')', '.']);
-    let text = match marked {
-        Some(text) => text,
-        None => rest.strip_prefix(' ')?,
+    let marked = rest.trim_start_matches(' ');
+    let (mark, text) = match marked.chars().next() {
+        Some(mark @ ('|' | ':' | '→' | '\t' | '│' | ')' | '.')) => {
+            (mark, &marked[mark.len_utf8()..])
+        }
+        _ => (' ', rest.strip_prefix(' ')?),
     };
     let text = match gap {
         0 => text,
         _ if text.is_empty() => text,
         _ => text.strip_prefix(' ')?,
     };
-    number.parse().ok().map(|n| (n, text))
+    let number = number.parse().ok()?;
+    Some(Numbered { number, mark, text })
 }
 
 fn undiff(pair: &Pair) -> Option<Pair> {
+    let marked = |lines: &[String], mark: char| lines.iter().any(|line| line.starts_with(mark));
+    if !marked(&pair.search, '-') && !marked(&pair.replace, '+') {
+        return None;
+    }
     let search = strip_marks(&pair.search, '-')?;
     let replace = strip_marks(&pair.replace, '+')?;
     Some(pair.with(search, replace))
 }
 
-/// Lines that all begin with a blank or the mark, at least one with the mark.
+/// Lines that all begin with a blank or the mark.
 fn strip_marks(lines: &[String], mark: char) -> Option<Vec<String>> {
-    if !lines.iter().any(|line| line.starts_with(mark)) {
-        return None;
-    }
     lines
         .iter()
         .map(|line| match line.strip_prefix([mark, ' ']) {
@@ -198,6 +223,18 @@ fn unquote(pair: &Pair) -> Option<Pair> {
             .collect()
     };
     Some(pair.with(strip(&pair.search)?, strip(&pair.replace)?))
+}
+
+/// A whole JSON string, quotes and all; the escaped newline tells it from a quoted word of the file.
+fn unwrap(pair: &Pair) -> Option<Pair> {
+    let inside = |lines: &[String]| -> Option<Vec<String>> {
+        let text = lines.join("\n");
+        let body = text.strip_prefix('"')?.strip_suffix('"')?;
+        Some(super::pair::lines(body))
+    };
+    let escaped = pair.search.iter().any(|line| line.contains("\\n"));
+    escaped.then_some(())?;
+    Some(pair.with(inside(&pair.search)?, inside(&pair.replace)?))
 }
 
 const ENTITIES: [(&str, &str); 10] = [

@@ -31,13 +31,42 @@ pub(super) struct Spliced {
 /// Puts whole lines in the place of a hit. Nothing where the indentation follows no rule, so that a new line's depth
 /// would be a guess.
 pub(super) fn lines(page: &Page, pair: &Pair, hit: &Hit) -> Option<Spliced> {
+    let pair = &with_plain_indentation(page, pair);
     let depths = depths(page, pair, hit);
-    let shift = indent::fit(&depths, &pair.search, &pair.replace)?;
+    let shift = indent::fit(page, &depths, &pair.search, &pair.replace)?;
     let writer = Writer::new(page, pair, hit, &shift);
     Some(Spliced {
         patch: writer.write(),
         indentation: told(&depths),
     })
+}
+
+/// Indentation made of odd spaces or invisible characters that the file has nowhere is read as plain spaces.
+fn with_plain_indentation<'a>(page: &Page, pair: &'a Pair) -> Cow<'a, Pair> {
+    let odd = |line: &String| lead(line).chars().any(|c| fold::plain(c).is_some());
+    let foreign = |c: char| fold::plain(c).is_some() && !page.text.contains(c);
+    let mut lines = pair
+        .search
+        .iter()
+        .chain(&pair.replace)
+        .filter(|line| odd(line))
+        .peekable();
+    if lines.peek().is_none() || !lines.all(|line| lead(line).chars().any(foreign)) {
+        return Cow::Borrowed(pair);
+    }
+    let plain = |lines: &[String]| lines.iter().map(|line| plain_lead(line)).collect();
+    Cow::Owned(pair.with(plain(&pair.search), plain(&pair.replace)))
+}
+
+/// The blanks and invisible characters a line begins with.
+fn lead(text: &str) -> &str {
+    let blank = |c: char| c.is_whitespace() || fold::plain(c) == Some("");
+    &text[..text.len() - text.trim_start_matches(blank).len()]
+}
+
+fn plain_lead(text: &str) -> String {
+    let lead = lead(text);
+    format!("{}{}", fold::fold(lead, "-"), &text[lead.len()..])
 }
 
 fn told(depths: &[Depth]) -> Option<String> {
