@@ -21,7 +21,7 @@ pub(super) struct Step {
 /// What a rung says: nothing, a place, or that there are too many.
 type Rungs<T> = Result<Option<T>, Failure>;
 
-/// Below this a lone line with blank lines around it says too little to ignore them.
+/// In bytes: below this a lone line with blank lines around it says too little to ignore them.
 const SHORTEST_LONE_LINE: usize = 10;
 /// From this rank on blank lines are wrong too.
 const BLANK_LINES: u32 = 5;
@@ -127,7 +127,7 @@ struct Ladder<'a> {
 
 impl Ladder<'_> {
     fn climb(&self, literal: &Pair) -> Rungs<Step> {
-        let (stands, irregular) = match self.as_it_stands(literal) {
+        let (stands, irregular) = match self.as_it_stands(&Reading::literal(literal)) {
             Err(failure @ Failure::Irregular { .. }) => (None, Some(failure)),
             other => (other?, None),
         };
@@ -147,10 +147,7 @@ impl Ladder<'_> {
 
     /// The rungs on which more than blanks and artefacts is forgiven.
     fn loosely(&self, literal: &Pair, readings: &[Reading]) -> Rungs<Step> {
-        let literal = Reading {
-            pair: literal.clone(),
-            how: String::new(),
-        };
+        let literal = Reading::literal(literal);
         let rungs = [
             Self::blank_lines_aside,
             Self::elided,
@@ -167,7 +164,8 @@ impl Ladder<'_> {
     }
 
     /// Whole lines and pieces of lines, with a rank that tells how much was forgiven.
-    fn as_it_stands(&self, pair: &Pair) -> Rungs<(u32, Step)> {
+    fn as_it_stands(&self, reading: &Reading) -> Rungs<(u32, Step)> {
+        let pair = &reading.pair;
         let mut places = locate::places(self.page, pair);
         places.retain(|place| place.drift.rank() < BLANK_LINES);
         let exact: Vec<Place> = places
@@ -178,7 +176,9 @@ impl Ladder<'_> {
         if !exact.is_empty() {
             return self.settle(pair, &exact, Rung::Exact);
         }
-        if let Some(cut) = self.cut(pair)? {
+        if !reading.whole
+            && let Some(cut) = self.cut(pair)?
+        {
             return self.piece(pair, cut, &places);
         }
         self.settle(pair, &places, Rung::Blanks)
@@ -260,7 +260,7 @@ impl Ladder<'_> {
         let mut best = literal;
         let mut crowd = None;
         for reading in readings {
-            match self.as_it_stands(&reading.pair) {
+            match self.as_it_stands(reading) {
                 Ok(Some((rank, step))) if best.as_ref().is_none_or(|(least, _)| rank < *least) => {
                     best = Some((rank, named(step, reading, Rung::Reading)));
                 }
@@ -279,7 +279,7 @@ impl Ladder<'_> {
         let pair = &reading.pair;
         let solid = pair.solid();
         if let [lone] = solid[..]
-            && pair.search[lone].trim().chars().count() < SHORTEST_LONE_LINE
+            && pair.search[lone].trim().len() < SHORTEST_LONE_LINE
         {
             return Ok(None);
         }

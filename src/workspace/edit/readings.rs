@@ -10,26 +10,62 @@ use super::pair::Pair;
 pub(super) struct Reading {
     pub(super) pair: Pair,
     pub(super) how: String,
+    /// It stands only if it stands as whole lines.
+    pub(super) whole: bool,
 }
 
-type Inverse = (&'static str, fn(&Pair) -> Option<Pair>);
+impl Reading {
+    /// The pair as it was written.
+    pub(super) fn literal(pair: &Pair) -> Reading {
+        Reading {
+            pair: pair.clone(),
+            how: String::new(),
+            whole: false,
+        }
+    }
+}
+
+/// How one artefact is taken off.
+struct Inverse {
+    how: &'static str,
+    /// Nothing where the pair does not have the artefact.
+    off: fn(&Pair) -> Option<Pair>,
+    /// What is left must be whole lines: a prefix taken off a line leaves no piece of one.
+    whole: bool,
+}
+
+const fn of_lines(how: &'static str, off: fn(&Pair) -> Option<Pair>) -> Inverse {
+    Inverse {
+        how,
+        off,
+        whole: true,
+    }
+}
+
+const fn of_text(how: &'static str, off: fn(&Pair) -> Option<Pair>) -> Inverse {
+    Inverse {
+        how,
+        off,
+        whole: false,
+    }
+}
 
 const INVERSES: [Inverse; 13] = [
-    ("code fence left out", unfence),
-    ("conflict markers left out", unmark),
-    ("line numbers left out", |pair| unnumber(pair, 1)),
-    ("line numbers left out", |pair| unnumber(pair, 0)),
-    ("diff markers left out", undiff),
-    ("quote markers left out", unquote),
-    ("surrounding quotes left out", unwrap),
-    ("HTML entities decoded", unentity),
-    ("escapes decoded", |pair| unescape(pair, ALL)),
-    ("escaped newlines and quotes decoded", |pair| {
+    of_text("code fence left out", unfence),
+    of_text("conflict markers left out", unmark),
+    of_lines("line numbers left out", |pair| unnumber(pair, 1)),
+    of_lines("line numbers left out", |pair| unnumber(pair, 0)),
+    of_lines("diff markers left out", undiff),
+    of_lines("quote markers left out", unquote),
+    of_text("surrounding quotes left out", unwrap),
+    of_text("HTML entities decoded", unentity),
+    of_text("escapes decoded", |pair| unescape(pair, ALL)),
+    of_text("escaped newlines and quotes decoded", |pair| {
         unescape(pair, &['n', 't', '"'])
     }),
-    ("escaped newlines decoded", |pair| unescape(pair, &['n'])),
-    ("escaped quotes decoded", |pair| unescape(pair, &['"'])),
-    ("escaped quotes decoded", |pair| {
+    of_text("escaped newlines decoded", |pair| unescape(pair, &['n'])),
+    of_text("escaped quotes decoded", |pair| unescape(pair, &['"'])),
+    of_text("escaped quotes decoded", |pair| {
         unescape(pair, &['"', '\''])
     }),
 ];
@@ -41,10 +77,7 @@ const MOST: usize = 32;
 /// Every reading of the pair but the literal one, simplest first.
 pub(super) fn readings(pair: &Pair) -> Vec<Reading> {
     let mut all: Vec<Reading> = Vec::new();
-    let mut layer = vec![Reading {
-        pair: pair.clone(),
-        how: String::new(),
-    }];
+    let mut layer = vec![Reading::literal(pair)];
     for _ in 0..DEEPEST {
         layer = layer.iter().flat_map(peel).collect();
         layer.retain(|reading| reading.pair != *pair);
@@ -59,13 +92,15 @@ pub(super) fn readings(pair: &Pair) -> Vec<Reading> {
 }
 
 fn peel(outer: &Reading) -> Vec<Reading> {
-    let peeled = |(name, inverse): &Inverse| {
-        let pair = inverse(&outer.pair)?;
+    let peeled = |inverse: &Inverse| {
+        let pair = (inverse.off)(&outer.pair)?;
         let how = match outer.how.as_str() {
-            "" => (*name).to_string(),
-            before => format!("{before}, {name}"),
+            "" => inverse.how.to_string(),
+            before => format!("{before}, {}", inverse.how),
         };
-        (pair.search.iter().any(|line| !fold::is_blank(line))).then_some(Reading { pair, how })
+        let whole = outer.whole || inverse.whole;
+        let says = pair.search.iter().any(|line| !fold::is_blank(line));
+        says.then_some(Reading { pair, how, whole })
     };
     INVERSES.iter().filter_map(peeled).collect()
 }
@@ -120,6 +155,11 @@ fn unnumber(pair: &Pair, gap: usize) -> Option<Pair> {
             None if fold::is_blank(line) => {}
             _ => return None,
         }
+    }
+    // `3.` and `3)` begin things that are no line numbers; alone they say nothing.
+    let weak = matches!(first.mark, '.' | ')' | ' ') || (first.mark == ':' && gap == 0);
+    if weak && rows.iter().flatten().count() < 2 {
+        return None;
     }
     let text = |row: &Option<Numbered>| row.as_ref().map_or("", |row| row.text).to_string();
     let known = start?..start? + rows.len();
