@@ -14,9 +14,27 @@ pub(super) struct Depth<'a> {
     pub(super) file: &'a str,
 }
 
+impl Lost {
+    fn of(depth: &Depth) -> Lost {
+        Lost {
+            from: depth.search.to_string(),
+            to: depth.file.to_string(),
+        }
+    }
+}
+
 impl Depth<'_> {
     fn is_level(&self) -> bool {
         self.search == self.file
+    }
+
+    /// Off by one column at most.
+    fn is_nearly_level(&self) -> bool {
+        let (short, long) = match self.search.len() < self.file.len() {
+            true => (self.search, self.file),
+            false => (self.file, self.search),
+        };
+        long.starts_with(short) && long.len() - short.len() <= 1
     }
 }
 
@@ -26,9 +44,16 @@ pub(super) enum Shift {
     /// It already is.
     None,
     /// Only the first line lost it.
-    First { from: String, to: String },
-    /// Every line, in the same way.
-    All(Map),
+    First(Lost),
+    /// Every line, in the same way; the first, cut out of the middle of a line, in its own.
+    All(Map, Option<Lost>),
+}
+
+/// The indentation that a first line has, and the one it should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lost {
+    from: String,
+    to: String,
 }
 
 /// One unit for another, then a constant prefix more or less.
@@ -74,9 +99,12 @@ pub(super) fn fit(
         return Some(first);
     }
     if let Some(map) = find_map(page, depths, search, replace) {
-        return Some(Shift::All(map));
+        return Some(Shift::All(map, None));
     }
-    is_at_home(depths, replace).then_some(Shift::None)
+    if let Some(shift) = first_apart(page, depths, search, replace) {
+        return Some(shift);
+    }
+    is_at_home(depths).then_some(Shift::None)
 }
 
 /// True where the lines that both sides share have the file's indentation in the replacement: then it was written right.
@@ -113,15 +141,25 @@ fn settled_by_context(depths: &[Depth], search: &[String], replace: &[String]) -
 /// A search cut out of the middle of a line: the first line lost its indentation, all others have theirs.
 fn first_only(depths: &[Depth], search: &[String], replace: &[String]) -> Option<Shift> {
     let (first, rest) = depths.split_first()?;
-    let shorter = first.file.len() > first.search.len() && first.file.ends_with(first.search);
-    let lost = shorter && rest.iter().all(Depth::is_level);
+    let lost = first.search.is_empty() && !first.is_level() && rest.iter().all(Depth::is_level);
     let alone =
         rest.is_empty() && !(first.search.is_empty() && stands_deeper(first, search, replace));
-    let shift = Shift::First {
-        from: first.search.to_string(),
-        to: first.file.to_string(),
-    };
-    (lost && !alone).then_some(shift)
+    (lost && !alone).then(|| Shift::First(Lost::of(first)))
+}
+
+/// A first line that lost its indentation on top of a shift of all others.
+fn first_apart(
+    page: &Page,
+    depths: &[Depth],
+    search: &[String],
+    replace: &[String],
+) -> Option<Shift> {
+    let (first, rest) = depths.split_first()?;
+    let begun = replace.iter().position(|line| !fold::is_blank(line))?;
+    let lost = first.file.len() > first.search.len() && first.file.ends_with(first.search);
+    let same = lost && fold::indent(&replace[begun]) == first.search;
+    let map = find_map(page, rest, search, &replace[begun + 1..])?;
+    (same && rest.len() > 1).then(|| Shift::All(map, Some(Lost::of(first))))
 }
 
 /// With one search line there is nothing to compare: its followers keep their place if they would fit below the file's
@@ -139,14 +177,10 @@ fn stands_deeper(first: &Depth, search: &[String], replace: &[String]) -> bool {
         && followers.all(|line| fold::indent(line).starts_with(first.file))
 }
 
-/// The replacement uses only depths that stand in the region, or most search lines were level: it can go in as it is.
-fn is_at_home(depths: &[Depth], replace: &[String]) -> bool {
+/// Most search lines were level, or all as good as level: the others are slips, and the replacement goes in as it is.
+fn is_at_home(depths: &[Depth]) -> bool {
     let level = depths.iter().filter(|depth| depth.is_level()).count();
-    let known = |line: &String| {
-        let here = fold::indent(line);
-        fold::is_blank(line) || depths.iter().any(|depth| depth.file == here)
-    };
-    level * 2 >= depths.len() || replace.iter().all(known)
+    level * 2 >= depths.len() || depths.iter().all(Depth::is_nearly_level)
 }
 
 /// Steps of indentation that are taken for one another.
@@ -220,6 +254,11 @@ fn consistent(unit: Unit, depths: &[Depth]) -> Option<Map> {
         unit,
         prefix: Prefix::between(&unit.convert(first.search), first.file)?,
     };
+    // A proportion and a prefix together would explain any two depths.
+    let scaled = matches!(unit, Unit::Scaled(..) | Unit::Ratio(..));
+    if scaled && map.prefix != Prefix::More(String::new()) {
+        return None;
+    }
     depths
         .iter()
         .all(|depth| map.apply(depth.search).as_deref() == Some(depth.file))
@@ -314,12 +353,14 @@ impl Shift {
         let body = &line[here.len()..];
         match self {
             _ if body.is_empty() => line.to_string(),
-            Shift::First { from, to } if is_first && here == from => format!("{to}{body}"),
-            Shift::All(map) => match map.apply(here) {
+            Shift::First(lost) | Shift::All(_, Some(lost)) if is_first && here == lost.from => {
+                format!("{}{body}", lost.to)
+            }
+            Shift::All(map, _) => match map.apply(here) {
                 Some(there) => format!("{there}{body}"),
                 None => line.to_string(),
             },
-            Shift::None | Shift::First { .. } => line.to_string(),
+            Shift::None | Shift::First(_) => line.to_string(),
         }
     }
 }

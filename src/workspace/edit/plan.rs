@@ -131,6 +131,8 @@ impl Ladder<'_> {
             Err(failure @ Failure::Irregular { .. }) => (None, Some(failure)),
             other => (other?, None),
         };
+        let stands = stands
+            .filter(|(rank, _)| *rank <= Drift::TRAILING.rank() || !readings::is_diff(literal));
         let readings = match &stands {
             // As good as it gets: no reading could fit better.
             Some((rank, _)) if *rank <= Drift::TRAILING.rank() => Vec::new(),

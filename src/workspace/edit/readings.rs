@@ -231,6 +231,11 @@ fn numbered(line: &str, gap: usize) -> Option<Numbered<'_>> {
     Some(Numbered { number, mark, text })
 }
 
+/// True for a pair written as the two halves of a diff. Read literally it would put the marks into the file.
+pub(super) fn is_diff(pair: &Pair) -> bool {
+    undiff(pair).is_some()
+}
+
 fn undiff(pair: &Pair) -> Option<Pair> {
     let marked = |lines: &[String], mark: char| lines.iter().any(|line| line.starts_with(mark));
     if !marked(&pair.search, '-') && !marked(&pair.replace, '+') {

@@ -125,7 +125,10 @@ impl<'a> Writer<'a> {
     fn new(page: &'a Page<'a>, pair: &Pair, hit: &'a Hit, shift: &Shift) -> Self {
         let elided = hit.rows.iter().any(|row| row.len() > 1) || has_marker(pair, hit);
         let search = in_file_terms(page, pair, hit);
-        let replace = shift.apply(&pair.replace);
+        let replace = match shift {
+            Shift::None => with_copies_level(pair, &search),
+            _ => shift.apply(&pair.replace),
+        };
         let seal = |lines: Vec<String>| if elided { elide::seal(&lines) } else { lines };
         Writer {
             page,
@@ -342,6 +345,21 @@ fn in_file_terms(page: &Page, pair: &Pair, hit: &Hit) -> Vec<String> {
         format!("{there}{}", line.trim_start())
     };
     hit.rows.iter().zip(&pair.search).map(line).collect()
+}
+
+/// The replacement as it is, but for lines copied from the search with an indentation that was a slip there.
+fn with_copies_level(pair: &Pair, search: &[String]) -> Vec<String> {
+    let moved: Vec<(&String, &String)> = pair
+        .search
+        .iter()
+        .zip(search)
+        .filter(|(quoted, level)| quoted != level)
+        .collect();
+    let level = |line: &String| {
+        let copy = moved.iter().find(|(quoted, _)| *quoted == line);
+        copy.map_or(line, |(_, level)| level).clone()
+    };
+    pair.replace.iter().map(level).collect()
 }
 
 fn adds_trailing(page: &Page, pair: &Pair, hit: &Hit) -> bool {
