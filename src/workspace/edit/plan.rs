@@ -1,6 +1,6 @@
 //! The ladder: from an edit to the one patch it means, or to the reason why there is none.
 
-use super::fold::Drift;
+use super::fold::{self, Drift};
 use super::locate::{self, Choice, Hit, Place};
 use super::page::Page;
 use super::pair::Pair;
@@ -228,33 +228,18 @@ impl Ladder<'_> {
             return Err(Failure::InsideWord { line: cut.first });
         }
         let patch = splice::piece(self.page, pair, &cut);
-        self.refuse_repeat(&patch, cut.start, cut.end)?;
+        if repeats(self.page, &patch, &cut) {
+            return Err(Failure::AlreadyApplied {
+                first: cut.first,
+                last: cut.last,
+            });
+        }
         let step = Step {
             patch,
             rung: Rung::Piece,
             how: None,
         };
         Ok(Some((0, step)))
-    }
-
-    /// An insertion that is there already, next to the piece that the search quotes.
-    fn refuse_repeat(&self, patch: &Patch, start: usize, end: usize) -> Result<(), Failure> {
-        let text = self.page.text;
-        let old = &text[start..end];
-        let again = patch.text.match_indices(old).any(|(at, _)| {
-            let (ahead, behind) = (&patch.text[..at], &patch.text[at + old.len()..]);
-            let new = [ahead, behind].concat();
-            new.chars().filter(|c| c.is_alphanumeric()).count() > 2
-                && text[..start].ends_with(ahead)
-                && text[end..].starts_with(behind)
-        });
-        match again {
-            true => Err(Failure::AlreadyApplied {
-                first: self.page.line_of(start),
-                last: self.page.line_of(end.saturating_sub(1)),
-            }),
-            false => Ok(()),
-        }
     }
 
     /// The reading that needs least forgiven once its artefact is off; the literal one where none is better.
@@ -378,7 +363,7 @@ fn forgiven(drift: Drift) -> Vec<String> {
 /// Lines at which the whole replacement stands already, the search being a part of it.
 fn inserted(page: &Page, pair: &Pair, hit: &Hit) -> Option<(usize, usize)> {
     let tall = pair.search.len();
-    let same = |a: &String, b: &String| a.trim() == b.trim();
+    let same = |a: &String, b: &String| fold::drift(a, b).is_some();
     let starts = 0..(pair.replace.len() + 1).saturating_sub(tall);
     starts
         .filter(|&k| {
@@ -387,8 +372,7 @@ fn inserted(page: &Page, pair: &Pair, hit: &Hit) -> Option<(usize, usize)> {
         })
         .find_map(|k| {
             let (ahead, behind) = (&pair.replace[..k], &pair.replace[k + tall..]);
-            let new = ahead.iter().chain(behind);
-            says_something(new)
+            (!ahead.is_empty() || !behind.is_empty())
                 .then(|| surrounded(page, hit, ahead, behind))
                 .flatten()
         })
@@ -404,9 +388,20 @@ fn surrounded(
     let last = hit.end() + behind.len();
     let above = page.lines.get(first..hit.first())?;
     let below = page.lines.get(hit.end()..last)?;
-    let stands = |(want, line): (&String, &super::page::Line)| want.trim() == line.text.trim();
+    let stands =
+        |(want, line): (&String, &super::page::Line)| fold::drift(want, line.text).is_some();
     let all = ahead.iter().zip(above).all(stands) && behind.iter().zip(below).all(stands);
     all.then_some((first, last - 1))
+}
+
+/// An insertion that is there already, around the piece that the search quotes.
+fn repeats(page: &Page, patch: &Patch, cut: &Cut) -> bool {
+    let old = &page.text[cut.start..cut.end];
+    let (above, below) = (&page.text[..cut.start], &page.text[cut.end..]);
+    patch.text.len() > old.len()
+        && patch.text.match_indices(old).any(|(at, _)| {
+            above.ends_with(&patch.text[..at]) && below.starts_with(&patch.text[at + old.len()..])
+        })
 }
 
 /// Every exact occurrence. One that stands inside a longer word is another word, and stays.
@@ -430,15 +425,24 @@ pub(super) fn everywhere(page: &Page, edit: &Edit) -> Result<Vec<Step>, Failure>
             line: cuts[0].first,
         });
     };
-    let left = (!inside.is_empty()).then(|| left_alone(&inside));
-    Ok(whole
+    let mut steps: Vec<Step> = whole
         .iter()
-        .map(|cut| Step {
-            patch: splice::piece(page, &literal, cut),
+        .map(|cut| (cut, splice::piece(page, &literal, cut)))
+        .filter(|(cut, patch)| !repeats(page, patch, cut))
+        .map(|(_, patch)| Step {
+            patch,
             rung: Rung::Piece,
-            how: if cut == first { left.clone() } else { None },
+            how: None,
         })
-        .collect())
+        .collect();
+    let Some(told) = steps.first_mut() else {
+        return Err(Failure::AlreadyApplied {
+            first: first.first,
+            last: first.last,
+        });
+    };
+    told.how = (!inside.is_empty()).then(|| left_alone(&inside));
+    Ok(steps)
 }
 
 fn left_alone(inside: &[Cut]) -> String {

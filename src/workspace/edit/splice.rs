@@ -43,7 +43,9 @@ pub(super) fn lines(page: &Page, pair: &Pair, hit: &Hit) -> Option<Spliced> {
 
 /// Indentation made of odd spaces or invisible characters that the file has nowhere is read as plain spaces.
 fn with_plain_indentation<'a>(page: &Page, pair: &'a Pair) -> Cow<'a, Pair> {
-    let odd = |line: &String| lead(line).chars().any(|c| fold::plain(c).is_some());
+    let odd = |line: &String| {
+        !fold::is_blank(line) && lead(line).chars().any(|c| fold::plain(c).is_some())
+    };
     let foreign = |c: char| fold::plain(c).is_some() && !page.text.contains(c);
     let mut lines = pair
         .search
@@ -65,6 +67,9 @@ fn lead(text: &str) -> &str {
 }
 
 fn plain_lead(text: &str) -> String {
+    if fold::is_blank(text) {
+        return text.to_string();
+    }
     let lead = lead(text);
     format!("{}{}", fold::fold(lead, "-"), &text[lead.len()..])
 }
