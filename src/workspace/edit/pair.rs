@@ -73,9 +73,8 @@ fn is_closed(text: &str) -> bool {
     text.ends_with(['\n', '\r'])
 }
 
+/// The lines of a text. A `\r` before a terminator is a part of it, however many there are, and so is one at the end.
 pub(super) fn lines(text: &str) -> Vec<String> {
-    page::split(text)
-        .iter()
-        .map(|line| line.text.to_string())
-        .collect()
+    let bare = |line: &page::Line| line.text.trim_end_matches('\r').to_string();
+    page::split(text).iter().map(bare).collect()
 }

@@ -102,9 +102,11 @@ pub(super) fn cuts_word(page: &Page, pair: &Pair, cut: &Cut) -> bool {
     let behind = common(search.chars().rev(), replace.chars().rev());
     let before = page.text[..cut.start].chars().next_back();
     let after = page.text[cut.end..].chars().next();
-    let left = !ahead && joins(before, search.chars().next());
-    let right = !behind && joins(search.chars().next_back(), after);
-    left || right
+    let left = joins(before, search.chars().next());
+    let right = joins(search.chars().next_back(), after);
+    // One word alone, found inside another, is that other word.
+    let lone = search.trim().chars().all(is_word);
+    (left && (lone || !ahead)) || (right && (lone || !behind))
 }
 
 /// Whether both sides begin with the same whole word, or with something that is no word.

@@ -384,6 +384,14 @@ fn surrounded(
     ahead: &[String],
     behind: &[String],
 ) -> Option<(usize, usize)> {
+    let behind = match behind {
+        // A final newline is there already.
+        [rest @ .., last] if last.is_empty() && hit.end() + rest.len() == page.lines.len() => rest,
+        all => all,
+    };
+    if ahead.is_empty() && behind.is_empty() && !page.text.ends_with(['\n', '\r']) {
+        return None;
+    }
     let first = hit.first().checked_sub(ahead.len())?;
     let last = hit.end() + behind.len();
     let above = page.lines.get(first..hit.first())?;

@@ -107,7 +107,18 @@ fn peel(outer: &Reading) -> Vec<Reading> {
 
 fn unfence(pair: &Pair) -> Option<Pair> {
     let search = inside_fence(&pair.search)?;
-    let replace = inside_fence(&pair.replace).unwrap_or_else(|| pair.replace.clone());
+    let replace = match inside_fence(&pair.replace) {
+        Some(inside) => inside,
+        // Half a fence would go into the file.
+        None if pair
+            .replace
+            .iter()
+            .any(|line| opens_like(line, &pair.search)) =>
+        {
+            return None;
+        }
+        None => pair.replace.clone(),
+    };
     Some(pair.with(search, replace))
 }
 
@@ -117,6 +128,12 @@ fn inside_fence(lines: &[String]) -> Option<Vec<String>> {
     let mark = fence_mark(&lines[first])?;
     let closes = lines[last].trim() == mark && last > first;
     closes.then(|| lines[first + 1..last].to_vec())
+}
+
+/// True for a line that is the fence the search begins with.
+fn opens_like(line: &str, search: &[String]) -> bool {
+    let first = search.iter().find(|line| !fold::is_blank(line));
+    first.is_some_and(|first| first.trim() == line.trim())
 }
 
 /// The fence that a line opens: three or more backticks or tildes, then at most one word.

@@ -555,9 +555,9 @@ proptest! {
     }
 
     #[test]
-    fn a_second_time_is_refused_or_changes_nothing((file, edits) in case()) {
-        let Ok(once) = apply(Some(file.as_bytes()), &edits[..1]) else { return Ok(()) };
-        if let Ok(twice) = apply(Some(&once.after), &edits[..1]) {
+    fn lines_inserted_once_are_not_inserted_again((file, edit) in insertion()) {
+        let Ok(once) = apply(Some(file.as_bytes()), std::slice::from_ref(&edit)) else { return Ok(()) };
+        if let Ok(twice) = apply(Some(&once.after), &[edit]) {
             prop_assert_eq!(
                 String::from_utf8(twice.after).unwrap(),
                 String::from_utf8(once.after).unwrap(),
@@ -565,6 +565,30 @@ proptest! {
             );
         }
     }
+}
+
+/// A file, and whole lines of it with more lines put above or below them.
+fn insertion() -> impl Strategy<Value = (String, Edit)> {
+    let words =
+        || prop::sample::select(vec!["a", "b(c)", "}", "end", "", "  a", "\tb", "version 1"]);
+    let lines = |n| prop::collection::vec(words(), n);
+    (
+        lines(1..8),
+        lines(1..4),
+        any::<bool>(),
+        0usize..8,
+        1usize..4,
+    )
+        .prop_map(|(file, new, below, at, tall)| {
+            let at = at % file.len();
+            let search = file[at..(at + tall).min(file.len())].join("\n");
+            let new = new.join("\n");
+            let replace = match below {
+                true => format!("{search}\n{new}"),
+                false => format!("{new}\n{search}"),
+            };
+            (file.join("\n") + "\n", edit(&search, &replace))
+        })
 }
 
 fn extent(matches: &[super::Match]) -> (usize, usize) {
@@ -585,7 +609,7 @@ fn holds_outside(before: &str, after: &str, first: usize, last: usize) -> bool {
 fn patched(before: &str, diff: &str) -> String {
     let old: Vec<&str> = before.split_inclusive('\n').collect();
     let mut out = String::new();
-    let mut at = 0;
+    let (mut at, mut begun) = (0, false);
     let mut rows = diff.split_inclusive('\n').peekable();
     while let Some(row) = rows.next() {
         let open = rows.peek().is_some_and(|next| next.starts_with("\\ "));
@@ -601,7 +625,8 @@ fn patched(before: &str, diff: &str) -> String {
             let start = if len == 0 { start } else { start - 1 };
             out += &old[at..start].concat();
             at = start;
-        } else if row.starts_with("--- ") || row.starts_with("+++ ") || row.starts_with('\\') {
+            begun = true;
+        } else if !begun || row.starts_with('\\') {
         } else if row.starts_with('+') {
             out += &text(row);
         } else {
