@@ -27,6 +27,9 @@ struct Pair {
     replace: String,
 }
 
+/// A file and the edits on it.
+type Meant = (Option<String>, Vec<Edit>);
+
 fn edit(search: &str, replace: &str) -> Edit {
     Edit {
         search: search.to_string(),
@@ -96,7 +99,7 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn corpus(out: &mut impl Write, path: &Path) -> Result<()> {
-    let mut classes: BTreeMap<String, Vec<(Option<String>, Vec<Edit>)>> = BTreeMap::new();
+    let mut classes: BTreeMap<String, Vec<Meant>> = BTreeMap::new();
     for line in read(path)?.lines() {
         let case: Case = serde_json::from_str(line).context("a line of the corpus")?;
         let edits = case

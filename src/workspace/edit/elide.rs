@@ -40,6 +40,23 @@ pub(super) fn is_marker(line: &str) -> bool {
             .all(|word| WORDS.contains(&word.to_lowercase().as_str()))
 }
 
+/// A line of the replacement that stands for code left out, where the search leaves out nothing and the file has no such
+/// line: written as it is, it would take that code away.
+pub(super) fn placeholder<'p>(page: &Page, pair: &'p Pair) -> Option<&'p str> {
+    let says_so = |line: &&String| is_marker(line) && line.chars().any(char::is_alphabetic);
+    if pair.search.iter().any(|line| is_marker(line)) {
+        return None;
+    }
+    let line = pair.replace.iter().find(says_so)?.trim();
+    (!page.text.contains(line)).then_some(line)
+}
+
+/// True where the search has markers that the replacement lacks.
+pub(super) fn leaves_out_more(pair: &Pair) -> bool {
+    let markers = |lines: &[String]| lines.iter().filter(|line| is_marker(line)).count();
+    markers(&pair.search) > markers(&pair.replace)
+}
+
 /// The one chain of pieces that the search describes.
 pub(super) fn chain(page: &Page, pair: &Pair) -> Choice<Hit> {
     let Some(pieces) = pieces(pair) else {

@@ -102,6 +102,7 @@ pub fn apply(before: Option<&[u8]>, edits: &[Edit]) -> Result<Applied, Refusal> 
         let turn = refusal::Turn {
             edit: n,
             of: edits.len(),
+            moved: n > 0 && old.map(count) != before.map(count_bytes),
         };
         let steps = steps(old, edit)
             .map_err(|failure| Refusal::new(turn, old.unwrap_or(""), edit, &failure))?;
@@ -112,6 +113,14 @@ pub fn apply(before: Option<&[u8]>, edits: &[Edit]) -> Result<Applied, Refusal> 
         matches: matches(&after, &landed),
         after: after.into_bytes(),
     })
+}
+
+fn count(text: &str) -> usize {
+    count_bytes(text.as_bytes())
+}
+
+fn count_bytes(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte == b'\n').count()
 }
 
 fn text(bytes: &[u8]) -> Result<String, Refusal> {

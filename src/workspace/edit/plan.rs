@@ -28,7 +28,7 @@ const BLANK_LINES: u32 = 5;
 
 /// The patch for an edit that means one place.
 pub(super) fn once(page: &Page, edit: &Edit) -> Result<Step, Failure> {
-    let literal = meant(edit)?;
+    let literal = meant(page, edit)?;
     let ladder = Ladder {
         page,
         hint: edit.line,
@@ -46,13 +46,17 @@ pub(super) fn once(page: &Page, edit: &Edit) -> Result<Step, Failure> {
     Ok(step)
 }
 
-fn meant(edit: &Edit) -> Result<Pair, Failure> {
+fn meant(page: &Page, edit: &Edit) -> Result<Pair, Failure> {
     let literal = Pair::new(edit);
     if edit.search.is_empty() || literal.solid().is_empty() {
         return Err(Failure::EmptySearch);
     }
     if literal.is_idle() {
         return Err(Failure::NoChange);
+    }
+    if let Some(line) = elide::placeholder(page, &literal) {
+        let line = line.to_string();
+        return Err(Failure::Placeholder { line });
     }
     Ok(literal)
 }
@@ -414,7 +418,7 @@ fn repeats(page: &Page, patch: &Patch, cut: &Cut) -> bool {
 
 /// Every exact occurrence. One that stands inside a longer word is another word, and stays.
 pub(super) fn everywhere(page: &Page, edit: &Edit) -> Result<Vec<Step>, Failure> {
-    let literal = meant(edit)?;
+    let literal = meant(page, edit)?;
     let mut cuts = partial::cuts(page, &literal);
     if cuts.is_empty() {
         return Err(lost(page, &literal));

@@ -73,12 +73,16 @@ const INVERSES: [Inverse; 13] = [
 /// One artefact on top of another is common (a fence around numbered lines); more than this is not copying any more.
 const DEEPEST: usize = 3;
 const MOST: usize = 32;
+/// In bytes: a longer search is read without one artefact only, so that a megabyte is not copied a hundred times.
+const LONG: usize = 100_000;
 
 /// Every reading of the pair but the literal one, simplest first.
 pub(super) fn readings(pair: &Pair) -> Vec<Reading> {
     let mut all: Vec<Reading> = Vec::new();
     let mut layer = vec![Reading::literal(pair)];
-    for _ in 0..DEEPEST {
+    let length: usize = pair.search.iter().map(String::len).sum();
+    let deepest = if length > LONG { 1 } else { DEEPEST };
+    for _ in 0..deepest {
         layer = layer.iter().flat_map(peel).collect();
         layer.retain(|reading| reading.pair != *pair);
         for reading in &layer {

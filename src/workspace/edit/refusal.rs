@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::Edit;
+use super::elide;
 use super::fold;
 use super::indent;
 use super::near::{self, Near};
@@ -85,6 +86,10 @@ pub(super) enum Failure {
         first: usize,
         last: usize,
     },
+    /// The replacement leaves out code that the search quotes.
+    Placeholder {
+        line: String,
+    },
     NoChange,
     EmptySearch,
     NoFile,
@@ -96,6 +101,7 @@ impl Failure {
             Failure::NotFound { .. }
             | Failure::InsideWord { .. }
             | Failure::Irregular { .. }
+            | Failure::Placeholder { .. }
             | Failure::NoFile => Code::NotFound,
             Failure::Ambiguous { .. } | Failure::Tied { .. } => Code::Ambiguous,
             Failure::AlreadyApplied { .. } => Code::AlreadyApplied,
@@ -110,6 +116,8 @@ impl Failure {
 pub(super) struct Turn {
     pub(super) edit: usize,
     pub(super) of: usize,
+    /// The edits before it changed how many lines there are.
+    pub(super) moved: bool,
 }
 
 impl Refusal {
@@ -133,6 +141,10 @@ impl Refusal {
             n => format!("edit {} of {n}: {}: ", turn.edit + 1, code.as_str()),
         };
         message.push_str(&body(&page, edit, failure));
+        if turn.moved {
+            message
+                .push_str("\n(Lines are counted as the edits before this one would leave them.)");
+        }
         message.push_str("\nNothing was written.");
         if turn.of > 1 {
             let _ = write!(
@@ -162,6 +174,10 @@ fn encoding(bytes: &[u8], error: &std::str::Utf8Error) -> String {
 
 fn body(page: &Page, edit: &Edit, failure: &Failure) -> String {
     match failure {
+        Failure::NotFound { pair } if elide::leaves_out_more(pair) => {
+            let why = "the search leaves out lines that the replacement does not; put the same marker line in both.";
+            format!("{why}\n{}", not_found(page, pair))
+        }
         Failure::NotFound { pair } => not_found(page, pair),
         Failure::Ambiguous { lines, pair } => ambiguous(page, pair, lines, edit.replace_all),
         Failure::Tied { lines, pair } => tied(page, pair, lines),
@@ -184,6 +200,10 @@ fn body(page: &Page, edit: &Edit, failure: &Failure) -> String {
                 span(*first, *last)
             )
         }
+        Failure::Placeholder { line } => format!(
+            "`{line}` in the replacement stands for code, and would be written in its place. Write the code out, or put the \
+             same line where the search leaves that code out"
+        ),
         Failure::NoChange => "search and replace are the same text".to_string(),
         Failure::EmptySearch => "an empty search only creates a file, and this one exists; quote the lines to change, or \
                                  a line next to which to insert"

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use similar::{Algorithm, DiffOp};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::elide;
 use super::fold;
@@ -32,6 +33,7 @@ pub(super) struct Spliced {
 /// would be a guess.
 pub(super) fn lines(page: &Page, pair: &Pair, hit: &Hit) -> Option<Spliced> {
     let pair = &with_plain_indentation(page, pair);
+    let pair = &composed(page, pair);
     let depths = depths(page, pair, hit);
     let shift = indent::fit(page, &depths, &pair.search, &pair.replace)?;
     let writer = Writer::new(page, pair, hit, &shift);
@@ -58,6 +60,16 @@ fn with_plain_indentation<'a>(page: &Page, pair: &'a Pair) -> Cow<'a, Pair> {
     }
     let plain = |lines: &[String]| lines.iter().map(|line| plain_lead(line)).collect();
     Cow::Owned(pair.with(plain(&pair.search), plain(&pair.replace)))
+}
+
+/// Letters in pieces (`e` and an accent), where the file has them whole.
+fn composed<'a>(page: &Page, pair: &'a Pair) -> Cow<'a, Pair> {
+    let whole = |line: &String| line.is_ascii() || is_nfc(line);
+    if pair.search.iter().all(whole) || !is_nfc(page.text) {
+        return Cow::Borrowed(pair);
+    }
+    let compose = |lines: &[String]| lines.iter().map(|line| line.nfc().collect()).collect();
+    Cow::Owned(pair.with(compose(&pair.search), compose(&pair.replace)))
 }
 
 /// The blanks and invisible characters a line begins with.

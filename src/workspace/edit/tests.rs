@@ -360,6 +360,39 @@ fn an_elided_middle_stays() {
 }
 
 #[test]
+fn a_placeholder_is_not_written_over_code() {
+    let file = "fn a() {\n    one();\n    two();\n}\n";
+    check_refused(
+        file,
+        file,
+        "fn b() {\n    // ... existing code ...\n}\n",
+        Code::NotFound,
+    );
+    check(
+        "def a():\n    pass\n",
+        "    pass",
+        "    ...",
+        "def a():\n    ...\n",
+    );
+}
+
+#[test]
+fn letters_are_the_same_composed_or_not() {
+    check(
+        "caf\u{e9} = 1\n",
+        "cafe\u{301} = 1",
+        "cafe\u{301} = 2",
+        "caf\u{e9} = 2\n",
+    );
+    check(
+        "cafe\u{301} = 1\n",
+        "caf\u{e9} = 1",
+        "caf\u{e9} = 2",
+        "cafe\u{301} = 2\n",
+    );
+}
+
+#[test]
 fn blank_lines_the_search_left_out_come_back() {
     check(
         "a first\n\nb second\nc third\n",

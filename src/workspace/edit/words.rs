@@ -28,7 +28,8 @@ enum Kind {
 
 fn kind(c: char) -> Kind {
     match c {
-        '_' => Kind::Word,
+        // A combining mark belongs to the letter before it, composed or not.
+        '_' | '\u{300}'..='\u{36F}' => Kind::Word,
         '-' | '\u{2010}'..='\u{2015}' | '\u{2212}' => Kind::Dash,
         '.' | '…' => Kind::Dot,
         c if c.is_alphanumeric() => Kind::Word,
