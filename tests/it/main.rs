@@ -2,3 +2,7 @@
 //! the source. What a single room promises is tested in its own file.
 
 mod support;
+
+mod bad_input;
+mod command_line;
+mod mcp;
