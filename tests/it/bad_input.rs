@@ -107,6 +107,7 @@ fn a_model_that_does_not_exist_is_named() {
     client.close();
 }
 
+// FAILS: nobody looks whether there is a key; the address is tried five times instead.
 /// A base URL that is not this machine needs a key, and that can be known without asking anybody.
 #[test]
 fn a_missing_key_is_told_before_anything_is_sent() {
@@ -171,12 +172,12 @@ fn a_model_that_calls_nonsense_is_told_and_goes_on() {
             "c1",
             &["no tool `no_such_tool`", "read_file", "edit_file"][..],
         ),
-        ("c2", &["JSON"]),
+        ("c2", &["could not be read"]),
         ("c3", &["path"]),
         ("c4", &["`file`"]),
         ("c5", &["`command`"]),
         ("c6", &["outside the workspace"]),
-        ("c7", &["JSON"]),
+        ("c7", &["could not be read"]),
     ] {
         for word in words {
             assert!(
@@ -215,7 +216,6 @@ fn wrong_usage_names_what_is_wrong_and_ends_with_two() {
             &["mcp-server", "--cwd", "no/such/place"],
             &["no/such/place"],
         ),
-        (&["-m", "x", "--file", "no-such.txt"], &["no-such.txt"]),
         (
             &["-m", "x", "--profile", "nosuch"],
             &["unknown profile `nosuch`"],
@@ -242,6 +242,18 @@ fn wrong_usage_names_what_is_wrong_and_ends_with_two() {
         assert_explained(&ran, words);
     }
     assert_eq!(home.threads(), [""; 0], "a thread was made all the same");
+}
+
+// FAILS: `Run::drive` makes the thread before it reads the files.
+#[test]
+fn a_task_that_cannot_begin_leaves_no_thread_behind() {
+    let (home, model) = (Home::new(), says_done());
+    let arguments = ["-m", "x", "--file", "no-such.txt"];
+    let ran = run(home.openoxide_with(&model, &arguments)).expect(2);
+    assert_explained(&ran, &["`no-such.txt`"]);
+    assert_eq!(model.requests().len(), 0);
+    // An empty one would be what `--continue` finds next.
+    assert_eq!(home.threads(), [""; 0]);
 }
 
 #[test]
@@ -360,6 +372,7 @@ fn files_that_a_caller_names_are_read_only_inside() {
 
 // Callers.
 
+// FAILS: the path of an argument in a flattened struct is lost (`wait_seconds`, `detail`).
 #[test]
 fn arguments_that_do_not_parse_are_named() {
     for dialect in [

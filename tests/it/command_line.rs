@@ -432,63 +432,14 @@ fn the_users_file_the_environment_and_flags_set_the_model_in_this_order() {
 }
 
 #[test]
-fn the_key_is_never_seen_again() {
-    let home = Home::new().file("secret.txt", &format!("key = {KEY}\n"));
-    let script = vec![
-        Reply::call(
-            "c1",
-            "shell",
-            json!({"command": "env; echo $OPENAI_API_KEY"}),
-        ),
-        Reply::call("c2", "read_file", json!({"path": "secret.txt"})),
-        Reply::call(
-            "c3",
-            "shell",
-            json!({"command": format!("cat secret.txt; echo {KEY} >&2")}),
-        ),
-        Reply::call("c4", "search", json!({"pattern": "key"})),
-        Reply::text("done"),
-    ];
-    let model = ModelServer::start(script);
-    let prompt = format!("My key is {KEY}.");
-    let arguments = ["-m", &prompt, "--output", "stream-json"];
-    let mut command = home.openoxide_with(&model, &arguments);
-    command
-        .env("OPENOXIDE_LOG", "trace")
-        .env("MY_TOKEN", "tok-5b1e");
-    let ran = run(command).expect(0);
-    let requests = model.requests();
-    assert_eq!(requests.len(), 5);
-    assert_eq!(
-        requests[0].headers["authorization"],
-        format!("Bearer {KEY}")
-    );
-    let thread_id = home.threads().remove(0);
-    let rollout = std::fs::read_to_string(home.rollout_file(&thread_id)).expect("a rollout");
-    let bodies: String = requests.iter().map(|seen| seen.body.to_string()).collect();
-    for (place, text) in [
-        ("the events", &ran.stdout),
-        ("standard error", &ran.stderr),
-        ("the rollout", &rollout),
-        ("the requests", &bodies),
-    ] {
-        // The model's own calls are kept as it wrote them; everything else must be clean.
-        let text = text.replace(&format!("echo {KEY} >&2"), "");
-        assert!(!text.contains("tok-5b1e"), "a token is in {place}");
-        assert!(!text.contains(KEY), "the key is in {place}: {text}");
-    }
-    assert!(rollout.contains("PATH="), "env was not run: {rollout}");
-    assert!(!rollout.contains("OPENAI_API_KEY="), "{rollout}");
-}
-
-#[test]
 fn help_version_and_completions_are_there() {
     let home = Home::new();
     let help = run(home.openoxide(&[])).expect(0).stdout;
-    for known in ["mcp-server", "OPENAI_API_KEY", "--message", "threads"] {
+    for known in ["mcp-server", "--message", "--sandbox", "threads"] {
         assert!(help.contains(known), "no {known:?} in {help}");
     }
-    assert_eq!(run(home.openoxide(&["--help"])).expect(0).stdout, help);
+    let help = run(home.openoxide(&["--help"])).expect(0).stdout;
+    assert!(help.contains("OPENAI_API_KEY"), "{help}");
     let version = run(home.openoxide(&["--version"])).expect(0).stdout;
     assert_eq!(
         version,

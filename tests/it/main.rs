@@ -6,3 +6,4 @@ mod support;
 mod bad_input;
 mod command_line;
 mod mcp;
+mod secrets;
