@@ -2,3 +2,8 @@
 //! the source. What a single room promises is tested in its own file.
 
 mod support;
+
+mod bad_input;
+mod command_line;
+mod mcp;
+mod secrets;

@@ -1,3 +1,5 @@
 //! The harness.
 
+pub(crate) mod client;
+pub(crate) mod home;
 pub(crate) mod model_server;
