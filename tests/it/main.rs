@@ -2,3 +2,5 @@
 //! the source. What a single room promises is tested in its own file.
 
 mod support;
+mod threads;
+mod tidy;

@@ -1,3 +1,4 @@
 //! The harness.
 
+pub(crate) mod harness;
 pub(crate) mod model_server;
