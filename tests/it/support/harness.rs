@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt::Write,
     marker::PhantomData,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -26,14 +26,13 @@ use openoxide::{
     },
     conversation::{
         Access, Answer, ApprovalId, ApprovalPolicy, CallId, Decision, Event, Item, Outcome,
-        OutputStatus, Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
-        Usage, Wire,
+        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage,
     },
     model::{Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
     thread::{
-        Assemble, DirectoryStore, Follow, Header, Lease, Parts, Policy, Record, Started,
-        ThreadHandle, ThreadStore, Threads,
-        rollout::{VERSION, header_line, now},
+        Assemble, DirectoryStore, Header, Lease, Parts, Policy, Started, ThreadHandle, ThreadStore,
+        Threads,
+        rollout::{VERSION, now},
     },
     tools::{
         Call, Output, Planned, Tool, ToolError,
@@ -45,10 +44,7 @@ use openoxide::{
 use schemars::JsonSchema;
 use serde_json::{Value, json, value::RawValue};
 use tempfile::TempDir;
-use tokio::{
-    sync::{broadcast, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::{Notify, broadcast};
 
 /// Longer than anything here takes; what is slower hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -678,7 +674,8 @@ pub(crate) enum Beat {
     Error(ModelError),
     /// Streams nothing more, and never ends.
     Hang,
-    Wait(Duration),
+    /// Streams the rest only when somebody says so.
+    After(Arc<Notify>),
     Panic,
 }
 
@@ -725,8 +722,8 @@ impl Model for Scripted {
                     Beat::Event(event) => Some(Ok(event)),
                     Beat::Error(error) => Some(Err(error)),
                     Beat::Hang => std::future::pending().await,
-                    Beat::Wait(time) => {
-                        tokio::time::sleep(time).await;
+                    Beat::After(word) => {
+                        word.notified().await;
                         None
                     }
                     Beat::Panic => panic!("a model that breaks down, as the test wants it"),
@@ -858,6 +855,7 @@ impl<K: Kind> Tool for Told<K> {
     const ONLY_READS: bool = K::ONLY_READS;
 
     fn plan(&self, tag: Tag, _: &Workspace) -> Result<Planned<Tag>, ToolError> {
+        assert_ne!(tag.tag, "break in plan", "as the test wants it");
         Ok(Planned {
             access: Access::Nothing,
             title: tag.tag.clone(),
