@@ -19,8 +19,8 @@ use openoxide::{
     },
     model::{ModelErrorKind, ModelEvent},
     thread::{
-        DirectoryStore, Follow, Header, Loaded, Record, StartError, StoreError, ThreadStore,
-        ThreadSummary,
+        DirectoryStore, Follow, Header, Loaded, NoStore, Record, StartError, StoreError,
+        ThreadStore, ThreadSummary,
         rollout::{self, now},
         store::Journal,
     },
@@ -738,6 +738,20 @@ async fn the_limit_on_seconds_ends_a_turn() {
 }
 
 #[tokio::test]
+async fn the_limit_on_seconds_ends_a_turn_that_waits_for_an_answer() {
+    let lab = asked_for_an_edit()
+        .limits(|limits| limits.max_seconds = 0.3)
+        .thread();
+    let _lease = lab.handle.attend().await.unwrap();
+    let (outcome, log) = lab.run("make it two").await;
+    assert_eq!(outcome.status, Status::LimitReached, "{log}");
+    assert!(log.contains("by Interrupt"), "{log}");
+    assert!(lab.handle.subscribe().await.unwrap().pending.is_empty());
+    assert_eq!(lab.content("a.txt"), "one\n");
+    goes_on(&lab).await;
+}
+
+#[tokio::test]
 async fn the_limit_on_tokens_ends_a_turn() {
     let ran = Harness::new()
         .limits(|limits| limits.max_tokens = 100)
@@ -1056,6 +1070,59 @@ async fn two_processes_take_turns() {
     assert_eq!((read.damaged, read.turns.len()), (0, 3));
 }
 
+/// BUG (thread/actor.rs `hold`): the actor itself sleeps until the other process may have left, for 3 seconds, and
+/// nobody else gets a word from it meanwhile. Try once, and wait in a task that asks again.
+#[tokio::test]
+async fn a_thread_that_waits_for_another_process_still_answers() {
+    let here = Harness::new()
+        .model(json!([{"calls": [command("sleep 5")]}, {"text": "still here"}]))
+        .thread();
+    let there = here.elsewhere();
+    let mut going = here.start("one").await;
+    going.until_call_runs().await;
+    let waiting = tokio::spawn({
+        let handle = there.handle.clone();
+        async move { handle.start("two".to_owned()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let asked = Instant::now();
+    there.handle.subscribe().await.unwrap();
+    let took = asked.elapsed();
+    waiting.abort();
+    interrupted(&here, going).await;
+    assert!(took < Duration::from_secs(1), "it took {took:?}");
+}
+
+#[tokio::test]
+async fn shutting_down_records_the_end_of_what_ran_and_of_what_waited() {
+    let lab = Harness::new()
+        .sampled_by(Scripted::new([vec![Beat::Hang], vec![Beat::Hang]]))
+        .thread();
+    lab.start("one").await;
+    assert!(lab.start("two").await.is_queued());
+    lab.threads.shut_down(SOON).await;
+    let read = lab.threads.store().read(lab.handle.id()).unwrap();
+    let ends: Vec<Option<Status>> = read
+        .turns
+        .iter()
+        .map(|turn| turn.outcome.as_ref().map(|outcome| outcome.status))
+        .collect();
+    assert_eq!(ends, [Some(Status::Interrupted); 2]);
+}
+
+#[tokio::test]
+async fn a_thread_that_is_kept_nowhere_works_as_any_other() {
+    let ran = Harness::new()
+        .kept_in(Arc::new(NoStore))
+        .file("a.txt", "one\n")
+        .model(json!([{"calls": [one_to_two()]}, {"text": "done"}, {"text": "still here"}]))
+        .run("make it two")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed, "{}", ran.log);
+    assert!(!ran.lab.harness.state().exists());
+    goes_on(&ran.lab).await;
+}
+
 // A store that fails.
 
 /// What a journal is about to do.
@@ -1278,17 +1345,17 @@ async fn a_rich_turn() -> (Lab, Vec<u8>) {
 }
 
 /// Goes on with a rollout in a new process and gives the lab.
-async fn carried_on(header_of: &Lab, rollout: &[u8], what: &str) -> Lab {
-    let fresh = Harness::new().sampled_by(Scripted::new([
+async fn carried_on(fresh: Harness, id: ThreadId, rollout: &[u8], what: &str) -> Lab {
+    let fresh = fresh.sampled_by(Scripted::new([
         vec![says("still here"), done()],
         vec![says("still here"), done()],
     ]));
-    let directory = fresh.state().join(header_of.handle.id().to_string());
+    let directory = fresh.state().join(id.to_string());
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join("rollout.jsonl"), rollout).unwrap();
     let threads = fresh.threads();
     let handle = threads
-        .find(header_of.handle.id())
+        .find(id)
         .unwrap_or_else(|error| panic!("{what}: {error}"));
     let lab = Lab {
         harness: fresh,
@@ -1330,7 +1397,8 @@ async fn a_rollout_that_was_cut_anywhere_goes_on() {
     assert!(ends.len() > 25, "a poor turn: {} lines", ends.len());
     for (line, end) in ends.iter().enumerate() {
         carried_on(
-            &whole,
+            Harness::new(),
+            whole.handle.id(),
             &rollout[..*end],
             &format!("cut after line {}", line + 1),
         )
@@ -1341,10 +1409,16 @@ async fn a_rollout_that_was_cut_anywhere_goes_on() {
         // In the midst of the next line; then whole but for its line end; then within a character of several bytes.
         let torn = |at: usize| format!("cut in line {} at byte {}", line + 2, at - end);
         for at in [(end + next) / 2, next - 1] {
-            carried_on(&whole, &rollout[..at], &torn(at)).await;
+            carried_on(Harness::new(), whole.handle.id(), &rollout[..at], &torn(at)).await;
         }
         if let Some(wide) = (*end..*next).find(|at| rollout[*at] >= 0x80) {
-            carried_on(&whole, &rollout[..=wide], &torn(wide)).await;
+            carried_on(
+                Harness::new(),
+                whole.handle.id(),
+                &rollout[..=wide],
+                &torn(wide),
+            )
+            .await;
         }
     }
 }
@@ -1359,7 +1433,13 @@ async fn a_call_that_was_cut_in_its_run_is_told_from_one_that_never_began() {
         .rposition(|line| line.contains(r#""type":"call_started""#))
         .unwrap();
     for (kept, word) in [(at, "not run"), (at + 1, "effects are unknown")] {
-        let lab = carried_on(&whole, lines[..kept].concat().as_bytes(), word).await;
+        let lab = carried_on(
+            Harness::new(),
+            whole.handle.id(),
+            lines[..kept].concat().as_bytes(),
+            word,
+        )
+        .await;
         let items = lab.items().await;
         let last = items.iter().rev().find_map(|item| match item {
             Item::ToolOutput(output) => Some(output.clone()),
@@ -1517,8 +1597,188 @@ fn old_rollout(name: &str) -> Vec<u8> {
         .join(name);
     std::fs::read(path).unwrap()
 }
+/// What a reader of a rollout works out of it, as text.
+fn told(loaded: &Loaded) -> String {
+    let mut text = format!(
+        "{} {} {:?} {} lines damaged\n",
+        loaded.header.thread_id,
+        loaded.header.policy.sandbox.as_str(),
+        loaded.header.parent.map(|parent| parent.to_string()),
+        loaded.damaged
+    );
+    for item in &loaded.items {
+        text += &match item {
+            Item::UserMessage { text } => format!("user {text:?}\n"),
+            Item::AgentMessage { text, .. } => format!("agent {text:?}\n"),
+            Item::Reasoning { summary, .. } => format!("thought {summary:?}\n"),
+            Item::ToolCall(call) => format!("call {} {}\n", call.call_id, call.arguments),
+            Item::ToolOutput(output) => {
+                format!(
+                    "output {} {:?} {:?}\n",
+                    output.call_id, output.status, output.content
+                )
+            }
+        };
+    }
+    for turn in &loaded.turns {
+        let status = turn.outcome.as_ref().map(|outcome| outcome.status);
+        text += &format!("turn from item {} {status:?}\n", turn.first_item);
+        for open in &turn.open_calls {
+            text += &format!("  open {} started: {}\n", open.call.call_id, open.started);
+        }
+    }
+    text
+}
+
+#[test]
+fn a_completed_rollout_of_version_1_is_readable() {
+    let loaded = rollout::read(&old_rollout("completed.jsonl")).unwrap();
+    insta::assert_snapshot!(told(&loaded), @r#"
+    01990000-0000-7000-8000-000000000001 workspace-write None 0 lines damaged
+    user "the greeting is misspelt – mend it"
+    thought "Look first."
+    call call_a {"path":"greet.sh"}
+    output call_a Done "1\techo helo\n"
+    call call_b {"path":"greet.sh","edits":[{"search":"helo","replace":"hello"}]}
+    call call_c {"command":"sh greet.sh"}
+    output call_b Done "greet.sh: +1 −1"
+    output call_c Done "hello\n[exit code 0]"
+    agent "It says hello now."
+    turn from item 0 Some(Completed)
+    "#);
+    let outcome = loaded.last_outcome().unwrap();
+    assert_eq!(
+        (
+            outcome.changes.len(),
+            outcome.commands.len(),
+            outcome.usage.requests
+        ),
+        (1, 1, 3)
+    );
+    assert_eq!(loaded.header.context.tools.len(), 1);
+    assert_eq!(loaded.header.limits.max_steps, 200);
+}
+
+#[test]
+fn a_rollout_of_version_1_that_was_cut_short_is_readable() {
+    let loaded = rollout::read(&old_rollout("cut_short.jsonl")).unwrap();
+    insta::assert_snapshot!(told(&loaded), @r#"
+    01990000-0000-7000-8000-000000000002 workspace-write Some("01990000-0000-7000-8000-000000000001") 1 lines damaged
+    user "the greeting is misspelt – mend it"
+    agent "It says hello now."
+    user "run it"
+    call call_d {"command":"sh greet.sh; sleep 60"}
+    call call_e {"path":"greet.sh","edits":[{"search":"hello","replace":"hullo"}]}
+    turn from item 2 None
+      open call_d started: true
+      open call_e started: false
+    "#);
+}
+
+#[test]
+fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_policy() {
+    let loaded = rollout::read(&old_rollout("damaged.jsonl")).unwrap();
+    insta::assert_snapshot!(told(&loaded), @r#"
+    01990000-0000-7000-8000-000000000003 read-only None 5 lines damaged
+    user "what does greet.sh print?"
+    call call_f {"path":"greet.sh"}
+    output call_f Done "1\techo hello\n"
+    agent "hello"
+    turn from item 0 Some(Completed)
+    turn from item 4 Some(Failed)
+    "#);
+}
+
+#[test]
+fn every_record_of_version_1_is_in_a_fixture() {
+    let mut kinds = rollout::census(&old_rollout("completed.jsonl"));
+    kinds.extend(rollout::census(&old_rollout("cut_short.jsonl")));
+    let kinds: Vec<&str> = kinds
+        .keys()
+        .map(String::as_str)
+        .filter(|kind| *kind != "damaged")
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "agent_message",
+            "approval_requested",
+            "approval_resolved",
+            "call_started",
+            "reasoning",
+            "thread",
+            "tool_call",
+            "tool_output",
+            "turn_ended",
+            "turn_started",
+            "user_message"
+        ]
+    );
+}
+
 #[tokio::test]
-async fn dump() {
-    let (_, r) = a_rich_turn().await;
-    std::fs::write("/tmp/rich.jsonl", r).unwrap();
+async fn rollouts_of_version_1_go_on() {
+    for name in ["completed.jsonl", "cut_short.jsonl", "damaged.jsonl"] {
+        let fresh = Harness::new();
+        let text = String::from_utf8(old_rollout(name)).unwrap();
+        let text = text.replace("/home/ana/greet", &fresh.work().to_string_lossy());
+        // A writable root has to be there.
+        let text = text.replace(r#","writable_roots":["/home/ana/out"]"#, "");
+        let id = rollout::read(text.as_bytes()).unwrap().header.thread_id;
+        carried_on(fresh, id, text.as_bytes(), name).await;
+    }
+}
+
+#[test]
+fn a_rollout_of_a_later_version_is_refused_with_a_reason() {
+    let text = String::from_utf8(old_rollout("completed.jsonl")).unwrap();
+    let later = text.replacen(r#""version":1"#, r#""version":2"#, 1);
+    let refused = rollout::read(later.as_bytes()).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "it was written by a later version (format 2; this one reads up to 1)"
+    );
+    let headless = text.split_once('\n').unwrap().1;
+    let refused = rollout::read(headless.as_bytes()).unwrap_err().to_string();
+    assert!(
+        refused.starts_with("its first line is not a thread header: "),
+        "{refused}"
+    );
+}
+
+/// BUG (thread/rollout.rs `Loaded::add`, thread/actor.rs `close_open_turn`): a line that cannot be read may hold a call or
+/// an output. A call without its output, in a turn that ended, is never closed; an output without its call is sent as it
+/// is. Providers refuse both, so the thread is lost to one bad line. Close open calls of every turn, and leave out outputs
+/// that answer none.
+#[tokio::test]
+async fn a_rollout_with_any_one_line_damaged_goes_on() {
+    let (whole, rollout) = a_rich_turn().await;
+    let text = String::from_utf8(rollout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    for bad in 1..lines.len() {
+        let mut damaged: Vec<&str> = lines.clone();
+        damaged[bad] = "{\"at\":\"\u{fffd}";
+        let rollout = damaged.join("\n") + "\n";
+        carried_on(
+            Harness::new(),
+            whole.handle.id(),
+            rollout.as_bytes(),
+            lines[bad],
+        )
+        .await;
+    }
+}
+
+/// BUG (agent/mod.rs `Limits`, thread/rollout.rs): JSON has no infinity, so a limit of `inf`, which TOML has, is written as
+/// `null` and the header cannot be read: the thread is there and can never be opened. Refuse it in the configuration, or
+/// read `null` as no limit.
+#[tokio::test]
+async fn a_thread_without_a_limit_on_time_can_be_opened_again() {
+    let ran = Harness::new()
+        .limits(|limits| limits.max_seconds = f64::INFINITY)
+        .model(json!([{"text": "still here"}, {"text": "still here"}]))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed, "{}", ran.log);
+    goes_on(&ran.lab.elsewhere()).await;
 }
