@@ -7,3 +7,5 @@ mod bad_input;
 mod command_line;
 mod mcp;
 mod secrets;
+mod threads;
+mod tidy;

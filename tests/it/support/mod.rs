@@ -2,4 +2,5 @@
 
 pub(crate) mod client;
 pub(crate) mod home;
+pub(crate) mod harness;
 pub(crate) mod model_server;
