@@ -478,6 +478,7 @@ fn two_tasks_at_once_do_not_get_into_each_others_way() {
     });
 }
 
+// FAILS, now and then: `follow` in `exec.rs` returns the write error at once, and the process ends beside its turn.
 /// `openoxide … | head -1`
 #[test]
 fn a_reader_that_goes_away_ends_the_task_and_its_processes() {
@@ -486,21 +487,25 @@ fn a_reader_that_goes_away_ends_the_task_and_its_processes() {
         Reply::call("c1", "shell", json!({"command": command})),
         Reply::text("done"),
     ];
-    let (home, model) = (Home::new(), ModelServer::start(script));
-    let mut task = home.openoxide_with(&model, &["-m", "x", "--output", "stream-json"]);
-    let mut child = task
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts");
-    if !home.until_running("sleep 0.7") {
-        child.kill().expect("it runs");
-        child.wait().expect("our child");
-        return;
+    for _ in 0..4 {
+        let (home, model) = (Home::new(), ModelServer::start(script.clone()));
+        let mut task = home.openoxide_with(&model, &["-m", "x", "--output", "stream-json"]);
+        let mut child = task
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        if home.until_running("sleep 0.7") {
+            drop(child.stdout.take());
+            let status = ends_within(&mut child, Duration::from_secs(10));
+            assert!(!status.success(), "{status}");
+            home.assert_deserted(&[]);
+            let recorded = home.rollout(&home.threads()[0]);
+            assert_eq!(recorded.last().expect("records")["type"], "turn_ended");
+        } else {
+            child.kill().expect("it runs");
+            child.wait().expect("our child");
+        }
     }
-    drop(child.stdout.take());
-    let status = ends_within(&mut child, Duration::from_secs(10));
-    assert!(!status.success(), "{status}");
-    home.assert_deserted(&[]);
 }
