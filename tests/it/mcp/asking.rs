@@ -169,21 +169,26 @@ fn a_word_that_comes_with_the_answer_reaches_the_model() {
 #[test]
 fn silence_is_a_no_after_the_time_that_the_owner_set() {
     let home = Home::new().config("[limits]\napproval_seconds = 0.5\n");
-    let model = ModelServer::start(wants_to_write());
+    let mut script = wants_to_write();
+    script[1] = script[1].clone().delayed(Duration::from_secs(1));
+    let model = ModelServer::start(script);
     let mut client = able(&home, &model, NEWEST_SESSION, json!({}));
     let began = Instant::now();
     let id = client.begin("openoxide", carefully());
     let question = client.asked(FORMS);
+    // The form is taken away as soon as it is of no use, not only when the turn ends.
+    client.until("the form is taken away", |message| {
+        message["method"] == "notifications/cancelled"
+            && message["params"]["requestId"] == question["id"]
+    });
+    let answered = client.heard.iter().any(|(_, message)| message["id"] == id);
+    assert!(!answered, "{:?}", client.heard);
     let result = client.result(id);
     assert!(began.elapsed() >= Duration::from_millis(500));
     assert_came_to(Then::Denied, &home, &result, "silence");
     let reason = outcome(&result)["denied"][0]["reason"].to_string();
     assert!(reason.contains("nobody"), "{reason}");
-    // The form is taken away, and an answer that comes too late does no harm.
-    client.until("the form is taken away", |message| {
-        message["method"] == "notifications/cancelled"
-            && message["params"]["requestId"] == question["id"]
-    });
+    // An answer that comes too late does no harm.
     let approve = json!({"action": "accept", "content": {"decision": "approve"}});
     client.send(&json!({"jsonrpc": "2.0", "id": question["id"], "result": approve}));
     client.lives();

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{assert_well_asked, serve, shell};
 use crate::support::{
-    client::{DIALECTS, NEWEST_SESSION, outcome, text, word},
+    client::{Client, DIALECTS, NEWEST_SESSION, outcome, text, word},
     home::{Home, eventually},
     model_server::{ModelServer, Reply, Seen},
 };
@@ -233,5 +233,40 @@ fn a_turn_that_the_end_of_input_cut_short_is_resumed_by_the_next_server() {
         "{output}"
     );
     assert_well_asked(&model);
+    client.close();
+}
+
+#[test]
+fn the_owner_sets_how_long_calls_wait_and_a_caller_may_say_otherwise() {
+    let slow = vec![Reply::text("done").delayed(Duration::from_millis(800))];
+    for flags in [
+        &["mcp-server", "--wait", "0.1"][..],
+        &["mcp-server", "-c", "limits.wait_seconds=0.1"],
+    ] {
+        let (home, model) = (Home::new(), ModelServer::start(slow.clone()));
+        let mut client = Client::start(home.openoxide_with(&model, flags), NEWEST_SESSION);
+        let result = client.call("openoxide", json!({"prompt": "x"}));
+        assert_eq!(outcome(&result)["status"], "running", "{flags:?}");
+        let result = client.call("openoxide", json!({"prompt": "y", "wait_seconds": 60}));
+        assert_eq!(outcome(&result)["status"], "completed", "{flags:?}");
+        client.close();
+    }
+}
+
+// FAILS: `go_on` in `server.rs` gives an outcome that is there already in brief, whatever was asked.
+#[test]
+fn an_outcome_that_is_asked_for_again_comes_in_the_detail_that_was_asked_for() {
+    let write = json!({"path": "new.txt", "content": "one\n"});
+    let script = vec![Reply::call("c1", "write_file", write), Reply::text("done")];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    client.call("openoxide", json!({"prompt": "x"}));
+    let again = json!({"thread_id": "last", "detail": "full"});
+    let result = client.call("openoxide-reply", again);
+    let diff = &outcome(&result)["changes"][0]["diff"];
+    assert!(
+        diff.as_str().is_some_and(|diff| diff.contains("+one")),
+        "{result}"
+    );
     client.close();
 }

@@ -321,6 +321,7 @@ impl Client {
         self.hang_up();
         let status = self.ends_within(Duration::from_secs(2));
         assert!(status.success(), "{status}: {}", self.errors());
+        assert_eq!(self.errors(), "");
     }
 }
 

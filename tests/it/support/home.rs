@@ -207,6 +207,20 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    /// A test that fails must not leave what it found running.
+    fn drop(&mut self) {
+        for (pid, _) in self.processes().unwrap_or_default() {
+            let pid = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            // It may have ended meanwhile.
+            let _ =
+                pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+    }
+}
+
 /// One line on standard error about what this machine does not let us try.
 #[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
 pub(crate) fn skipped(what: &str) {
