@@ -923,6 +923,24 @@ async fn text_behind_the_cut_is_withdrawn_too() {
     assert!(at("text \"Then I \"") < at("withdrawn"), "{}", ran.log);
 }
 
+#[tokio::test]
+async fn a_stream_that_breaks_again_and_again_ends_the_turn() {
+    let broken = (0..20).map(|n| vec![calls(&format!("c{n}"), "look", json!({})), retrying()]);
+    let ran = Harness::new()
+        .tool(look(|_, _| async { said("seen") }))
+        .sampled_by(Scripted::new(broken))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Failed, "{}", ran.log);
+    assert_eq!(
+        ran.outcome.error.as_ref().unwrap().kind,
+        TurnErrorKind::ModelUnreachable
+    );
+    let requests = usize::try_from(ran.outcome.usage.requests).unwrap();
+    assert!((3..10).contains(&requests), "{requests}");
+    assert_eq!(outputs(&ran.lab.items().await).len(), requests);
+}
+
 // One thread, several that look and ask.
 
 /// BUG (thread/actor.rs `start_queued`): `(None, Some(next)) = (&self.running, self.queue.pop_front())` takes a prompt
