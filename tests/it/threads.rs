@@ -860,6 +860,29 @@ async fn text_of_a_failed_try_is_withdrawn() {
     assert_eq!(ran.outcome.usage.requests, 2);
 }
 
+#[tokio::test]
+async fn items_and_calls_of_a_failed_try_never_were() {
+    let acted = Arc::new(AtomicUsize::new(0));
+    let count = acted.clone();
+    let ran = Harness::new()
+        .tool(act(move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+            async { said("done") }
+        }))
+        .sampled_by(Scripted::new([vec![
+            says("It is"),
+            calls("c1", "act", json!({})),
+            retrying(),
+            says("It was"),
+            done(),
+        ]]))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed, "{}", ran.log);
+    assert_eq!(acted.load(Ordering::SeqCst), 0, "{}", ran.log);
+    assert_eq!(ran.lab.items().await.len(), 2, "{}", ran.log);
+}
+
 /// A sample that is cut after a read ran: look, then an acting call and text that never were.
 fn cut_after_a_look() -> (Harness, Arc<AtomicUsize>) {
     let looks = Arc::new(AtomicUsize::new(0));
@@ -921,6 +944,24 @@ async fn text_behind_the_cut_is_withdrawn_too() {
     let at = |what: &str| ran.log.find(what);
     assert!(at("text \"Then I \"").is_some(), "{}", ran.log);
     assert!(at("text \"Then I \"") < at("withdrawn"), "{}", ran.log);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_again_and_again_ends_the_turn() {
+    let broken = (0..20).map(|n| vec![calls(&format!("c{n}"), "look", json!({})), retrying()]);
+    let ran = Harness::new()
+        .tool(look(|_, _| async { said("seen") }))
+        .sampled_by(Scripted::new(broken))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Failed, "{}", ran.log);
+    assert_eq!(
+        ran.outcome.error.as_ref().unwrap().kind,
+        TurnErrorKind::ModelUnreachable
+    );
+    let requests = usize::try_from(ran.outcome.usage.requests).unwrap();
+    assert!((3..10).contains(&requests), "{requests}");
+    assert_eq!(outputs(&ran.lab.items().await).len(), requests);
 }
 
 // One thread, several that look and ask.
