@@ -20,16 +20,18 @@ pub trait Report: Send + Sync {
 }
 
 /// What ends a turn that does not end by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests to the model in one turn.
     pub max_steps: u64,
     /// Wall time of one turn, in seconds.
+    #[serde(with = "endless")]
     pub max_seconds: f64,
     /// Input and output tokens of one turn together.
     pub max_tokens: u64,
     /// How long a question waits for an answer, in seconds.
+    #[serde(with = "endless")]
     pub approval_seconds: f64,
     /// How long an MCP call waits before it returns `running`, in seconds; without it, as long as the turn takes.
     pub wait_seconds: Option<f64>,
@@ -55,6 +57,26 @@ impl Limits {
             max_seconds: self.max_seconds.min(ceiling.max_seconds),
             max_tokens: self.max_tokens.min(ceiling.max_tokens),
             ..ceiling
+        }
+    }
+}
+
+/// Seconds that may be infinite: JSON has no such number, so it is written as `null`.
+mod endless {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(seconds: &f64, to: S) -> Result<S::Ok, S::Error> {
+        seconds.is_finite().then_some(*seconds).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+        let seconds = Option::deserialize(from)?.unwrap_or(f64::INFINITY);
+        if seconds >= 0.0 {
+            Ok(seconds)
+        } else {
+            Err(serde::de::Error::custom(
+                "expected a number of seconds, 0 or more",
+            ))
         }
     }
 }

@@ -53,8 +53,8 @@ struct Pending {
 pub(super) enum StreamEnd {
     /// Whole.
     Done(Usage),
-    /// It broke after a call had started: what stands goes into the history, and a new sample follows.
-    Cut,
+    /// It broke after a call had started: what stands goes into the history, and a new sample follows after a wait.
+    Cut(Duration),
     /// For good.
     Failed(ModelError),
     /// The turn was stopped.
@@ -96,11 +96,11 @@ impl Sample {
                 Some(Ok(ModelEvent::ReasoningDelta(_))) => {}
                 Some(Ok(ModelEvent::Item(item))) => self.take(item).await?,
                 Some(Ok(ModelEvent::Retrying { after, error })) => {
+                    self.withdraw(after, &error);
                     if self.recorded > 0 {
-                        return Ok(StreamEnd::Cut);
+                        return Ok(StreamEnd::Cut(after));
                     }
                     usage.requests += 1;
-                    self.withdraw(after, &error);
                 }
                 Some(Ok(ModelEvent::Done(used))) => return Ok(StreamEnd::Done(used)),
                 Some(Err(error)) => return Ok(StreamEnd::Failed(error)),
@@ -131,9 +131,9 @@ impl Sample {
         Ok(())
     }
 
+    /// Forgets what was not recorded, and says so.
     fn withdraw(&mut self, after: Duration, error: &ModelError) {
-        self.items.clear();
-        self.calls.clear();
+        self.keep_recorded();
         self.means.report.publish(Event::TextWithdrawn);
         let message = format!(
             "{}; trying again in {:.1} s",

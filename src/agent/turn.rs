@@ -213,7 +213,7 @@ impl Run {
                 self.cuts = 0;
                 sample.record().await?;
             }
-            StreamEnd::Cut | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
+            StreamEnd::Cut(_) | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
         }
         self.history.extend(sample.items());
         if let Some(text) = sample.text() {
@@ -228,20 +228,24 @@ impl Run {
         self.history.extend(&outputs);
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
-        Ok(self.after(end, last_word, aborted))
+        Ok(self.after(end, last_word, aborted).await)
     }
 
-    fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {
+    async fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {
         match end {
             StreamEnd::Failed(error) => Step::End(model_failed(error)),
             _ if self.means.stop.is_cancelled() => Step::End(self.stopped()),
             _ if aborted => Step::End(interrupted("a person ended the turn instead of approving")),
-            StreamEnd::Cut if self.cuts >= CUTS_IN_A_ROW => {
+            StreamEnd::Cut(_) if self.cuts >= CUTS_IN_A_ROW => {
                 let message = "the model's stream broke off again and again".to_owned();
                 Step::End(failed(TurnErrorKind::ModelUnreachable, message))
             }
-            StreamEnd::Cut => {
+            StreamEnd::Cut(wait) => {
                 self.cuts += 1;
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = self.means.stop.cancelled() => {}
+                }
                 Step::Again
             }
             StreamEnd::Done(_) if last_word => Step::End(Ending {

@@ -42,6 +42,9 @@ const EVENT_BACKLOG: usize = 1024;
 /// How long to wait for another process that is just leaving the thread.
 const LEAVING: Duration = Duration::from_secs(3);
 
+/// Until it is asked again whether it left.
+const ANOTHER_LOOK: Duration = Duration::from_millis(50);
+
 /// What a thread works with; built by `app`.
 #[derive(Clone)]
 pub struct Parts {
@@ -86,6 +89,8 @@ pub(super) struct Actor {
     history: Option<History>,
     running: Option<Running>,
     queue: VecDeque<Queued>,
+    /// Turns that are wanted while another process has the thread.
+    waiting: Vec<Wanted>,
     approvals: Approvals,
     events: broadcast::Sender<Arc<Event>>,
     to_self: mpsc::Sender<TurnMessage>,
@@ -96,6 +101,41 @@ struct Running {
     stop: CancellationToken,
     started: Instant,
     waiters: Vec<Waiter>,
+}
+
+/// A turn that somebody wants and has no answer about yet.
+struct Wanted {
+    turn_id: TurnId,
+    prompt: Option<String>,
+    patience: Instant,
+    reply: oneshot::Sender<Result<Started, StartError>>,
+}
+
+impl Wanted {
+    fn new(prompt: Option<String>, reply: oneshot::Sender<Result<Started, StartError>>) -> Self {
+        Self {
+            turn_id: TurnId::generate(),
+            prompt,
+            patience: Instant::now() + LEAVING,
+            reply,
+        }
+    }
+
+    fn accept(self, queued: bool) -> Waiter {
+        let (waiter, outcome) = oneshot::channel();
+        // Whoever wanted it may be gone; the turn runs all the same.
+        let _ = self.reply.send(Ok(Started {
+            turn_id: self.turn_id,
+            outcome,
+            queued,
+        }));
+        waiter
+    }
+
+    fn refuse(self, error: StartError) {
+        // As above.
+        let _ = self.reply.send(Err(error));
+    }
 }
 
 struct Queued {
@@ -119,6 +159,7 @@ impl Actor {
             history: None,
             running: None,
             queue: VecDeque::new(),
+            waiting: Vec::new(),
             approvals: Approvals::new(patience),
             events: broadcast::channel(EVENT_BACKLOG).0,
             to_self,
@@ -136,10 +177,11 @@ impl Actor {
         while wanted || self.running.is_some() {
             tokio::select! {
                 request = requests.recv(), if wanted => match request {
-                    Some(request) => self.serve(request).await,
+                    Some(request) => self.serve(request),
                     None => wanted = false,
                 },
                 Some(message) = messages.recv() => self.hear(message).await,
+                () = tokio::time::sleep(ANOTHER_LOOK), if !self.waiting.is_empty() => self.try_again(),
                 unanswered = self.approvals.unanswered() => {
                     for id in unanswered {
                         self.resolve(id, Answer::from(Decision::Deny), ResolvedBy::Unattended);
@@ -150,9 +192,12 @@ impl Actor {
     }
 
     /// Whoever asked may be gone by the time of the answer; then nobody needs it.
-    async fn serve(&mut self, request: Request) {
+    fn serve(&mut self, request: Request) {
         match request {
-            Request::Start { prompt, reply } => drop(reply.send(self.start(prompt).await)),
+            Request::Start { prompt, reply } => {
+                let prompt = prompt.map(|prompt| self.parts.redactor.clean(prompt));
+                self.start(Wanted::new(prompt, reply));
+            }
             Request::Follow(reply) => drop(reply.send(self.follow())),
             Request::Subscribe(reply) => drop(reply.send(self.snapshot())),
             Request::Attend(reply) => drop(reply.send(self.approvals.attend())),
@@ -187,7 +232,6 @@ impl Actor {
                 self.end(outcome).await;
             }
             TurnMessage::Broken { turn_id } => {
-                self.close_open_turn();
                 let outcome = self.failed(
                     turn_id,
                     TurnErrorKind::Internal,
@@ -200,67 +244,70 @@ impl Actor {
 
     // Starting a turn.
 
-    async fn start(&mut self, prompt: Option<String>) -> Result<Started, StartError> {
-        let turn_id = TurnId::generate();
-        let (waiter, outcome) = oneshot::channel();
-        let prompt = prompt.map(|prompt| self.parts.redactor.clean(prompt));
-        match prompt {
-            Some(prompt) if self.running.is_some() => {
+    /// Starts what is wanted, or puts it behind what runs, or lets it wait for another process that is just leaving.
+    fn start(&mut self, wanted: Wanted) {
+        if self.running.is_some() {
+            return self.start_behind(wanted);
+        }
+        match self.hold() {
+            Err(StoreError::Held(_)) if Instant::now() < wanted.patience => {
+                self.waiting.push(wanted)
+            }
+            Err(error) => wanted.refuse(StartError::Storage(error.to_string())),
+            Ok(()) => match self.begin(wanted.turn_id, wanted.prompt.clone()) {
+                Err(error) => wanted.refuse(error),
+                Ok(()) => {
+                    let waiter = wanted.accept(false);
+                    self.run_turn(vec![waiter]);
+                }
+            },
+        }
+    }
+
+    fn start_behind(&mut self, wanted: Wanted) {
+        let turn_id = wanted.turn_id;
+        match (wanted.prompt.clone(), &mut self.running) {
+            (Some(prompt), _) => {
+                let waiter = wanted.accept(true);
                 self.queue.push_back(Queued {
                     turn_id,
                     prompt,
                     waiter,
                 });
-                Ok(Started {
-                    turn_id,
-                    outcome,
-                    queued: true,
-                })
             }
-            prompt => {
-                self.begin(turn_id, prompt, waiter).await?;
-                Ok(Started {
-                    turn_id,
-                    outcome,
-                    queued: false,
-                })
+            // Somebody resumed it a moment ago: one turn for both.
+            (None, Some(running)) => {
+                let turn_id = running.turn_id;
+                running
+                    .waiters
+                    .push(Wanted { turn_id, ..wanted }.accept(false));
             }
+            (None, None) => {}
         }
     }
 
-    async fn begin(
-        &mut self,
-        turn_id: TurnId,
-        prompt: Option<String>,
-        waiter: Waiter,
-    ) -> Result<(), StartError> {
-        let storage = |error: StoreError| StartError::Storage(error.to_string());
-        self.hold().await.map_err(storage)?;
+    fn try_again(&mut self) {
+        for wanted in std::mem::take(&mut self.waiting) {
+            self.start(wanted);
+        }
+    }
+
+    /// Takes the thread, and what another process added to it.
+    fn hold(&mut self) -> Result<(), StoreError> {
+        if let Some(newer) = self.journal.hold()? {
+            self.state = newer;
+            self.history = None;
+        }
+        Ok(())
+    }
+
+    /// Opens a turn under the lock, or gives the lock back.
+    fn begin(&mut self, turn_id: TurnId, prompt: Option<String>) -> Result<(), StartError> {
         let begun = self.open_turn(turn_id, prompt);
         if begun.is_err() {
             self.journal.release();
         }
-        begun?;
-        self.run_turn(turn_id, waiter);
-        Ok(())
-    }
-
-    /// Takes the thread, and what another process added to it.
-    async fn hold(&mut self) -> Result<(), StoreError> {
-        let patience = Instant::now() + LEAVING;
-        loop {
-            match self.journal.hold() {
-                Err(StoreError::Held(_)) if Instant::now() < patience => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Ok(Some(newer)) => {
-                    self.state = newer;
-                    self.history = None;
-                    return Ok(());
-                }
-                held => return held.map(drop),
-            }
-        }
+        begun
     }
 
     fn open_turn(&mut self, turn_id: TurnId, prompt: Option<String>) -> Result<(), StartError> {
@@ -305,6 +352,10 @@ impl Actor {
         let Some(open) = self.state.open_turn().cloned() else {
             return;
         };
+        if !open.open_calls.is_empty() {
+            // What was encoded does not have the outputs that follow.
+            self.history = None;
+        }
         let outputs = open.open_calls.into_iter().map(|open| ToolOutput {
             call_id: open.call.call_id,
             status: OutputStatus::Interrupted,
@@ -327,14 +378,18 @@ impl Actor {
                 ResolvedBy::Interrupt,
             );
         }
-        self.history = None;
     }
 
-    fn run_turn(&mut self, turn_id: TurnId, waiter: Waiter) {
+    /// Runs the turn that was opened.
+    fn run_turn(&mut self, waiters: Vec<Waiter>) {
+        let Some(turn_id) = self.state.open_turn().map(|turn| turn.turn_id) else {
+            return;
+        };
         let stop = CancellationToken::new();
         let link = Arc::new(Link {
             messages: self.to_self.clone(),
             events: self.events.clone(),
+            redactor: self.parts.redactor.clone(),
         });
         let history = self.history.take().unwrap_or_else(|| {
             History::new(
@@ -357,7 +412,7 @@ impl Actor {
             turn_id,
             stop,
             started: Instant::now(),
-            waiters: vec![waiter],
+            waiters,
         });
         tokio::spawn(run_and_tell(turn, turn_id, self.to_self.clone()));
     }
@@ -489,6 +544,8 @@ impl Actor {
         let Some(running) = self.running.take() else {
             return;
         };
+        // Nothing of the turn runs on, also when it broke down.
+        running.stop.cancel();
         for approval in self.approvals.pending() {
             self.resolve(
                 approval.id,
@@ -496,12 +553,14 @@ impl Actor {
                 ResolvedBy::Interrupt,
             );
         }
+        // A record may have failed in mid-turn.
+        self.close_open_turn();
         let outcome = self.finish(outcome).await;
         for waiter in running.waiters {
             // A caller that went away is not told; the outcome is in the rollout.
             let _ = waiter.send(outcome.clone());
         }
-        self.start_queued().await;
+        self.start_queued();
     }
 
     /// Records the outcome; if that fails, the outcome says so instead of claiming what is not kept.
@@ -519,31 +578,43 @@ impl Actor {
                 message,
             });
         }
-        self.journal.release();
+        if self.queue.is_empty() {
+            self.journal.release();
+        }
         self.publish(Event::TurnCompleted {
             outcome: Box::new(outcome.clone()),
         });
         Arc::new(outcome)
     }
 
-    async fn start_queued(&mut self) {
-        while let (None, Some(next)) = (&self.running, self.queue.pop_front()) {
-            let (waiter, ended) = oneshot::channel();
-            if let Err(error) = self.begin(next.turn_id, Some(next.prompt), waiter).await {
-                let outcome = self.failed(next.turn_id, TurnErrorKind::Storage, &error.to_string());
-                // As in `end`.
-                let _ = next.waiter.send(Arc::new(outcome));
-                continue;
-            }
-            drop(ended);
-            if let Some(running) = &mut self.running {
-                running.waiters = vec![next.waiter];
+    fn start_queued(&mut self) {
+        while self.running.is_none()
+            && let Some(Queued {
+                turn_id,
+                prompt,
+                waiter,
+            }) = self.queue.pop_front()
+        {
+            let begun = match self.hold() {
+                Ok(()) => self.begin(turn_id, Some(prompt)),
+                Err(error) => Err(StartError::Storage(error.to_string())),
+            };
+            match begun {
+                Ok(()) => self.run_turn(vec![waiter]),
+                Err(error) => {
+                    let outcome = self.failed(turn_id, TurnErrorKind::Storage, &error.to_string());
+                    // As in `end`.
+                    let _ = waiter.send(Arc::new(outcome));
+                }
             }
         }
     }
 
-    fn outcome(&mut self, turn_id: TurnId, end: TurnEnd, changes: Vec<Change>) -> Outcome {
+    fn outcome(&mut self, turn_id: TurnId, end: TurnEnd, mut changes: Vec<Change>) -> Outcome {
         self.history = Some(end.history);
+        for change in &mut changes {
+            change.diff = self.parts.redactor.clean(std::mem::take(&mut change.diff));
+        }
         Outcome {
             status: end.status,
             content: end.content,

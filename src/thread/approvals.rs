@@ -32,7 +32,8 @@ struct Leases {
 struct Pending {
     approval: Approval,
     reply: oneshot::Sender<Answered>,
-    deadline: Instant,
+    /// None for a patience that has no end.
+    deadline: Option<Instant>,
 }
 
 impl Approvals {
@@ -74,7 +75,7 @@ impl Approvals {
     }
 
     pub(super) fn open(&mut self, approval: Approval, reply: oneshot::Sender<Answered>) {
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now().checked_add(self.patience);
         self.pending.push(Pending {
             approval,
             reply,
@@ -118,8 +119,19 @@ impl Approvals {
     /// Waits until questions must be decided for want of an answer, and gives them: those past their deadline, or all
     /// when the last lease ended. Never returns while nothing is open.
     pub(super) async fn unanswered(&mut self) -> Vec<ApprovalId> {
-        let Some(first) = self.pending.iter().map(|pending| pending.deadline).min() else {
+        if self.pending.is_empty() {
             return std::future::pending().await;
+        }
+        let first = self
+            .pending
+            .iter()
+            .filter_map(|pending| pending.deadline)
+            .min();
+        let deadline = async {
+            match first {
+                Some(first) => tokio::time::sleep_until(first).await,
+                None => std::future::pending().await,
+            }
         };
         let all_left = async {
             if let Some(leases) = &mut self.leases {
@@ -128,9 +140,9 @@ impl Approvals {
         };
         tokio::select! {
             () = all_left => self.pending.iter().map(|pending| pending.approval.id).collect(),
-            () = tokio::time::sleep_until(first) => {
+            () = deadline => {
                 let now = Instant::now();
-                self.pending.iter().filter(|pending| pending.deadline <= now).map(|p| p.approval.id).collect()
+                self.pending.iter().filter(|pending| pending.deadline.is_some_and(|deadline| deadline <= now)).map(|p| p.approval.id).collect()
             }
         }
     }

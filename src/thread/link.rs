@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     agent::{Report, turn::TurnEnd},
-    conversation::{Answer, CallId, Change, Decision, Event, Item, TurnId},
+    conversation::{Answer, CallId, Change, Decision, Event, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
 };
 
@@ -44,6 +44,8 @@ pub(super) enum TurnMessage {
 pub(super) struct Link {
     pub(super) messages: mpsc::Sender<TurnMessage>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
+    /// What a turn tells may hold what a file or a command printed.
+    pub(super) redactor: Redactor,
 }
 
 const LOST: &str = "the thread is closed";
@@ -53,6 +55,18 @@ impl Link {
         let (reply, answer) = oneshot::channel();
         self.messages.send(message(reply)).await.ok()?;
         answer.await.ok()
+    }
+
+    fn cleaned(&self, question: Question) -> Question {
+        let clean = |text| self.redactor.clean(text);
+        Question {
+            summary: clean(question.summary),
+            place: clean(question.place),
+            detail: clean(question.detail),
+            reason: question.reason.map(clean),
+            covers: question.covers.map(clean),
+            ..question
+        }
     }
 
     fn send(&self, event: Event) {
@@ -79,6 +93,7 @@ impl Report for Link {
 impl Host for Link {
     fn ask(&self, question: Question) -> BoxFuture<'_, Answered> {
         async move {
+            let question = self.cleaned(question);
             let lost = Answered {
                 answer: Answer::from(Decision::Deny),
                 by_nobody: true,
@@ -97,6 +112,7 @@ impl Host for Link {
     ) -> BoxFuture<'a, Result<(), String>> {
         async move {
             let call_id = call.clone();
+            let title = self.redactor.clean(title);
             let told = self
                 .tell(|reply| TurnMessage::Starting {
                     call_id,
@@ -112,7 +128,10 @@ impl Host for Link {
     fn progress(&self, call: &CallId, progress: Progress) {
         let call_id = call.clone();
         self.send(match progress {
-            Progress::Line(line) => Event::CallOutput { call_id, line },
+            Progress::Line(line) => Event::CallOutput {
+                call_id,
+                line: self.redactor.clean(line),
+            },
             Progress::FileChanged {
                 path,
                 added,
@@ -123,7 +142,7 @@ impl Host for Link {
                 path,
                 added,
                 removed,
-                diff,
+                diff: self.redactor.clean(diff),
             },
         });
     }

@@ -3,15 +3,19 @@
 //! The reader takes what is there: a torn last line, lines of damage and records of a later version are counted and
 //! passed over. It also works out what was going on when the file ends: an open turn, and calls without an output.
 
-use std::{collections::BTreeMap, path::PathBuf, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+    time::SystemTime,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::{Limits, context::Context},
     conversation::{
-        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, Resolution, SandboxPolicy,
-        ThreadId, ToolCall, TurnId,
+        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus, Resolution,
+        SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
     },
 };
 
@@ -209,6 +213,7 @@ pub fn read(bytes: &[u8]) -> Result<Loaded, ReadError> {
             Err(_) => loaded.damaged += 1,
         }
     }
+    loaded.pair_calls_and_outputs();
     Ok(loaded)
 }
 
@@ -248,6 +253,48 @@ impl Loaded {
         }
     }
 
+    /// A line of damage may have held a call or an output. Providers refuse the one without the other, so a lost output
+    /// is made good where it would have stood, and an output that answers nothing is left out. The calls of an open turn
+    /// are closed when it is.
+    fn pair_calls_and_outputs(&mut self) {
+        let open: HashSet<CallId> = self
+            .open_turn()
+            .into_iter()
+            .flat_map(|turn| &turn.open_calls)
+            .map(|o| o.call.call_id.clone())
+            .collect();
+        let answered: HashSet<CallId> = self.items.iter().filter_map(answers).cloned().collect();
+        let mut called = HashSet::new();
+        let mut lost: Vec<CallId> = Vec::new();
+        let mut starts = vec![0; self.items.len() + 1];
+        let mut paired = Vec::with_capacity(self.items.len());
+        for (at, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
+            if !matches!(item, Item::ToolCall(_) | Item::ToolOutput(_)) {
+                paired.extend(lost.drain(..).map(lost_output));
+            }
+            starts[at] = paired.len();
+            match &item {
+                Item::ToolCall(call) => {
+                    called.insert(call.call_id.clone());
+                    if !answered.contains(&call.call_id) && !open.contains(&call.call_id) {
+                        lost.push(call.call_id.clone());
+                    }
+                }
+                Item::ToolOutput(output) if !called.contains(&output.call_id) => continue,
+                _ => {}
+            }
+            paired.push(item);
+        }
+        paired.extend(lost.into_iter().map(lost_output));
+        if let Some(last) = starts.last_mut() {
+            *last = paired.len();
+        }
+        self.turns
+            .iter_mut()
+            .for_each(|turn| turn.first_item = starts[turn.first_item]);
+        self.items = paired;
+    }
+
     /// The last turn, if it has no outcome.
     pub fn open_turn(&self) -> Option<&LoadedTurn> {
         self.turns.last().filter(|turn| turn.outcome.is_none())
@@ -260,6 +307,23 @@ impl Loaded {
             .rev()
             .find_map(|turn| turn.outcome.as_ref())
     }
+}
+
+fn answers(item: &Item) -> Option<&CallId> {
+    match item {
+        Item::ToolOutput(output) => Some(&output.call_id),
+        _ => None,
+    }
+}
+
+fn lost_output(call_id: CallId) -> Item {
+    let content = "the output of this call was lost; look before repeating it".to_owned();
+    Item::ToolOutput(ToolOutput {
+        call_id,
+        status: OutputStatus::Interrupted,
+        content,
+        command: None,
+    })
 }
 
 impl LoadedTurn {

@@ -184,6 +184,8 @@ struct Rollout {
     /// Bytes that we know of. More in the file means that somebody else wrote.
     length: u64,
     lock: Option<File>,
+    /// The last write failed, perhaps half-way.
+    torn: bool,
 }
 
 impl Rollout {
@@ -203,16 +205,22 @@ impl Rollout {
             file: Arc::new(file),
             length,
             lock: None,
+            torn: false,
         })
     }
 
     /// One write a line, so that a reader never sees half of two.
     fn write(&mut self, line: &str) -> io::Result<()> {
-        (&*self.file)
-            .write_all(line.as_bytes())
-            .map_err(|error| named(&self.path, &error))?;
-        self.length += line.len() as u64;
-        Ok(())
+        if std::mem::take(&mut self.torn) {
+            self.mend_tail()?;
+        }
+        let written = (&*self.file).write_all(line.as_bytes());
+        match &written {
+            Ok(()) => self.length += line.len() as u64,
+            // A part of the line may stand there; the next one must not be glued to it.
+            Err(_) => self.torn = true,
+        }
+        written.map_err(|error| named(&self.path, &error))
     }
 
     fn lock(&self) -> Result<File, StoreError> {
@@ -231,17 +239,18 @@ impl Rollout {
         }
     }
 
-    /// Under the lock: ends a line that a dying writer left unfinished, so that ours begins on a new one.
+    /// Ends a line that a dying writer, or a full disk, left unfinished, so that the next begins on a new one.
     fn mend_tail(&mut self) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
+        self.length = self.file.metadata()?.len();
         let mut last = [b'\n'];
         if self.length > 0 {
             self.file.read_exact_at(&mut last, self.length - 1)?;
         }
-        if last != [b'\n'] {
-            self.write("\n")
-        } else {
+        if last == [b'\n'] {
             Ok(())
+        } else {
+            self.write("\n")
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     Call, Host, Output, Planned, Question, ToolError, output,
@@ -213,8 +213,9 @@ impl Gate {
             cancel,
             host,
         };
-        // A tool that panics must cost its call, not the turn.
-        let ran = tokio::spawn((planned.plan)(running)).await;
+        // A tool that panics must cost its call, not the turn; one that is given up must not act any more.
+        let tool = AbortOnDropHandle::new(tokio::spawn((planned.plan)(running)));
+        let ran = tool.await;
         let (status, done) = match ran {
             Ok(Ok(done)) if done.interrupted => (OutputStatus::Interrupted, done),
             Ok(Ok(done)) => (OutputStatus::Done, done),
@@ -227,9 +228,10 @@ impl Gate {
         let note = note
             .map(|note| format!("\nA note from the person who approved: {note}"))
             .unwrap_or_default();
-        let content = self
-            .redactor
-            .clean(output::bounded(done.content + &note, output::OUTPUT_BYTES));
+        let content = output::bounded(
+            self.redactor.clean(done.content + &note),
+            output::OUTPUT_BYTES,
+        );
         let output = ToolOutput {
             call_id: call.call_id.clone(),
             status,
@@ -256,7 +258,7 @@ impl Gate {
         let mut passed = self.ended(call, OutputStatus::Denied, content);
         passed.denied = Some(Denied {
             summary: self.redactor.clean(summary),
-            reason,
+            reason: self.redactor.clean(reason),
         });
         passed.abort = abort;
         passed
@@ -272,9 +274,7 @@ impl Gate {
     }
 
     fn ended(&self, call: &ToolCall, status: OutputStatus, content: String) -> Passed {
-        let content = self
-            .redactor
-            .clean(output::bounded(content, output::OUTPUT_BYTES));
+        let content = output::bounded(self.redactor.clean(content), output::OUTPUT_BYTES);
         let output = ToolOutput {
             call_id: call.call_id.clone(),
             status,

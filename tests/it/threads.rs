@@ -117,7 +117,7 @@ async fn a_turn_searches_reads_edits_and_runs() {
     agent "I look."
     call call_0_0: search {"pattern":"one"}
     call call_0_1: read_file {"path":"a.txt"}
-    started call_0_0: search: one in [work]
+    started call_0_0: search: one in .
     started call_0_1: read_file: a.txt
     output call_0_0 Done: "a.txt\n1: one\n"
     output call_0_1 Done: "1\tone\n"

@@ -73,6 +73,7 @@ impl Run {
 
     /// Runs it and gives the exit code.
     pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
+        let message = self.message(&app)?;
         let thread = self.thread(&app)?;
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)
@@ -88,12 +89,21 @@ impl Run {
             asked: HashSet::new(),
         };
         display.thread(&thread)?;
-        let started = match self.start(&thread, &app).await? {
+        let started = match message {
+            Some(message) => thread.start(message).await,
+            None => thread.resume().await,
+        };
+        let started = match started {
             Ok(started) => started,
             Err(StartError::Storage(message)) => bail!(message),
             Err(error) => bail!("{error}; give it a task with -m"),
         };
-        let mut outcome = Outcome::clone(&*follow(&thread, started, snapshot, &mut display).await?);
+        let followed = follow(&thread, started, snapshot, &mut display).await;
+        if followed.is_err() {
+            // Nobody reads on, or we were told twice: its processes end with it.
+            app.threads().shut_down(GRACE).await;
+        }
+        let mut outcome = Outcome::clone(&*followed?);
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
@@ -116,19 +126,15 @@ impl Run {
         Ok(app.threads().find(id)?)
     }
 
-    async fn start(
-        &self,
-        thread: &ThreadHandle,
-        app: &App,
-    ) -> anyhow::Result<Result<Started, StartError>> {
-        let Some(task) = &self.task else {
-            return Ok(thread.resume().await);
-        };
+    /// The task and its files, read before there is a thread. The owner may name any file.
+    fn message(&self, app: &App) -> anyhow::Result<Option<String>> {
         let here = app.cwd();
-        // The owner may name any file; what is private to others is theirs to show.
-        let message =
-            attach(task, &self.files, |name| real(here, name)).map_err(anyhow::Error::msg)?;
-        Ok(thread.start(message).await)
+        let message = |task: &String| attach(task, &self.files, |name| real(here, name));
+        self.task
+            .as_ref()
+            .map(message)
+            .transpose()
+            .map_err(anyhow::Error::msg)
     }
 
     fn report(&self) -> Report {

@@ -167,7 +167,7 @@ impl Server {
                     begin(&thread, message).await?,
                     None,
                 )),
-                None => go_on(thread).await,
+                None => go_on(thread, detail).await,
             }
         })
         .await
@@ -198,7 +198,10 @@ impl Server {
                         "`{id}` is not a query; `{REPLY}` goes on with it, or give a `query` to ask about it"
                     ));
                 }
-                self.follow(thread, call, manner, go_on).await
+                self.follow(thread, call, manner, async |thread| {
+                    go_on(thread, Detail::Brief).await
+                })
+                .await
             }
             (Some(query), Some(id)) => {
                 let fork = self.fork(&self.thread(&id)?).await?;
@@ -401,13 +404,13 @@ async fn begin(thread: &ThreadHandle, message: String) -> Result<Started, String
 }
 
 /// Waits for the running turn, resumes an interrupted one, or gives the last outcome again.
-async fn go_on(thread: ThreadHandle) -> Result<Found, String> {
+async fn go_on(thread: ThreadHandle, detail: Detail) -> Result<Found, String> {
     let interrupted = match thread.follow().await.map_err(|error| error.to_string())? {
         Follow::Running(started) => return Ok(Found::Turn(thread, started, None)),
         Follow::Ended(outcome) if outcome.status != Status::Interrupted => {
             return Ok(Found::Result(result::outcome(
                 &outcome,
-                Detail::Brief,
+                detail,
                 Some("this turn had ended before"),
             )));
         }

@@ -1,6 +1,6 @@
 //! The harness.
 
 pub(crate) mod client;
-pub(crate) mod home;
 pub(crate) mod harness;
+pub(crate) mod home;
 pub(crate) mod model_server;
