@@ -257,42 +257,27 @@ impl Loaded {
     /// is made good where it would have stood, and an output that answers nothing is left out. The calls of an open turn
     /// are closed when it is.
     fn pair_calls_and_outputs(&mut self) {
-        let open: HashSet<CallId> = self
+        let open = self
             .open_turn()
             .into_iter()
-            .flat_map(|turn| &turn.open_calls)
-            .map(|o| o.call.call_id.clone())
-            .collect();
-        let answered: HashSet<CallId> = self.items.iter().filter_map(answers).cloned().collect();
-        let mut called = HashSet::new();
-        let mut lost: Vec<CallId> = Vec::new();
-        let mut starts = vec![0; self.items.len() + 1];
-        let mut paired = Vec::with_capacity(self.items.len());
-        for (at, item) in std::mem::take(&mut self.items).into_iter().enumerate() {
-            if !matches!(item, Item::ToolCall(_) | Item::ToolOutput(_)) {
-                paired.extend(lost.drain(..).map(lost_output));
-            }
-            starts[at] = paired.len();
-            match &item {
-                Item::ToolCall(call) => {
-                    called.insert(call.call_id.clone());
-                    if !answered.contains(&call.call_id) && !open.contains(&call.call_id) {
-                        lost.push(call.call_id.clone());
-                    }
-                }
-                Item::ToolOutput(output) if !called.contains(&output.call_id) => continue,
-                _ => {}
-            }
-            paired.push(item);
+            .flat_map(|turn| &turn.open_calls);
+        let mut answered: HashSet<CallId> = open.map(|open| open.call.call_id.clone()).collect();
+        answered.extend(self.items.iter().filter_map(answers).cloned());
+        let mut pairs = Pairs::default();
+        let mut starts = Vec::with_capacity(self.items.len() + 1);
+        for item in std::mem::take(&mut self.items) {
+            starts.push(pairs.start_of(&item));
+            pairs.add(item, &answered);
         }
-        paired.extend(lost.into_iter().map(lost_output));
-        if let Some(last) = starts.last_mut() {
-            *last = paired.len();
+        pairs.make_good();
+        starts.push(pairs.items.len());
+        self.items = pairs.items;
+        for turn in &mut self.turns {
+            turn.first_item = starts[turn.first_item];
+            if turn.outcome.is_some() {
+                turn.open_calls.clear();
+            }
         }
-        self.turns
-            .iter_mut()
-            .for_each(|turn| turn.first_item = starts[turn.first_item]);
-        self.items = paired;
     }
 
     /// The last turn, if it has no outcome.
@@ -306,6 +291,43 @@ impl Loaded {
             .iter()
             .rev()
             .find_map(|turn| turn.outcome.as_ref())
+    }
+}
+
+/// Items on their way to being paired.
+#[derive(Default)]
+struct Pairs {
+    items: Vec<Item>,
+    called: HashSet<CallId>,
+    /// Calls whose outputs were lost; they are made good before the next item that is neither call nor output.
+    lost: Vec<CallId>,
+}
+
+impl Pairs {
+    /// Where `item` will stand.
+    fn start_of(&mut self, item: &Item) -> usize {
+        if !matches!(item, Item::ToolCall(_) | Item::ToolOutput(_)) {
+            self.make_good();
+        }
+        self.items.len()
+    }
+
+    fn add(&mut self, item: Item, answered: &HashSet<CallId>) {
+        match &item {
+            Item::ToolCall(call) => {
+                self.called.insert(call.call_id.clone());
+                if !answered.contains(&call.call_id) {
+                    self.lost.push(call.call_id.clone());
+                }
+            }
+            Item::ToolOutput(output) if !self.called.contains(&output.call_id) => return,
+            _ => {}
+        }
+        self.items.push(item);
+    }
+
+    fn make_good(&mut self) {
+        self.items.extend(self.lost.drain(..).map(lost_output));
     }
 }
 

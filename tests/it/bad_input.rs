@@ -107,8 +107,6 @@ fn a_model_that_does_not_exist_is_named() {
     client.close();
 }
 
-// FAILS: nobody looks whether there is a key; the address is tried five times instead.
-/// A base URL that is not this machine needs a key, and that can be known without asking anybody.
 #[test]
 fn a_missing_key_is_told_before_anything_is_sent() {
     let home = Home::new();
@@ -244,7 +242,6 @@ fn wrong_usage_names_what_is_wrong_and_ends_with_two() {
     assert_eq!(home.threads(), [""; 0], "a thread was made all the same");
 }
 
-// FAILS: `Run::drive` makes the thread before it reads the files.
 #[test]
 fn a_task_that_cannot_begin_leaves_no_thread_behind() {
     let (home, model) = (Home::new(), says_done());
@@ -372,7 +369,6 @@ fn files_that_a_caller_names_are_read_only_inside() {
 
 // Callers.
 
-// FAILS: the path of an argument in a flattened struct is lost (`wait_seconds`, `detail`).
 #[test]
 fn arguments_that_do_not_parse_are_named() {
     for dialect in [
@@ -469,7 +465,6 @@ fn arguments_that_do_not_parse_are_named() {
     }
 }
 
-// FAILS: `Server::start` makes the thread before it looks at `wait_seconds`.
 #[test]
 fn a_wait_that_is_no_time_begins_nothing() {
     for wait in [json!(-1), json!(-0.5), json!(1e300)] {

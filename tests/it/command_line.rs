@@ -478,7 +478,6 @@ fn two_tasks_at_once_do_not_get_into_each_others_way() {
     });
 }
 
-// FAILS, now and then: `follow` in `exec.rs` returns the write error at once, and the process ends beside its turn.
 /// `openoxide … | head -1`
 #[test]
 fn a_reader_that_goes_away_ends_the_task_and_its_processes() {

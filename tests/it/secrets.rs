@@ -89,7 +89,6 @@ fn files_that_hold_the_key_are_attached_without_it() {
     assert_clean("the rollout", &rollouts(&home));
 }
 
-// FAILS: what a running command prints is told as it comes, unredacted (`thread/link.rs`).
 #[test]
 fn who_watches_does_not_see_the_key() {
     let (home, model) = (with_a_secret(), ModelServer::start(curious()));
@@ -98,7 +97,6 @@ fn who_watches_does_not_see_the_key() {
     assert_clean("the events", &ran.stdout);
 }
 
-// FAILS: as above.
 #[test]
 fn progress_does_not_show_the_key() {
     let script = vec![
@@ -120,7 +118,6 @@ fn progress_does_not_show_the_key() {
     client.close();
 }
 
-// FAILS: diffs are made from the bytes on disk and told, kept and returned unredacted.
 #[test]
 fn a_diff_does_not_show_the_key() {
     let edits = json!([{"search": "key = ", "replace": "api key = "}]);
@@ -144,7 +141,6 @@ fn a_diff_does_not_show_the_key() {
     client.close();
 }
 
-// FAILS: as above.
 #[test]
 fn a_question_does_not_show_the_key() {
     let edits = json!([{"search": "key = ", "replace": "api key = "}]);

@@ -338,8 +338,6 @@ async fn a_known_key_reaches_neither_model_nor_rollout() {
     );
 }
 
-/// BUG (thread/actor.rs `outcome`, tools/edit_file.rs `Rewrite::write`): diffs are never passed through the redactor, so
-/// a key beside an edit goes to the rollout, the events and the result.
 #[tokio::test]
 async fn a_known_key_beside_an_edit_is_not_in_the_diff() {
     let ran = Harness::new()
@@ -361,7 +359,6 @@ async fn a_known_key_beside_an_edit_is_not_in_the_diff() {
     );
 }
 
-/// BUG (thread/link.rs `progress`, tools/gate.rs): lines of progress, diffs of edits and questions go out as they are.
 #[tokio::test]
 async fn a_known_key_is_in_no_event() {
     let lab = Harness::new()
@@ -387,8 +384,6 @@ async fn a_known_key_is_in_no_event() {
     assert!(leaks.is_empty(), "{leaks:#?}");
 }
 
-/// BUG (tools/gate.rs `run`, `ended`): the output is cut first and cleaned afterwards, so a key that stands where it is
-/// cut goes out by half. Clean first.
 #[tokio::test]
 async fn a_known_key_does_not_escape_where_an_output_is_cut() {
     let ran = Harness::new()
@@ -567,8 +562,6 @@ async fn a_question_ends_at_its_deadline() {
     assert_eq!(outcome.denied.len(), 1);
 }
 
-/// BUG (thread/approvals.rs `open`): `Instant::now() + Duration::MAX` panics in the actor, and the thread is lost. So it
-/// is for every value that is negative, infinite, or above about 1e18. `checked_add`, and no deadline where it fails.
 #[tokio::test]
 async fn a_question_may_wait_without_end() {
     for seconds in [f64::INFINITY, 1e19, -1.0] {
@@ -935,8 +928,6 @@ async fn goes_on_after_reload(lab: &Lab) {
     assert_eq!(elsewhere.items().await, lab.items().await);
 }
 
-/// BUG (agent/sample.rs `read`): `Cut` returns without `TextWithdrawn` (and without a warning), so who follows shows
-/// "Then I " as if it belonged to the next message. It also drops the retry's wait: the next request goes out at once.
 #[tokio::test]
 async fn text_behind_the_cut_is_withdrawn_too() {
     let (harness, _) = cut_after_a_look();
@@ -966,9 +957,6 @@ async fn a_stream_that_breaks_again_and_again_ends_the_turn() {
 
 // One thread, several that look and ask.
 
-/// BUG (thread/actor.rs `start_queued`): `(None, Some(next)) = (&self.running, self.queue.pop_front())` takes a prompt
-/// out of the queue before it looks whether a turn runs; so the prompt behind the one that it started is dropped, with
-/// its waiter. Look at `running` first: `while self.running.is_none() && let Some(next) = self.queue.pop_front()`.
 #[tokio::test]
 async fn a_prompt_behind_a_running_turn_gets_a_turn_of_its_own() {
     let gate = Arc::new(Notify::new());
@@ -1111,8 +1099,6 @@ async fn two_processes_take_turns() {
     assert_eq!((read.damaged, read.turns.len()), (0, 3));
 }
 
-/// BUG (thread/actor.rs `hold`): the actor itself sleeps until the other process may have left, for 3 seconds, and
-/// nobody else gets a word from it meanwhile. Try once, and wait in a task that asks again.
 #[tokio::test]
 async fn a_thread_that_waits_for_another_process_still_answers() {
     let here = Harness::new()
@@ -1337,10 +1323,6 @@ async fn a_disk_that_does_not_sync_runs_nothing() {
     outputs(&lab.items().await);
 }
 
-/// BUG (thread/actor.rs `close_open_turn`, agent/turn.rs `step`): a record that fails in mid-turn ends the turn, and if
-/// its `turn_ended` can be written again, its open calls never get an output: `close_open_turn` only looks at turns
-/// without an outcome, and the history kept from the turn holds the calls. Every later request of the thread is refused
-/// by the provider, also after a reload. Close what is open before `turn_ended`, and drop the history.
 #[tokio::test]
 async fn a_disk_that_fails_once_leaves_a_thread_that_goes_on() {
     // Without the first two there is no turn.
@@ -1788,10 +1770,6 @@ fn a_rollout_of_a_later_version_is_refused_with_a_reason() {
     );
 }
 
-/// BUG (thread/rollout.rs `Loaded::add`, thread/actor.rs `close_open_turn`): a line that cannot be read may hold a call or
-/// an output. A call without its output, in a turn that ended, is never closed; an output without its call is sent as it
-/// is. Providers refuse both, so the thread is lost to one bad line. Close open calls of every turn, and leave out outputs
-/// that answer none.
 #[tokio::test]
 async fn a_rollout_with_any_one_line_damaged_goes_on() {
     let (whole, rollout) = a_rich_turn().await;
@@ -1811,9 +1789,6 @@ async fn a_rollout_with_any_one_line_damaged_goes_on() {
     }
 }
 
-/// BUG (agent/mod.rs `Limits`, thread/rollout.rs): JSON has no infinity, so a limit of `inf`, which TOML has, is written as
-/// `null` and the header cannot be read: the thread is there and can never be opened. Refuse it in the configuration, or
-/// read `null` as no limit.
 #[tokio::test]
 async fn a_thread_without_a_limit_on_time_can_be_opened_again() {
     let ran = Harness::new()

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     args::{Options, Output},
-    prompt,
+    is_broken_pipe, prompt,
     report::Report,
 };
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
     frontend::attach::attach,
     thread::{Snapshot, StartError, Started, ThreadHandle},
 };
+
+/// Stopped by a signal, or by a reader that went away.
+const INTERRUPTED: u8 = 130;
 
 /// How long an interrupted turn may take to wind down.
 const GRACE: Duration = Duration::from_secs(5);
@@ -99,9 +102,12 @@ impl Run {
             Err(error) => bail!("{error}; give it a task with -m"),
         };
         let followed = follow(&thread, started, snapshot, &mut display).await;
-        if followed.is_err() {
-            // Nobody reads on, or we were told twice: its processes end with it.
+        if let Err(error) = &followed {
+            // Its processes end with it.
             app.threads().shut_down(GRACE).await;
+            if is_broken_pipe(error) {
+                return Ok(INTERRUPTED);
+            }
         }
         let mut outcome = Outcome::clone(&*followed?);
         outcome.next = next(&outcome);
@@ -354,7 +360,7 @@ fn exit_code(outcome: &Outcome) -> u8 {
         (Status::Failed, _) => 1,
         (Status::ApprovalRequired, _) => 4,
         (Status::LimitReached, _) => 5,
-        (Status::Interrupted, _) => 130,
+        (Status::Interrupted, _) => INTERRUPTED,
     }
 }
 

@@ -253,7 +253,6 @@ fn the_owner_sets_how_long_calls_wait_and_a_caller_may_say_otherwise() {
     }
 }
 
-// FAILS: `go_on` in `server.rs` gives an outcome that is there already in brief, whatever was asked.
 #[test]
 fn an_outcome_that_is_asked_for_again_comes_in_the_detail_that_was_asked_for() {
     let write = json!({"path": "new.txt", "content": "one\n"});
