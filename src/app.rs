@@ -325,6 +325,13 @@ impl App {
     }
 }
 
+/// The threads that are kept on this machine, to look at without the rest of the program.
+pub fn kept_threads() -> Result<DirectoryStore, ConfigError> {
+    Ok(DirectoryStore::new(
+        Paths::find(&Environment::default())?.threads(),
+    ))
+}
+
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 struct Wiring {

@@ -1,6 +1,5 @@
 //! A question to a person or a caller about one access, and its one answer. Data only: the thread keeps the reply.
 
-use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::{ApprovalId, CallId, TurnId};
@@ -42,7 +41,7 @@ pub enum ApprovalKind {
 }
 
 /// The four answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decision {
     /// This once.

@@ -74,24 +74,12 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("regex_syntax", &["workspace/search"]),
     ("unicode_normalization", &["workspace"]),
     ("etcetera", &["config"]),
-    // Command-line spellings of the policies and of the four answers are derived where these are declared: one spelling.
-    (
-        "clap",
-        &[
-            "frontend/cli",
-            "conversation/policy.rs",
-            "conversation/approval.rs",
-        ],
-    ),
+    ("clap", &["frontend/cli"]),
     ("clap_complete", &["frontend/cli"]),
     ("anstream", &["frontend/cli"]),
     ("anstyle", &["frontend/cli"]),
     ("tracing_subscriber", &["frontend/cli"]),
-    // `frontend::mcp::run` is a door of the program like those of the command line, and ends as they do.
-    (
-        "anyhow",
-        &["main.rs", "app.rs", "frontend/cli", "frontend/mcp/mod.rs"],
-    ),
+    ("anyhow", &["main.rs", "app.rs", "frontend/cli"]),
     ("toml", &["config", "app.rs", "frontend/cli"]),
 ];
 

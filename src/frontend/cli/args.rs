@@ -3,6 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use serde::{
+    Serialize,
+    de::{DeserializeOwned, IntoDeserializer},
+};
 use toml::Table;
 
 use crate::{
@@ -124,8 +128,8 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) root: Vec<PathBuf>,
 
-    /// What becomes of a question that nobody can answer.
-    #[arg(long, value_enum, value_name = "STRATEGY")]
+    /// What becomes of a question that nobody can answer: auto-within-policy or deny.
+    #[arg(long, value_parser = named::<WhenUnattended>, value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.
@@ -193,12 +197,12 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(super) model: Option<String>,
 
-    /// What may be done at all.
-    #[arg(long, value_enum, value_name = "POLICY")]
+    /// What may be done at all: read-only, workspace-write or danger-full-access.
+    #[arg(long, value_parser = named::<SandboxPolicy>, value_name = "POLICY")]
     pub(super) sandbox: Option<SandboxPolicy>,
 
-    /// When to ask.
-    #[arg(long, value_enum, value_name = "POLICY")]
+    /// When to ask: untrusted (before every step), on-request or never.
+    #[arg(long, value_parser = named::<ApprovalPolicy>, value_name = "POLICY")]
     pub(super) approval_policy: Option<ApprovalPolicy>,
 
     /// Added to the agent's own instructions.
@@ -275,12 +279,16 @@ impl Options {
     }
 }
 
-fn chosen(key: &str, value: impl ValueEnum) -> Result<Table, ConfigError> {
-    let name = value
-        .to_possible_value()
-        .map(|value| value.get_name().to_owned())
-        .unwrap_or_default();
-    assignment(&format!("{key}={}", quoted(&name)))
+fn chosen(key: &str, value: impl Serialize) -> Result<Table, ConfigError> {
+    let value =
+        toml::Value::try_from(value).map_err(|error| ConfigError::new(error.to_string()))?;
+    assignment(&format!("{key}={value}"))
+}
+
+/// One of the names that the configuration knows too.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    T::deserialize(name.into_deserializer())
+        .map_err(|error: serde::de::value::Error| error.to_string())
 }
 
 fn quoted(text: &str) -> String {

@@ -47,7 +47,10 @@ fn run(args: Args) -> anyhow::Result<u8> {
             log_to_stderr(server.options.log_format);
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
-            start(mcp::serve(app, wait))
+            start(async move {
+                mcp::serve(app, wait).await?;
+                Ok(OK)
+            })
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Completions { shell }), _) => completions(shell),

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 
 use super::{OK, args::ThreadsCommand};
 use crate::{
-    config::{Environment, Paths},
+    app::kept_threads,
     conversation::{Item, OutputStatus, Status, ToolOutput, shortened, shown_line, shown_text},
     thread::{DirectoryStore, Loaded, ThreadStore, ThreadSummary},
 };
@@ -15,7 +15,7 @@ use crate::{
 const OUTPUT_LINES: usize = 6;
 
 pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
-    let store = DirectoryStore::new(Paths::find(&Environment::default())?.threads());
+    let store = kept_threads()?;
     let text = match command {
         ThreadsCommand::List { cwd, json } => list(&store, cwd, json)?,
         ThreadsCommand::Show { id, json } => show(&store, &id, json)?,

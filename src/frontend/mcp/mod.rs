@@ -32,7 +32,7 @@ const OVERDUE: Duration = Duration::from_millis(1600);
 ///
 /// # Errors
 /// If signals cannot be listened to.
-pub async fn serve(app: App, wait: Option<Option<Duration>>) -> anyhow::Result<u8> {
+pub async fn serve(app: App, wait: Option<Option<Duration>>) -> std::io::Result<()> {
     let eof = CancellationToken::new();
     end_on_signal(eof.clone())?;
     let app = Arc::new(app);
@@ -58,7 +58,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>) -> anyhow::Result<u
         _ = async { tokio::join!(session, winding_down) } => {}
         () = overdue => {}
     }
-    Ok(0)
+    Ok(())
 }
 
 /// A signal ends the input, and so takes the same road as a client that goes away.
