@@ -126,7 +126,7 @@ impl Layers {
         let path = cwd.join(".openoxide/config.toml");
         if let Some(text) = read(&path)? {
             self.project = checked(&text, &path).map_err(|error| {
-                error.hint("a project file may lower `limits`, choose a stricter `policy` and set `model.reasoning_effort`; the rest belongs to your own configuration file")
+                error.hint("a project file may lower `limits`, choose a stricter `policy`, add to `policy.deny` and set `model.reasoning_effort`; the rest belongs to your own configuration file")
             })?;
         }
         Ok(self)
@@ -351,6 +351,27 @@ mod tests {
                 .way_out()
                 .unwrap()
                 .contains("your own configuration file")
+        );
+    }
+
+    #[test]
+    fn a_project_denies_commands_and_allows_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
+        let path = dir.path().join(".openoxide/config.toml");
+        std::fs::write(&path, "policy.deny = [\"git push\"]\n").unwrap();
+        let config = Layers::default()
+            .flags([assignment("policy.deny=['rm']").unwrap()])
+            .project_file(dir.path())
+            .unwrap()
+            .finish()
+            .unwrap();
+        assert_eq!(config.policy.deny, ["rm", "git push"]);
+        std::fs::write(&path, "policy.allow = [\"git push\"]\n").unwrap();
+        let error = Layers::default().project_file(dir.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown key `allow` at line 1"),
+            "{error}"
         );
     }
 
