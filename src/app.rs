@@ -19,6 +19,7 @@ use crate::{
         rollout::{VERSION, now},
     },
     tools::{
+        command::Rules,
         gate::Gate,
         registry::{Registry, Settings},
     },
@@ -134,6 +135,7 @@ impl App {
         }
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
+        Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
         let key = environment.get(&config.model.api_key_env);
         let redactor = Redactor::new(key.clone());
         let depth = environment
@@ -191,10 +193,13 @@ impl App {
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
+        let deny = config.policy.deny.clone();
+        Rules::new(&[], &deny, &[])?;
         let policy = Policy {
             sandbox,
             approval_policy,
             writable_roots: config.policy.writable_roots.clone(),
+            deny,
         };
         let workspace = self.wiring.workspace(&cwd, &policy)?;
         self.within_roots(workspace.cwd())?;
@@ -243,6 +248,7 @@ impl App {
                 sandbox: SandboxPolicy::ReadOnly,
                 approval_policy: ApprovalPolicy::Never,
                 writable_roots: Vec::new(),
+                deny: Vec::new(),
             },
             query: true,
             ..parent.clone()
@@ -366,11 +372,16 @@ impl Assemble for Wiring {
             _ => policy.approval_policy,
         };
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &self.settings());
+        let settings = self.settings();
+        let owner = &self.config.policy;
+        let deny = [owner.deny.as_slice(), &policy.deny].concat();
+        let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
+        let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
         let gate = Gate {
             tools,
             workspace,
             approval_policy,
+            rules,
             redactor: self.redactor.clone(),
         };
         let limits: Limits = header.limits.within(self.config.limits);

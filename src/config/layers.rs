@@ -157,7 +157,7 @@ impl Layers {
         };
         let project: Narrowing = checked(&text, &path).map_err(|error| {
             error.hint(
-                "a project file may lower `limits`, choose a stricter `policy` and set `model.reasoning_effort`; \
+                "a project file may lower `limits`, choose a stricter `policy`, add to `policy.deny` and set `model.reasoning_effort`; \
                  the rest belongs to your own configuration file",
             )
         })?;
@@ -170,7 +170,13 @@ impl Layers {
         let mut whole = self.below.clone();
         merge(&mut whole, narrowed(&config)?);
         merge(&mut whole, self.above.clone());
-        typed(&whole)
+        let mut config: Config = typed(&whole)?;
+        // What flags deny comes on top of what the project denies, not in its place.
+        config
+            .policy
+            .deny
+            .extend(project.policy.deny.iter().cloned());
+        Ok(config)
     }
 }
 
@@ -186,6 +192,7 @@ fn narrowed(config: &Config) -> Result<Table, ConfigError> {
         policy: NarrowPolicy {
             sandbox: policy.sandbox,
             approval_policy: policy.approval_policy,
+            deny: Vec::new(),
         },
         limits: NarrowLimits {
             max_steps: Some(limits.max_steps),
@@ -392,6 +399,25 @@ mod tests {
                 .way_out()
                 .unwrap()
                 .contains("your own configuration file")
+        );
+    }
+
+    #[test]
+    fn a_project_denies_commands_and_allows_none() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
+        let path = dir.path().join(".openoxide/config.toml");
+        std::fs::write(&path, "policy.deny = [\"git push\"]\n").unwrap();
+        let config = Layers::default()
+            .flags([assignment("policy.deny=['rm']").unwrap()])
+            .in_project(dir.path())
+            .unwrap();
+        assert_eq!(config.policy.deny, ["rm", "git push"]);
+        std::fs::write(&path, "policy.allow = [\"git push\"]\n").unwrap();
+        let error = Layers::default().in_project(dir.path()).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown key `allow` at line 1"),
+            "{error}"
         );
     }
 

@@ -86,6 +86,10 @@ pub struct PolicyConfig {
     pub when_unattended: Option<WhenUnattended>,
     /// Directories besides the working directory that may be written.
     pub writable_roots: Vec<PathBuf>,
+    /// Beginnings of commands that run unasked, inside the sandbox.
+    pub allow: Vec<String>,
+    /// Beginnings of commands that never run.
+    pub deny: Vec<String>,
     /// Variables that commands get besides the usual ones.
     pub env: BTreeMap<String, String>,
 }
@@ -137,6 +141,9 @@ pub struct NarrowPolicy {
     /// Taken where it is stricter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval_policy: Option<ApprovalPolicy>,
+    /// Added to the owner's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 /// See [`Narrowing`].
@@ -185,6 +192,7 @@ impl Config {
         if let Some(ApprovalPolicy::Untrusted) = by.policy.approval_policy {
             self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
         }
+        self.policy.deny.extend(by.policy.deny.iter().cloned());
         if by.model.reasoning_effort.is_some() {
             self.model
                 .reasoning_effort

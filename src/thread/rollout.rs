@@ -61,6 +61,9 @@ pub struct Policy {
     /// Directories besides the working directory that may be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writable_roots: Vec<PathBuf>,
+    /// Beginnings of commands that never run, besides the owner's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 impl Default for Policy {
@@ -69,6 +72,7 @@ impl Default for Policy {
             sandbox: SandboxPolicy::ReadOnly,
             approval_policy: ApprovalPolicy::OnRequest,
             writable_roots: Vec::new(),
+            deny: Vec::new(),
         }
     }
 }

@@ -9,7 +9,9 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Call, Host, Output, Planned, Question, ToolError, output,
+    Call, Host, Output, Planned, Question, ToolError,
+    command::{Named, Rules},
+    output,
     registry::{Registry, Run},
 };
 use crate::{
@@ -20,6 +22,9 @@ use crate::{
     workspace::Workspace,
 };
 
+/// How often one call is asked about because what it runs keeps changing.
+const MOST_QUESTIONS: usize = 3;
+
 /// What stands before the tools of a thread.
 pub struct Gate {
     /// The tools.
@@ -28,6 +33,8 @@ pub struct Gate {
     pub workspace: Arc<Workspace>,
     /// When to ask.
     pub approval_policy: ApprovalPolicy,
+    /// What the owner allows and denies of commands.
+    pub rules: Rules,
     /// Takes secrets out of what tools bring in.
     pub redactor: Redactor,
 }
@@ -91,14 +98,28 @@ impl Gate {
     }
 
     fn verdict(&self, access: &Access) -> Verdict {
-        verdict(
-            access,
-            self.workspace.sandbox(),
-            self.approval_policy,
-            |path| self.workspace.write_protection(path),
-        )
+        let mut approval = self.approval_policy;
+        if let Access::Run {
+            command, workdir, ..
+        } = access
+        {
+            if let Some(prefix) = self.rules.denied(command) {
+                return Verdict::Refuse(format!(
+                    "`policy.deny` holds `{prefix}`, and only the owner can change that"
+                ));
+            }
+            let unasked = || self.rules.unasked(command, &self.workspace, workdir);
+            if approval == ApprovalPolicy::Untrusted && unasked() {
+                // Not more than that: what would leave the sandbox is asked all the same.
+                approval = ApprovalPolicy::OnRequest;
+            }
+        }
+        verdict(access, self.workspace.sandbox(), approval, |path| {
+            self.workspace.write_protection(path)
+        })
     }
 
+    /// Asks, and runs what was approved: if the files that a command names changed since, it is asked again.
     async fn ask(
         &self,
         call: &ToolCall,
@@ -107,34 +128,57 @@ impl Gate {
         host: Arc<dyn Host>,
         cancel: CancellationToken,
     ) -> Passed {
-        let question = self.question(call, &planned, &why);
-        let answered = tokio::select! {
-            answered = host.ask(question) => answered,
-            () = cancel.cancelled() => return self.interrupted(call),
-        };
-        let note = answered.answer.note;
-        match answered.answer.decision {
-            Decision::Approve | Decision::ApproveForSession => {
-                self.run(call, planned, host, cancel, note).await
+        let mut named = self.named(&planned.access);
+        let mut special = why.clone();
+        for _ in 0..MOST_QUESTIONS {
+            let question = self.question(call, &planned, &special, &named);
+            let answered = tokio::select! {
+                answered = host.ask(question) => answered,
+                () = cancel.cancelled() => return self.interrupted(call),
+            };
+            let note = answered.answer.note;
+            match answered.answer.decision {
+                Decision::Approve | Decision::ApproveForSession => {
+                    let now = self.named(&planned.access);
+                    let Some(changed) = named.changed(&now, &self.workspace) else {
+                        return self.run(call, planned, host, cancel, note).await;
+                    };
+                    special = format!("{why}; {changed} changed since the last question");
+                    named = now;
+                }
+                decision => {
+                    let who = if answered.by_nobody {
+                        format!("{why}, and nobody could be asked")
+                    } else {
+                        "a person said no".to_owned()
+                    };
+                    let note = note.map(|note| format!(": {note}")).unwrap_or_default();
+                    let reason = format!("{who}{note}");
+                    return self.refused(call, &planned, reason, decision == Decision::Abort);
+                }
             }
-            decision => {
-                let who = if answered.by_nobody {
-                    format!("{why}, and nobody could be asked")
-                } else {
-                    "a person said no".to_owned()
-                };
-                let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-                self.refused(
-                    call,
-                    &planned,
-                    format!("{who}{note}"),
-                    decision == Decision::Abort,
-                )
-            }
+        }
+        let reason = "what it runs changed after each question about it".to_owned();
+        self.refused(call, &planned, reason, false)
+    }
+
+    /// What an approval of `access` stands on, as it is now.
+    fn named(&self, access: &Access) -> Named {
+        match access {
+            Access::Run {
+                command, workdir, ..
+            } => self.rules.named(command, &self.workspace, workdir),
+            Access::Nothing | Access::Read(_) | Access::Write { .. } => Named::default(),
         }
     }
 
-    fn question(&self, call: &ToolCall, planned: &Planned<Run>, why: &str) -> Question {
+    fn question(
+        &self,
+        call: &ToolCall,
+        planned: &Planned<Run>,
+        why: &str,
+        named: &Named,
+    ) -> Question {
         let place =
             |at: &std::path::Path| format!("in `{}`: {why}", shown_line(&at.to_string_lossy()));
         let common = |kind, place, detail: String, reason: Option<String>, covers| Question {
@@ -150,20 +194,18 @@ impl Gate {
             Access::Run {
                 command,
                 workdir,
+                escalate,
                 reason,
-                ..
             } => {
-                let covers = format!(
-                    "the exact command `{}` in `{}`",
-                    shown_line(command),
-                    self.workspace.show(workdir)
-                );
+                let covers = self
+                    .rules
+                    .covers(command, &self.workspace, workdir, *escalate, named);
                 common(
                     ApprovalKind::Command,
                     place(workdir),
                     String::new(),
                     reason.clone(),
-                    Some(covers),
+                    covers,
                 )
             }
             Access::Write { paths, diff } => {
@@ -332,9 +374,9 @@ pub fn verdict(
 /// A command that leaves nothing: only `untrusted` asks.
 fn unsandboxed(approval: ApprovalPolicy) -> Verdict {
     match approval {
-        ApprovalPolicy::Untrusted => {
-            Verdict::Ask("the policy asks before every command".to_owned())
-        }
+        ApprovalPolicy::Untrusted => Verdict::Ask(
+            "the policy asks before a command that is not certain only to read".to_owned(),
+        ),
         ApprovalPolicy::OnRequest | ApprovalPolicy::Never => Verdict::Run,
     }
 }
@@ -353,7 +395,16 @@ fn forbidden(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::{
+        conversation::CallId,
+        tools::{Answered, Progress, Tool, registry::Settings},
+        workspace::Boundaries,
+    };
 
     #[test]
     fn the_verdict_is_the_table_of_the_contract() {
@@ -398,5 +449,154 @@ mod tests {
             };
             assert_eq!(found, expected, "{access:?} {sandbox:?} {approval:?}");
         }
+    }
+
+    /// A command, as a tool would plan it.
+    struct Fake;
+
+    #[derive(serde::Deserialize, schemars::JsonSchema)]
+    struct Line {
+        command: String,
+        escalate: bool,
+    }
+
+    impl Tool for Fake {
+        type Input = Line;
+        type Plan = ();
+        const NAME: &'static str = "fake";
+        const ONLY_READS: bool = false;
+
+        fn plan(&self, input: Line, workspace: &Workspace) -> Result<Planned<()>, ToolError> {
+            let access = Access::Run {
+                command: input.command.clone(),
+                workdir: workspace.cwd().to_owned(),
+                escalate: input.escalate,
+                reason: None,
+            };
+            Ok(Planned {
+                access,
+                title: input.command,
+                plan: (),
+            })
+        }
+
+        async fn run(&self, (): (), _: Call) -> Result<Output, ToolError> {
+            Ok(Output::from("ran".to_owned()))
+        }
+    }
+
+    /// Says yes, and writes to a file while it is asked, as often as told.
+    struct Meddler {
+        script: PathBuf,
+        times: usize,
+        questions: Mutex<Vec<Question>>,
+    }
+
+    impl Host for Meddler {
+        fn ask(&self, question: Question) -> BoxFuture<'_, Answered> {
+            let mut questions = self.questions.lock().unwrap();
+            questions.push(question);
+            if questions.len() <= self.times {
+                std::fs::write(&self.script, questions.len().to_string()).unwrap();
+            }
+            Box::pin(std::future::ready(Answered {
+                answer: Decision::Approve.into(),
+                by_nobody: false,
+            }))
+        }
+
+        fn starting<'a>(&'a self, _: &'a CallId, _: String) -> BoxFuture<'a, Result<(), String>> {
+            Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn progress(&self, _: &CallId, _: Progress) {}
+    }
+
+    /// What became of a command under `approval`, and the questions, while somebody changes `x.sh` `times` times.
+    async fn pass(
+        approval: ApprovalPolicy,
+        (command, escalate): (&str, bool),
+        times: usize,
+    ) -> (OutputStatus, Vec<Question>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.sh"), "").unwrap();
+        let sandbox = SandboxPolicy::WorkspaceWrite;
+        let workspace = Workspace::open(dir.path(), sandbox, Boundaries::default()).unwrap();
+        let settings = Settings {
+            environment: Vec::new(),
+        };
+        let mut tools =
+            Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);
+        tools.add(Fake);
+        let path = [("PATH".into(), "/usr/bin:/bin".into())];
+        let gate = Gate {
+            tools,
+            workspace: Arc::new(workspace),
+            approval_policy: approval,
+            rules: Rules::new(&["sh x.sh allowed".into()], &["rm".into()], &path).unwrap(),
+            redactor: Redactor::default(),
+        };
+        let host = Arc::new(Meddler {
+            script: dir.path().join("x.sh"),
+            times,
+            questions: Mutex::default(),
+        });
+        let call = ToolCall {
+            call_id: CallId("1".to_owned()),
+            name: "fake".to_owned(),
+            arguments: serde_json::json!({"command": command, "escalate": escalate}).to_string(),
+            wire: None,
+        };
+        let passed = gate
+            .pass(&call, host.clone(), CancellationToken::new())
+            .await;
+        let questions = host.questions.lock().unwrap().clone();
+        (passed.output.status, questions)
+    }
+
+    #[tokio::test]
+    async fn commands_pass_as_the_rules_say() {
+        use ApprovalPolicy::{Never, OnRequest, Untrusted};
+        use OutputStatus::{Denied, Done};
+        for (approval, command, escalate, status, questions) in [
+            (Untrusted, "cat x.sh | wc -l", false, Done, 0),
+            (Untrusted, "cat x.sh | wc -l", true, Done, 1),
+            (Untrusted, "cat /etc/hostname", false, Done, 1),
+            (Untrusted, "sh x.sh", false, Done, 1),
+            (Untrusted, "sh x.sh allowed", false, Done, 0),
+            (Untrusted, "sh x.sh allowed", true, Done, 1),
+            (OnRequest, "sh x.sh", false, Done, 0),
+            (OnRequest, "sh x.sh allowed", true, Done, 1),
+            (Never, "sh x.sh allowed", true, Denied, 0),
+            (Untrusted, "rm x.sh", false, Denied, 0),
+            (OnRequest, "ls; sudo rm x.sh", false, Denied, 0),
+            (Never, "echo $(rm x.sh)", false, Denied, 0),
+            (OnRequest, "rm x.sh", true, Denied, 0),
+        ] {
+            let (became, asked) = pass(approval, (command, escalate), 0).await;
+            let found = (became, asked.len());
+            assert_eq!(
+                found,
+                (status, questions),
+                "{approval:?} {command} {escalate}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_approval_is_for_the_script_as_it_was_when_asked() {
+        let escalated = ("./x.sh", true);
+        let (status, questions) = pass(ApprovalPolicy::OnRequest, escalated, 1).await;
+        assert_eq!(status, OutputStatus::Done);
+        assert_eq!(questions.len(), 2);
+        assert!(!questions[0].place.contains("changed"));
+        let again = "outside the sandbox; `x.sh` changed since the last question";
+        assert!(
+            questions[1].place.ends_with(again),
+            "{}",
+            questions[1].place
+        );
+        let (status, questions) = pass(ApprovalPolicy::OnRequest, escalated, 9).await;
+        assert_eq!((status, questions.len()), (OutputStatus::Denied, 3));
     }
 }

@@ -4,6 +4,7 @@
 //! ([`Tool::run`]). It never asks anybody, never picks a sandbox, and knows no threads: what it needs from above comes
 //! through [`Host`].
 
+pub mod command;
 mod edit_file;
 pub mod gate;
 pub(crate) mod input;

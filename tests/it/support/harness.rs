@@ -36,6 +36,7 @@ use openoxide::{
     },
     tools::{
         Call, Output, Planned, Tool, ToolError,
+        command::Rules,
         gate::Gate,
         registry::{Registry, Settings},
     },
@@ -78,6 +79,7 @@ impl Harness {
                 sandbox: SandboxPolicy::WorkspaceWrite,
                 approval_policy: ApprovalPolicy::OnRequest,
                 writable_roots: Vec::new(),
+                deny: Vec::new(),
             },
             limits: Limits::default(),
             secrets: Vec::new(),
@@ -239,6 +241,7 @@ impl Assemble for Assembly {
             tools: harness.registry(),
             workspace: Arc::new(workspace),
             approval_policy: header.policy.approval_policy,
+            rules: Rules::new(&[], &header.policy.deny, &[])?,
             redactor: redactor.clone(),
         };
         let model = Checked {

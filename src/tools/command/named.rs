@@ -1,0 +1,330 @@
+//! The files of the workspace that a line names: what an approval of it stands on, so that it is asked again when they
+//! changed.
+//!
+//! This goes as far as the line itself and no further: each file inside the roots that a word of it names (scripts,
+//! those behind an interpreter, configuration), and of `make`, `npm` and their like the file that says what they do.
+//! What those files load in turn is not followed: a test runner runs the whole workspace, and a question about it says
+//! no more than that. Between the last look and the start there is a moment in which another process could change a
+//! file; commands of the agent do not run meanwhile.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use ring::digest::{Context, SHA256};
+
+use super::{Line, Place, Simple, base_name, options::BUILTINS, rough_words, rules::RUN_OTHERS};
+use crate::{conversation::shown_line, workspace::Workspace};
+
+/// What an approval for the session may name, in characters: what a person reads to its end.
+const LONGEST: usize = 400;
+/// Files, and directories that a line may change into.
+const MOST_FILES: usize = 64;
+const MOST_DIRECTORIES: usize = 8;
+/// Words that are looked at: a longer line is no command but a document.
+const MOST_WORDS: usize = 1000;
+/// Of a bigger file only the beginning, the length and the time of its last change count, in bytes.
+const LARGEST: u64 = 4 << 20;
+/// What an approval for the session may name of them.
+const MOST_SHOWN: usize = 8;
+
+/// Programs that run what a file says, versions cut off. Those that run other programs are in [`RUN_OTHERS`].
+const INTERPRETERS: &[&str] = &[
+    "python",
+    "pypy",
+    "ipython",
+    "node",
+    "nodejs",
+    "deno",
+    "bun",
+    "ts-node",
+    "tsx",
+    "ruby",
+    "irb",
+    "perl",
+    "php",
+    "lua",
+    "luajit",
+    "Rscript",
+    "R",
+    "julia",
+    "java",
+    "jshell",
+    "groovy",
+    "scala",
+    "kotlin",
+    "osascript",
+    "tclsh",
+    "wish",
+    "guile",
+    "racket",
+    "elixir",
+    "iex",
+    "erl",
+    "escript",
+    "runghc",
+    "ocaml",
+    "swift",
+    "awk",
+    "gawk",
+    "mawk",
+    "nawk",
+    "m4",
+    "npx",
+    "bunx",
+    "uvx",
+    "pipx",
+    "gdb",
+    "lldb",
+    "vim",
+    "nvim",
+    "vi",
+    "ed",
+    "ex",
+    "emacs",
+    "less",
+    "more",
+];
+
+/// Programs that do what the workspace says, and where they look first.
+const RUNNERS: &[(&[&str], &[&str])] = &[
+    (&["make", "gmake"], &["GNUmakefile", "makefile", "Makefile"]),
+    (&["npm", "pnpm", "yarn", "bun", "npx"], &["package.json"]),
+    (&["just"], &["justfile", "Justfile", ".justfile"]),
+    (
+        &["cargo"],
+        &["Cargo.toml", "build.rs", ".cargo/config.toml"],
+    ),
+    (&["go"], &["go.mod"]),
+    (
+        &["gradle", "gradlew"],
+        &["build.gradle", "build.gradle.kts"],
+    ),
+    (&["mvn", "mvnw"], &["pom.xml"]),
+    (&["cmake", "ctest"], &["CMakeLists.txt"]),
+    (&["ninja"], &["build.ninja"]),
+    (&["rake", "bundle"], &["Rakefile", "Gemfile"]),
+    (
+        &["pytest", "tox", "nox", "uv", "poetry", "hatch", "pip"],
+        &["pyproject.toml", "conftest.py", "tox.ini", "setup.py"],
+    ),
+    (&["composer"], &["composer.json"]),
+    (&["mix"], &["mix.exs"]),
+    (
+        &[
+            "dotnet",
+            "msbuild",
+            "bazel",
+            "buck2",
+            "sbt",
+            "stack",
+            "cabal",
+            "task",
+            "pre-commit",
+        ],
+        &[],
+    ),
+];
+
+/// The files that a line names, each by what is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Named {
+    files: BTreeMap<PathBuf, [u8; 32]>,
+    /// There were more.
+    cut: bool,
+}
+
+impl Named {
+    /// The files that `text` names now.
+    pub(super) fn now(text: &str, place: Place) -> Self {
+        let mut found = Search {
+            place,
+            files: BTreeSet::new(),
+            bases: vec![place.workdir.to_owned()],
+            cut: false,
+        };
+        found.words(text);
+        let cut = found.cut || found.files.len() > MOST_FILES;
+        let files = found
+            .files
+            .into_iter()
+            .take(MOST_FILES)
+            .map(|path| (digest(&path), path));
+        Self {
+            files: files.map(|(digest, path)| (path, digest)).collect(),
+            cut,
+        }
+    }
+
+    /// Which files are different `now`, as they are shown to people; `None` if none is.
+    pub fn changed(&self, now: &Self, workspace: &Workspace) -> Option<String> {
+        let both = self.files.keys().chain(now.files.keys());
+        let different: BTreeSet<String> = both
+            .filter(|path| self.files.get(*path) != now.files.get(*path))
+            .map(|path| format!("`{}`", workspace.show(path)))
+            .collect();
+        (!different.is_empty()).then(|| different.into_iter().collect::<Vec<_>>().join(", "))
+    }
+
+    /// What an approval of `text` for the session covers, as a text that names all of it: the command, the directory,
+    /// whether it leaves the sandbox, and the contents of these files. `None` where it is not offered: a line that is
+    /// not understood or not shown whole; shells, interpreters and what runs other programs; a program that a command
+    /// could have written; outside the sandbox also what runs the whole workspace.
+    pub(super) fn covers(&self, text: &str, place: Place, escalate: bool) -> Option<String> {
+        let line = Line::parse(text).ok()?;
+        let directory = place.workspace.show(place.workdir);
+        let plain = |text: &str| shown_line(text) == text && !text.contains('`');
+        let whole = text.chars().count() <= LONGEST && plain(text) && plain(&directory);
+        let lasting = line
+            .steps(place)?
+            .iter()
+            .all(|(base, simple)| lasts(simple, base, place, escalate));
+        if !whole || !lasting || self.cut || self.files.len() > MOST_SHOWN {
+            return None;
+        }
+        let outside = if escalate {
+            ", outside the sandbox"
+        } else {
+            ""
+        };
+        let mut covers = format!("the exact command `{text}` in `{directory}`{outside}");
+        for (path, digest) in &self.files {
+            // Half of SHA-256 is beyond what anybody can match.
+            let digest: String = digest[..16]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            covers += &format!(
+                ", with `{}` as it is ({digest})",
+                place.workspace.show(path)
+            );
+        }
+        Some(covers)
+    }
+}
+
+/// True if `simple` means the same the next time, as far as that is not up to files of the workspace.
+fn lasts(simple: &Simple, base: &Path, place: Place, escalate: bool) -> bool {
+    let name = base_name(simple.program());
+    let unversioned = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
+    let broad = RUN_OTHERS.contains(&name) || INTERPRETERS.contains(&unversioned);
+    let runs_workspace = RUNNERS.iter().any(|(names, _)| names.contains(&name));
+    let found = place.program(base, simple.program());
+    let own = BUILTINS.contains(&simple.program())
+        || found.is_some_and(|real| !place.is_changeable(&real));
+    own && !broad && !(escalate && runs_workspace)
+}
+
+struct Search<'a> {
+    place: Place<'a>,
+    files: BTreeSet<PathBuf>,
+    /// Where the line may stand when it names a file.
+    bases: Vec<PathBuf>,
+    /// Not all of it was looked at.
+    cut: bool,
+}
+
+impl Search<'_> {
+    fn words(&mut self, text: &str) {
+        let mut words = rough_words(text);
+        let mut patterns = Vec::new();
+        for word in Line::parse(text)
+            .iter()
+            .flat_map(|line| &line.commands)
+            .flat_map(|simple| &simple.words)
+        {
+            words.push(word.text.clone());
+            // What stands in `sh -c '…'`.
+            words.extend(rough_words(&word.text));
+            patterns.extend(word.pattern.map(|at| word.text[..at].to_owned()));
+        }
+        self.cut = words.len() > MOST_WORDS;
+        words.truncate(MOST_WORDS);
+        for word in &words {
+            let directory = self
+                .place
+                .inside(self.place.workdir, word)
+                .filter(|real| real.is_dir());
+            if let Some(directory) = directory.filter(|_| self.bases.len() < MOST_DIRECTORIES) {
+                self.bases.push(directory);
+            }
+        }
+        for word in &words {
+            self.word(word);
+        }
+        for before in patterns {
+            self.matches(
+                before
+                    .rsplit_once('/')
+                    .map_or(".", |(directory, _)| directory),
+            );
+        }
+    }
+
+    fn word(&mut self, word: &str) {
+        let runner = RUNNERS
+            .iter()
+            .find(|(names, _)| names.contains(&base_name(word)));
+        let defaults = runner.map_or(&[][..], |(_, files)| files);
+        for base in self.bases.clone() {
+            for name in defaults.iter().chain([&word]) {
+                let real = self.place.inside(&base, name);
+                self.files.extend(real.filter(|real| real.is_file()));
+            }
+        }
+        let on_path = self.place.program(self.place.workdir, word);
+        let ours = |real: &PathBuf| {
+            self.place
+                .workspace
+                .writable_roots()
+                .iter()
+                .any(|root| real.starts_with(root))
+        };
+        self.files.extend(on_path.filter(ours));
+    }
+
+    /// All files of a directory that a pattern looks into.
+    fn matches(&mut self, directory: &str) {
+        let entries = self
+            .place
+            .inside(self.place.workdir, directory)
+            .and_then(|real| real.read_dir().ok());
+        let paths = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
+        self.files
+            .extend(paths.filter(|path| path.is_file()).take(MOST_FILES + 1));
+    }
+}
+
+/// What is in a file; of one that cannot be read, that.
+fn digest(path: &Path) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    if read_into(&mut context, path).is_err() {
+        context.update(b"unreadable");
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+fn read_into(context: &mut Context, path: &Path) -> std::io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    let meta = file.metadata()?;
+    context.update(&meta.len().to_le_bytes());
+    if meta.len() > LARGEST {
+        context.update(format!("{:?}", meta.modified()?).as_bytes());
+    }
+    let mut file = file.take(LARGEST);
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(()),
+            read => context.update(&buffer[..read]),
+        }
+    }
+}
