@@ -241,7 +241,11 @@ impl Assemble for Assembly {
             tools: harness.registry(),
             workspace: Arc::new(workspace),
             approval_policy: header.policy.approval_policy,
-            rules: Rules::new(&[], &header.policy.deny, &[])?,
+            rules: Rules::new(
+                &[],
+                &header.policy.deny,
+                &[("PATH".into(), "/usr/bin:/bin".into())],
+            )?,
             redactor: redactor.clone(),
         };
         let model = Checked {
