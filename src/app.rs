@@ -7,7 +7,6 @@ use std::{
 
 use crate::{
     agent::{
-        Limits,
         context::{Context, Surroundings},
         instructions,
     },
@@ -48,6 +47,8 @@ pub struct Setup {
     pub ephemeral: bool,
     /// Our own files are here, whatever the environment says.
     pub home: Option<PathBuf>,
+    /// Who wishes for threads in this process.
+    pub asker: Asker,
 }
 
 /// The program, wired.
@@ -59,19 +60,18 @@ pub struct App {
 }
 
 /// Who wishes for a thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asker {
     /// The owner of this process: what was set by flags is what is meant.
+    #[default]
     Owner,
     /// A client of the server: bound by the owner's ceilings.
     Caller,
 }
 
-/// What somebody wishes of a new thread.
-#[derive(Clone, Debug)]
+/// What somebody wishes of a new thread; by default nothing but defaults.
+#[derive(Clone, Debug, Default)]
 pub struct Wish {
-    /// Who it is.
-    pub from: Asker,
     /// Relative to the process's own directory, which is the default.
     pub cwd: Option<PathBuf>,
     /// Instead of the configured model.
@@ -86,22 +86,6 @@ pub struct Wish {
     pub narrowing: Narrowing,
     /// Only a question: read-only, and never asks.
     pub query: bool,
-}
-
-impl Wish {
-    /// Nothing but defaults.
-    pub fn from(from: Asker) -> Self {
-        Self {
-            from,
-            cwd: None,
-            model: None,
-            sandbox: None,
-            approval_policy: None,
-            instructions: None,
-            narrowing: Narrowing::default(),
-            query: false,
-        }
-    }
 }
 
 /// Why there is no header.
@@ -137,9 +121,19 @@ impl App {
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
         let key = environment.get(&config.model.api_key_env);
-        let redactor = Redactor::new(key.clone());
+        let secret_variables = config
+            .policy
+            .env
+            .iter()
+            .filter(|(name, _)| shell::is_secret_name(name));
+        let secrets = config
+            .model
+            .headers
+            .values()
+            .chain(secret_variables.map(|(_, value)| value));
+        let redactor = Redactor::new(key.iter().chain(secrets).cloned());
         let depth = environment
-            .get("OPENOXIDE_DEPTH")
+            .get(shell::DEPTH)
             .and_then(|depth| depth.parse().ok())
             .unwrap_or(0);
         let store: Arc<dyn ThreadStore> = if setup.ephemeral {
@@ -155,7 +149,8 @@ impl App {
             redactor,
             depth,
             model: setup.model.clone(),
-            home_named: setup.cwd_named.then(|| setup.cwd.clone()),
+            home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
+            asker: setup.asker,
         };
         let threads = Threads::new(store, Box::new(wiring.clone()));
         Ok(Self {
@@ -230,11 +225,22 @@ impl App {
             created_at: now(),
             parent: None,
             policy,
-            model: wish.model.unwrap_or(config.model.name),
+            model: self.model_name(wish.model, config.model.name)?,
             query: wish.query,
             limits: config.limits,
             context: Context::new(around, tools, config.model.reasoning_effort),
         })
+    }
+
+    /// A recording is a file: a caller cannot name one.
+    fn model_name(&self, wished: Option<String>, configured: String) -> Result<String, String> {
+        match wished {
+            Some(name) if self.setup.asker == Asker::Caller && name.starts_with("recorded:") => Err(
+                "a caller cannot choose a recording; the owner of the server can, with `--model`"
+                    .to_owned(),
+            ),
+            name => Ok(name.unwrap_or(configured)),
+        }
     }
 
     /// The header of a thread that answers a question about `parent`: the same context, so that the provider's cache
@@ -259,29 +265,16 @@ impl App {
         if wish.query {
             return Ok(SandboxPolicy::ReadOnly);
         }
-        let set = self.config.policy.sandbox;
-        let wished = wish
-            .sandbox
-            .or(wish.narrowing.policy.sandbox)
-            .unwrap_or(default);
-        let ceiling = match set {
-            _ if wish.from == Asker::Owner => SandboxPolicy::DangerFullAccess,
-            Some(set) if set < SandboxPolicy::DangerFullAccess => set,
-            _ if self.config.server.allow_full_access => SandboxPolicy::DangerFullAccess,
-            _ => SandboxPolicy::WorkspaceWrite,
-        };
-        if wished <= ceiling {
-            return Ok(wished);
+        let ceiling = self.wiring.ceiling();
+        let wished = wish.sandbox.or(wish.narrowing.policy.sandbox);
+        match wished {
+            Some(wished) if wished > ceiling => Err(format!(
+                "sandbox `{}` is wider than this server's `{}`; only its owner can change that, with `--sandbox` or `--allow-full-access`",
+                wished.as_str(),
+                ceiling.as_str()
+            )),
+            wished => Ok(wished.unwrap_or(default).min(ceiling)),
         }
-        let way_out = match set {
-            Some(_) => "its owner started it with `--sandbox`",
-            None => "its owner can start it with `--allow-full-access`",
-        };
-        Err(format!(
-            "sandbox `{}` is wider than this server's `{}`; {way_out}",
-            wished.as_str(),
-            ceiling.as_str()
-        ))
     }
 
     fn approval_policy(
@@ -298,7 +291,7 @@ impl App {
             .or(wish.narrowing.policy.approval_policy);
         match (set, wished) {
             (Some(ApprovalPolicy::Untrusted), Some(looser))
-                if wish.from == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
+                if self.setup.asker == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
             {
                 Err(format!(
                     "approval policy `{}` is looser than this server's `untrusted`",
@@ -349,7 +342,9 @@ struct Wiring {
     redactor: Redactor,
     depth: u32,
     model: Option<String>,
+    /// Resolved.
     home_named: Option<PathBuf>,
+    asker: Asker,
 }
 
 impl Assemble for Wiring {
@@ -359,12 +354,8 @@ impl Assemble for Wiring {
                 "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
             ));
         }
-        let ceiling = match self.config.policy.sandbox {
-            Some(set) => set,
-            None => SandboxPolicy::DangerFullAccess,
-        };
         let policy = Policy {
-            sandbox: header.policy.sandbox.min(ceiling),
+            sandbox: header.policy.sandbox.min(self.ceiling()),
             ..header.policy.clone()
         };
         let approval_policy = match self.config.policy.approval_policy {
@@ -384,7 +375,11 @@ impl Assemble for Wiring {
             rules,
             redactor: self.redactor.clone(),
         };
-        let limits: Limits = header.limits.within(self.config.limits);
+        let limits = match self.asker {
+            // Who gave the limits may give others.
+            Asker::Owner => self.config.limits,
+            Asker::Caller => header.limits.within(self.config.limits),
+        };
         let model = self.model(self.model.as_ref().unwrap_or(&header.model))?;
         Ok(Parts {
             model,
@@ -396,11 +391,21 @@ impl Assemble for Wiring {
 }
 
 impl Wiring {
+    /// The widest sandbox that any thread of this process gets, new or resumed.
+    fn ceiling(&self) -> SandboxPolicy {
+        let full = self.asker == Asker::Owner || self.config.server.allow_full_access;
+        match self.config.policy.sandbox {
+            Some(SandboxPolicy::DangerFullAccess) | None if full => SandboxPolicy::DangerFullAccess,
+            Some(SandboxPolicy::DangerFullAccess) | None => SandboxPolicy::WorkspaceWrite,
+            Some(set) => set,
+        }
+    }
+
     fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
         let bounds = Boundaries {
             writable_roots: policy.writable_roots.clone(),
             closed: self.paths.closed.clone(),
-            named_by_owner: self.home_named.as_deref() == Some(cwd),
+            named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
@@ -430,14 +435,14 @@ impl Wiring {
                 .collect(),
             ..Endpoint::new(model.base_url.clone(), name)
         };
-        if self.key.is_none() && model.headers.is_empty() && !endpoint.is_loopback() {
+        let loopback = endpoint.is_loopback();
+        let responses = Responses::new(endpoint).map_err(|error| error.to_string())?;
+        if self.key.is_none() && model.headers.is_empty() && !loopback {
             return Err(format!(
                 "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
                 model.base_url, model.api_key_env
             ));
         }
-        Ok(Arc::new(Retry::new(
-            Responses::new(endpoint).map_err(|error| error.to_string())?,
-        )))
+        Ok(Arc::new(Retry::new(responses)))
     }
 }

@@ -96,10 +96,3 @@ pub enum Access {
         reason: Option<String>,
     },
 }
-
-impl Access {
-    /// True for what only reads: such calls run side by side and never need a question.
-    pub fn only_reads(&self) -> bool {
-        matches!(self, Self::Nothing | Self::Read(_))
-    }
-}

@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::{MetadataExt, PermissionsExt},
+        unix::fs::PermissionsExt,
     },
     path::Path,
 };
@@ -153,26 +153,6 @@ fn open_resolved(real: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(rustix::fs::openat(CWD, real, flags, Mode::empty())?)
 }
 
-/// Size and time of the last change, to tell whether a file is still the one that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    size: u64,
-    seconds: i64,
-    nanoseconds: i64,
-    inode: u64,
-}
-
-/// The stamp of `real`; `None` when it does not exist.
-pub fn stamp(real: &Path) -> Option<Stamp> {
-    let about = real.symlink_metadata().ok()?;
-    Some(Stamp {
-        size: about.len(),
-        seconds: about.mtime(),
-        nanoseconds: about.mtime_nsec(),
-        inode: about.ino(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +166,10 @@ mod tests {
         write(&script, b"one").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o750)).unwrap();
         write(&script, b"two").unwrap();
-        assert_eq!(script.metadata().unwrap().mode() & 0o7777, 0o750);
+        assert_eq!(
+            script.metadata().unwrap().permissions().mode() & 0o7777,
+            0o750
+        );
         std::fs::hard_link(&script, base.join("other")).unwrap();
         write(&script, b"3").unwrap();
         assert_eq!(std::fs::read(base.join("other")).unwrap(), b"3");

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args as ClapArgs, Parser, Subcommand, ValueEnum,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use serde::{
     Serialize,
     de::{DeserializeOwned, IntoDeserializer},
@@ -10,7 +13,7 @@ use serde::{
 use toml::Table;
 
 use crate::{
-    app::Setup,
+    app::{Asker, Setup},
     config::{ConfigError, assignment},
     conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, WhenUnattended},
 };
@@ -128,8 +131,8 @@ pub(super) struct ServerArgs {
     #[arg(long, value_name = "DIR")]
     pub(super) root: Vec<PathBuf>,
 
-    /// What becomes of a question that nobody can answer: auto-within-policy or deny.
-    #[arg(long, value_parser = named::<WhenUnattended>, value_name = "STRATEGY")]
+    /// What becomes of a question that nobody can answer.
+    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "deny"]), value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.
@@ -142,7 +145,10 @@ pub(super) struct ServerArgs {
 
 impl ServerArgs {
     pub(super) fn setup(&self) -> anyhow::Result<Setup> {
-        let mut setup = self.options.setup()?;
+        let mut setup = Setup {
+            asker: Asker::Caller,
+            ..self.options.setup()?
+        };
         if self.allow_full_access {
             setup
                 .flags
@@ -197,12 +203,13 @@ pub(super) struct Options {
     #[arg(long, value_name = "NAME")]
     pub(super) model: Option<String>,
 
-    /// What may be done at all: read-only, workspace-write or danger-full-access.
-    #[arg(long, value_parser = named::<SandboxPolicy>, value_name = "POLICY")]
+    /// What may be done at all.
+    #[arg(long, value_parser = named::<SandboxPolicy>(["read-only", "workspace-write", "danger-full-access"]), value_name = "POLICY")]
     pub(super) sandbox: Option<SandboxPolicy>,
 
-    /// When to ask: untrusted (before every step), on-request or never.
-    #[arg(long, value_parser = named::<ApprovalPolicy>, value_name = "POLICY")]
+    /// When to ask: `untrusted` before every edit and every command not certain only to read, `on-request` before
+    /// what would leave the sandbox.
+    #[arg(long, value_parser = named::<ApprovalPolicy>(["untrusted", "on-request", "never"]), value_name = "POLICY")]
     pub(super) approval_policy: Option<ApprovalPolicy>,
 
     /// Added to the agent's own instructions.
@@ -285,10 +292,14 @@ fn chosen(key: &str, value: impl Serialize) -> Result<Table, ConfigError> {
     assignment(&format!("{key}={value}"))
 }
 
-/// One of the names that the configuration knows too.
-fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
-    T::deserialize(name.into_deserializer())
-        .map_err(|error: serde::de::value::Error| error.to_string())
+/// One of `names`, which the configuration knows too.
+fn named<T>(names: impl IntoIterator<Item = &'static str>) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(names).try_map(|name| {
+        T::deserialize(name.into_deserializer()).map_err(|error: serde::de::value::Error| error)
+    })
 }
 
 fn quoted(text: &str) -> String {

@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{OK, exec::follow_quietly, report::Report};
 use crate::{
-    app::{App, Asker, HeaderError, Setup, Wish},
+    app::{App, HeaderError, Setup, Wish},
     config::assignment,
     conversation::{Status, shortened, shown_text},
 };
@@ -115,7 +115,7 @@ pub(super) async fn run() -> anyhow::Result<u8> {
         ..Setup::default()
     })?;
     let header = app
-        .header(Wish::from(Asker::Owner))
+        .header(Wish::default())
         .map_err(HeaderError::into_anyhow)?;
     let thread = app.threads().create(header)?;
     let outcome = follow_quietly(&thread, TASK, Report::Stdout).await?;

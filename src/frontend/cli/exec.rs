@@ -21,7 +21,7 @@ use super::{
     report::Report,
 };
 use crate::{
-    app::{App, Asker, HeaderError, Wish},
+    app::{App, HeaderError, Wish},
     conversation::{
         Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind,
     },
@@ -123,7 +123,7 @@ impl Run {
             (None, false) => {
                 let wish = Wish {
                     instructions: self.instructions.clone(),
-                    ..Wish::from(Asker::Owner)
+                    ..Wish::default()
                 };
                 let header = app.header(wish).map_err(HeaderError::into_anyhow)?;
                 return Ok(app.threads().create(header)?);

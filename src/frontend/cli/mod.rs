@@ -15,7 +15,7 @@ use std::{
 use clap::{CommandFactory, Parser};
 
 use crate::{
-    app::{App, Setup},
+    app::{App, Asker, Setup},
     config::ConfigError,
     frontend::mcp,
     workspace::shell,
@@ -61,7 +61,13 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 demo::run().await
             }
         }),
-        (None, None) if args.resume.is_none() && !args.r#continue => help(),
+        (None, None) if std::env::args_os().len() < 2 => help(),
+        (None, None) if args.resume.is_none() && !args.r#continue => {
+            anyhow::bail!("there is no task; give one with `-m \"task\"`")
+        }
+        (None, None) if !args.file.is_empty() => {
+            anyhow::bail!("`--file` goes with a task; give one with `-m \"task\"`")
+        }
         (None, message) => {
             log_to_stderr(args.options.log_format);
             let run = exec::Run::new(
@@ -154,6 +160,7 @@ impl Options {
             model: self.model.clone(),
             ephemeral: self.ephemeral,
             home: None,
+            asker: Asker::Owner,
         })
     }
 }

@@ -141,6 +141,9 @@ impl Report {
                 ),
             );
         }
+        if let Some(next) = &outcome.next {
+            self.line(QUIET, &format!("to go on: {next}"));
+        }
         let usage = outcome.usage;
         let tokens = format!(
             "{} tokens in ({} cached), {} out",

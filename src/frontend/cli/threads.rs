@@ -117,7 +117,10 @@ fn story(loaded: &Loaded) -> String {
             ));
         }
         match &turn.outcome {
-            None => text.push_str("— cut short; `openoxide --resume` goes on\n"),
+            None => text.push_str(&format!(
+                "— cut short; `openoxide --resume {}` goes on\n",
+                header.thread_id
+            )),
             Some(outcome) => {
                 let why = outcome
                     .error

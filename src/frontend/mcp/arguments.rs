@@ -96,7 +96,7 @@ pub(super) struct GivenDecision {
     /// Can be left out when one question is open.
     #[schemars(with = "Option<String>")]
     pub(super) approval_id: Option<ApprovalId>,
-    /// approve, approve_for_session, deny or abort.
+    /// deny or abort; approving is for a person.
     #[schemars(with = "String")]
     pub(super) decision: Decision,
     /// A word for the agent.

@@ -5,7 +5,7 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 use super::arguments::{Detail, REPLY};
-use crate::conversation::{Outcome, Status, ThreadId, TurnId, shortened, shown_line};
+use crate::conversation::{CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line};
 
 /// Characters of the agent's message; only beyond are head and tail kept.
 const CONTENT: usize = 30_000;
@@ -105,6 +105,7 @@ fn text(outcome: &Outcome, remark: Option<&str>) -> String {
         };
         lines.push(format!("changed: {}{more}", files.join(", ")));
     }
+    lines.extend(failed_commands(outcome));
     for denied in outcome.denied.iter().take(10) {
         lines.push(format!(
             "denied: {} ({})",
@@ -121,6 +122,24 @@ fn text(outcome: &Outcome, remark: Option<&str>) -> String {
     }
     lines.extend(outcome.next.as_ref().map(|next| format!("next: {next}")));
     lines.join("\n").trim_start().to_owned()
+}
+
+fn failed_commands(outcome: &Outcome) -> Vec<String> {
+    let failed = outcome
+        .commands
+        .iter()
+        .filter(|command| command.exit_code != Some(0));
+    let line = |command: &CommandRun| {
+        let code = command
+            .exit_code
+            .map_or("ended early".to_owned(), |code| format!("exit code {code}"));
+        format!(
+            "failed: `{}` ({code})",
+            shortened(&shown_line(&command.command), 200)
+        )
+    };
+    let mut lines: Vec<String> = failed.map(line).collect();
+    lines.split_off(lines.len().saturating_sub(COMMANDS))
 }
 
 fn structured(outcome: &Outcome, detail: Detail) -> Value {

@@ -24,7 +24,7 @@ use super::{
     questions, result,
 };
 use crate::{
-    app::{App, Asker, Wish},
+    app::{App, Wish},
     conversation::{Answer, Decision, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line},
     frontend::attach::attach,
     thread::{Follow, Started, ThreadHandle},
@@ -107,7 +107,7 @@ impl Server {
             approval_policy,
             instructions,
             narrowing: config.unwrap_or_default(),
-            ..Wish::from(Asker::Caller)
+            ..Wish::default()
         };
         let header = self
             .shared
@@ -220,7 +220,7 @@ impl Server {
                     cwd,
                     model,
                     query: true,
-                    ..Wish::from(Asker::Caller)
+                    ..Wish::default()
                 };
                 let header = self
                     .shared

@@ -1,4 +1,4 @@
 //! What carries MCP messages: standard input/output, one message a line.
-mod gate;
+mod admission;
 pub mod process;
 pub mod stdio;

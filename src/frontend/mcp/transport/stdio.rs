@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{Gate, Refusal};
+use super::admission::{Admission, Rejection};
 
 /// The longest line that is read, in bytes. What is longer is skipped and refused.
 const MAX_LINE: usize = 16 << 20;
@@ -39,7 +39,7 @@ const PARTING: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Stdio<R> {
     lines: Lines<R>,
-    gate: Gate,
+    admission: Admission,
     /// Gone once closed.
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     refusals: Arc<Semaphore>,
@@ -57,7 +57,7 @@ struct Outgoing {
 enum Receipt {
     Sender(oneshot::Sender<io::Result<()>>),
     /// Given back by being dropped.
-    Refusal(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit),
+    Rejection(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit),
 }
 
 impl<R: AsyncRead + Unpin> Stdio<R> {
@@ -71,7 +71,7 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
         tokio::spawn(write_lines(writer, queue, eof.clone()));
         Self {
             lines: Lines::new(reader),
-            gate: Gate::default(),
+            admission: Admission::default(),
             outgoing: Some(outgoing),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS as usize)),
             eof,
@@ -79,10 +79,10 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
     }
 
     /// Queues the answer without waiting, because rmcp drops the future of `receive` whenever something else happens.
-    fn refuse(&self, refusal: &Refusal) {
+    fn refuse(&self, refusal: &Rejection) {
         tracing::debug!(?refusal, "refused a message");
         match self.refusals.clone().try_acquire_owned() {
-            Ok(permit) => self.queue(refusal.to_text().into_bytes(), Receipt::Refusal(permit)),
+            Ok(permit) => self.queue(refusal.to_text().into_bytes(), Receipt::Rejection(permit)),
             Err(_) => tracing::warn!("refusals pile up unread, dropped one"),
         }
     }
@@ -128,7 +128,7 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
                 line = self.lines.next() => line,
             };
             let verdict = match line {
-                Some(Line::Whole(line)) => self.gate.admit(&line),
+                Some(Line::Whole(line)) => self.admission.admit(&line),
                 Some(Line::TooLong) => Err(too_long()),
                 None => {
                     self.end().await;
@@ -149,9 +149,9 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
     }
 }
 
-fn too_long() -> Refusal {
+fn too_long() -> Rejection {
     let why = format!("a message has at most {} MiB", MAX_LINE >> 20);
-    Refusal::new(ErrorCode::INVALID_REQUEST, None, why)
+    Rejection::new(ErrorCode::INVALID_REQUEST, None, why)
 }
 
 async fn write_lines<W: AsyncWrite + Unpin>(

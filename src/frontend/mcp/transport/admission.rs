@@ -15,20 +15,21 @@ use rmcp::{
 use serde_json::{Map, Value, json};
 
 /// What becomes of one incoming text: a message for rmcp, nothing at all, or an answer without rmcp.
-pub(super) type Verdict = Result<Option<RxJsonRpcMessage<RoleServer>>, Refusal>;
+pub(super) type Admitted = Result<Option<RxJsonRpcMessage<RoleServer>>, Rejection>;
 
 /// The state of one connection as far as rmcp's bootstrap is concerned.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct Admission {
     /// Whether rmcp has left its bootstrap, where only requests are survived.
     open: bool,
 }
 
-impl Gate {
+impl Admission {
     /// Judges one text, which should be one JSON-RPC message.
-    pub(super) fn admit(&mut self, text: &[u8]) -> Verdict {
-        let text = std::str::from_utf8(text)
-            .map_err(|_| Refusal::new(ErrorCode::PARSE_ERROR, None, "the message is not UTF-8"))?;
+    pub(super) fn admit(&mut self, text: &[u8]) -> Admitted {
+        let text = std::str::from_utf8(text).map_err(|_| {
+            Rejection::new(ErrorCode::PARSE_ERROR, None, "the message is not UTF-8")
+        })?;
         // Windows shells put a byte order mark in front of what they pipe.
         let text = text.trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
@@ -45,10 +46,10 @@ impl Gate {
     fn request(
         &mut self,
         message: JsonRpcRequest<ClientRequest>,
-    ) -> Result<RxJsonRpcMessage<RoleServer>, Refusal> {
+    ) -> Result<RxJsonRpcMessage<RoleServer>, Rejection> {
         let request = &message.request;
         let method = request.method();
-        let refuse = |code, why| Err(Refusal::new(code, Some(message.id.clone()), why));
+        let refuse = |code, why| Err(Rejection::new(code, Some(message.id.clone()), why));
         // rmcp reads a known method whose params do not fit as a custom one.
         let custom = matches!(request, ClientRequest::CustomRequest(_));
         if custom && METHODS.contains(&method) {
@@ -111,7 +112,7 @@ const METHODS: &[&str] = &[
 ];
 
 /// Reads a text that is no JSON-RPC message as it stands, or says what is wrong with it.
-fn diagnose(text: &str) -> Verdict {
+fn diagnose(text: &str) -> Admitted {
     let why = match serde_json::from_str(text) {
         Ok(Value::Object(object)) if is_answer(&object) => return Ok(mend(object)),
         Ok(Value::Object(object)) if is_notification(&object) => return Ok(None),
@@ -120,10 +121,10 @@ fn diagnose(text: &str) -> Verdict {
         Ok(_) => "a message is a JSON object",
         Err(error) => {
             let why = format!("not JSON: {error}");
-            return Err(Refusal::new(ErrorCode::PARSE_ERROR, None, why));
+            return Err(Rejection::new(ErrorCode::PARSE_ERROR, None, why));
         }
     };
-    Err(Refusal::new(ErrorCode::INVALID_REQUEST, None, why))
+    Err(Rejection::new(ErrorCode::INVALID_REQUEST, None, why))
 }
 
 fn is_answer(object: &Map<String, Value>) -> bool {
@@ -144,7 +145,7 @@ fn is_versioned(object: &Map<String, Value>) -> bool {
         .is_some_and(|version| version == "2.0")
 }
 
-fn diagnose_request(object: &Map<String, Value>) -> Refusal {
+fn diagnose_request(object: &Map<String, Value>) -> Rejection {
     let id = request_id(object);
     let why = match object.get("method") {
         _ if !is_versioned(object) => "`jsonrpc` must be \"2.0\"",
@@ -153,7 +154,7 @@ fn diagnose_request(object: &Map<String, Value>) -> Refusal {
         _ if id.is_none() => "`id` must be a string or an integer",
         _ => "`params` must be an object",
     };
-    Refusal::new(ErrorCode::INVALID_REQUEST, id, why)
+    Rejection::new(ErrorCode::INVALID_REQUEST, id, why)
 }
 
 /// Makes an answer out of what was meant as one, such as a result beside `"error": null`, or else a failure: who waits
@@ -179,13 +180,13 @@ fn request_id(object: &Map<String, Value>) -> Option<RequestId> {
 
 /// The answer to what never reaches rmcp.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct Rejection {
     code: ErrorCode,
     id: Option<RequestId>,
     why: String,
 }
 
-impl Refusal {
+impl Rejection {
     /// `id` is that of the refused request, if it could be read.
     pub(super) fn new(code: ErrorCode, id: Option<RequestId>, why: impl Into<String>) -> Self {
         let why = why.into();
@@ -205,8 +206,8 @@ mod tests {
 
     const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"test","version":"1"}}}"#;
 
-    fn opened() -> Gate {
-        let mut gate = Gate::default();
+    fn opened() -> Admission {
+        let mut gate = Admission::default();
         assert!(matches!(gate.admit(INITIALIZE.as_bytes()), Ok(Some(_))));
         gate
     }
@@ -220,7 +221,7 @@ mod tests {
     }
 
     /// What became of each text, one after the other: `pass`, `ignore`, or the code and id of a refusal.
-    fn check(gate: &mut Gate, cases: &[(&[u8], &str)]) {
+    fn check(gate: &mut Admission, cases: &[(&[u8], &str)]) {
         for (text, expected) in cases {
             let found = match gate.admit(text) {
                 Ok(Some(_)) => "pass".to_owned(),
@@ -238,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused_with_the_id_it_has() {
-        for mut gate in [Gate::default(), opened()] {
+        for mut gate in [Admission::default(), opened()] {
             check(
                 &mut gate,
                 &[
@@ -298,7 +299,7 @@ mod tests {
 
     #[test]
     fn only_openers_pass_before_the_session_is_set_up() {
-        let mut gate = Gate::default();
+        let mut gate = Admission::default();
         check(
             &mut gate,
             &[
@@ -340,7 +341,7 @@ mod tests {
 
     #[test]
     fn a_request_with_its_own_meta_opens_the_session() {
-        let mut gate = Gate::default();
+        let mut gate = Admission::default();
         check(&mut gate, &[
             (modern("tools/list", "2026-07-28").as_bytes(), "pass"),
             (br#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":9}}"#, "pass"),
