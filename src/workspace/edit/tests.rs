@@ -492,6 +492,57 @@ fn diff_headers_are_those_of_git() {
     assert_eq!(unified_diff("a", Some(b"x"), Some(b"x")).text, "");
 }
 
+#[test]
+fn git_takes_the_diff() {
+    let many: String = (0..40).map(|n| format!("line {n}\n")).collect();
+    let changed = many.replace("line 3\n", "").replace("line 30", "x\r\ny");
+    check_git("a.txt", Some(&many), Some(&changed));
+    check_git("with a blank.txt", Some("a\nb"), Some("a\nb\n"));
+    check_git(
+        "d/\"quoted\" \u{e9}.txt",
+        Some("a\r\nb\r\n"),
+        Some("a\r\nc"),
+    );
+    check_git("new.txt", None, Some("a\nb"));
+    check_git("gone.txt", Some("a\nb"), None);
+    check_git("empty new", None, Some(""));
+    check_git("empty gone", Some(""), None);
+    check_git("filled", Some(""), Some("a\n"));
+    check_git("emptied", Some("a\n"), Some(""));
+}
+
+fn check_git(path: &str, before: Option<&str>, after: Option<&str>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    if let Some(before) = before {
+        std::fs::write(&file, before).unwrap();
+    }
+    let diff = unified_diff(path, before.map(str::as_bytes), after.map(str::as_bytes));
+    std::fs::write(dir.path().join("the.diff"), &diff.text).unwrap();
+    let git = std::process::Command::new("git")
+        .args(["apply", "--whitespace=nowarn", "the.diff"])
+        .envs([
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CEILING_DIRECTORIES", "/"),
+        ])
+        .current_dir(dir.path())
+        .output()
+        .expect("git is installed");
+    assert!(
+        git.status.success(),
+        "{path}: {}\n{}",
+        String::from_utf8_lossy(&git.stderr),
+        diff.text
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).ok().as_deref(),
+        after,
+        "{path}"
+    );
+}
+
 /// Words that make lines alike, near-alike, blank and odd, so that random edits reach every rung.
 const WORDS: [&str; 26] = [
     "a", "b", "version", "verison", "}", "{", "end", "// ...", "...", "  ", "\t", " ", "\"",
