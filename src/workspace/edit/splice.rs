@@ -35,7 +35,13 @@ pub(super) fn lines(page: &Page, pair: &Pair, hit: &Hit) -> Option<Spliced> {
     let pair = &with_plain_indentation(page, pair);
     let pair = &composed(page, pair);
     let depths = depths(page, pair, hit);
-    let shift = indent::fit(page, &depths, &pair.search, &pair.replace)?;
+    let shift = indent::fit(
+        page,
+        &(hit.first()..hit.end()),
+        &depths,
+        &pair.search,
+        &pair.replace,
+    )?;
     let writer = Writer::new(page, pair, hit, &shift);
     Some(Spliced {
         patch: writer.write(),
