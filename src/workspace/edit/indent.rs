@@ -129,14 +129,16 @@ struct New<'a> {
     replace: &'a [String],
 }
 
-/// A search that stands as it is at the margin says nothing of the step its new lines are indented with: they keep their
-/// own unless the file would nowhere go on like that, and would with its own.
+/// A pair that stands as it is stays as it is. Only its new lines can be of another step: where they are off the file's
+/// or say what opens them, the file would nowhere go on like that, and would with its own step.
 fn level(new: &New, depths: &[Depth]) -> Shift {
-    if depths.iter().any(|depth| !depth.file.is_empty()) {
+    let file = steps::of_file(new.page, new.place);
+    let off = |step: Step| !new.replace.iter().all(|line| step.divides(line));
+    if !file.is_some_and(off) && !steps::opens(new.replace) {
         return Shift::None;
     }
     match likeliest(new, &learnt(new, depths)) {
-        Likeliest::One(map) if !map.is_idle() => Shift::All(map, None),
+        Likeliest::One(map) if !map.is_idle() && is_like_home(new, &map) => Shift::All(map, None),
         _ => Shift::None,
     }
 }
@@ -258,15 +260,14 @@ fn maps(new: &New, depths: &[Depth]) -> Vec<Map> {
     maps
 }
 
+/// The maps that what is known of the steps allows. The pair's own may be a part of the one it shows.
 fn learnt(new: &New, depths: &[Depth]) -> Vec<Map> {
     let pair = new.search.iter().chain(new.replace).map(String::as_str);
-    let own = steps::usual(pair);
-    let units = match (own, steps::of_file(new.page, new.place)) {
-        (Some(from), Some(to)) if from != to => Unit::between(from, to),
-        _ => Vec::new(),
-    };
+    let own = steps::usual(pair).map_or(Vec::new(), Step::parts);
+    let file = steps::of_file(new.page, new.place);
+    let between = |from: &Step| file.map_or(Vec::new(), |to| Unit::between(*from, to));
     std::iter::once(Unit::Same)
-        .chain(units)
+        .chain(own.iter().flat_map(between))
         .filter_map(|unit| consistent(unit, depths))
         .filter(|map| map.fits(new.replace))
         .collect()
@@ -284,20 +285,24 @@ fn likeliest(new: &New, maps: &[Map]) -> Likeliest {
     let Some(first) = maps.first() else {
         return Likeliest::None;
     };
-    let written = |map: &Map| Shift::All(map.clone(), None).apply(new.replace);
-    let one = written(first);
-    if maps.iter().all(|map| written(map) == one) {
+    let one = first.written(new);
+    if maps.iter().all(|map| map.written(new) == one) {
         return Likeliest::One(first.clone());
     }
     let habits = Habits::of(new.page, new.place);
-    let strays = |map: &Map| habits.strays(&written(map));
+    let strays = |map: &Map| habits.strays(&map.written(new));
     let fewest = maps.iter().map(strays).min();
     let mut best = maps.iter().filter(|map| Some(strays(map)) == fewest);
     let likely = best.next().unwrap_or(first);
-    match best.all(|map| written(map) == written(likely)) {
+    match best.all(|map| map.written(new) == likely.written(new)) {
         true => Likeliest::One(likely.clone()),
         false => Likeliest::Tied,
     }
+}
+
+/// True where every line goes on from the one above as lines of the file do.
+fn is_like_home(new: &New, map: &Map) -> bool {
+    Habits::of(new.page, new.place).strays(&map.written(new)) == 0
 }
 
 /// The map with this unit that holds for every pair.
@@ -317,6 +322,10 @@ impl Map {
     fn fits(&self, replace: &[String]) -> bool {
         let mut solid = replace.iter().filter(|line| !fold::is_blank(line));
         solid.all(|line| self.apply(fold::indent(line)).is_some())
+    }
+
+    fn written(&self, new: &New) -> Vec<String> {
+        Shift::All(self.clone(), None).apply(new.replace)
     }
 
     fn is_one_step(&self) -> bool {
@@ -350,12 +359,13 @@ impl Unit {
     /// The units that make one step of the other; they differ in what becomes of a remainder.
     fn between(from: Step, to: Step) -> Vec<Unit> {
         match (from, to) {
+            _ if from == to => Vec::new(),
             (Step::Spaces(from), Step::Spaces(to)) => {
                 vec![Unit::Scaled(from, to), Unit::Ratio(from, to)]
             }
             (Step::Spaces(n), Step::Tab) => vec![Unit::ToTab(n)],
             (Step::Tab, Step::Spaces(n)) => vec![Unit::FromTab(n)],
-            (Step::Tab, Step::Tab) => vec![Unit::Same],
+            (Step::Tab, Step::Tab) => Vec::new(),
         }
     }
 

@@ -13,6 +13,29 @@ pub(super) enum Step {
     Tab,
 }
 
+impl Step {
+    /// The steps that this one is a whole number of, itself first.
+    pub(super) fn parts(self) -> Vec<Step> {
+        match self {
+            Step::Tab => vec![Step::Tab],
+            Step::Spaces(wide) => (2..=wide)
+                .rev()
+                .filter(|n| wide % n == 0)
+                .map(Step::Spaces)
+                .collect(),
+        }
+    }
+
+    /// True where the line is indented by a whole number of these.
+    pub(super) fn divides(self, line: &str) -> bool {
+        let indent = fold::indent(line);
+        match self {
+            Step::Tab => indent.bytes().all(|c| c == b'\t'),
+            Step::Spaces(n) => indent.bytes().all(|c| c == b' ') && indent.len() % n == 0,
+        }
+    }
+}
+
 /// Widest step in spaces; what is deeper is a continuation line.
 const WIDEST: usize = 8;
 /// How many lines around a place are asked for their step before the file is.
@@ -38,12 +61,12 @@ pub(super) fn of_file(page: &Page, place: &Range<usize>) -> Option<Step> {
     near.or_else(|| usual(page.lines.iter().map(|line| line.text)))
 }
 
-/// One column more is the second line of a block comment, not a level.
+/// Other widths are no levels: one column more is the second line of a block comment.
 fn step(above: &str, here: &str) -> Option<Step> {
     let more = here.strip_prefix(above)?;
     let spaces = more.bytes().all(|c| c == b' ');
     match more.len() {
-        n @ 2..=WIDEST if spaces => Some(Step::Spaces(n)),
+        n @ (2 | 3 | 4 | WIDEST) if spaces => Some(Step::Spaces(n)),
         1 if more == "\t" => Some(Step::Tab),
         _ => None,
     }
@@ -112,6 +135,15 @@ impl<'a> Habits<'a> {
         }
         strays
     }
+}
+
+/// True where a line that opens a block or a bracket is followed by a deeper one.
+pub(super) fn opens(lines: &[String]) -> bool {
+    let solid: Vec<&String> = lines.iter().filter(|line| !fold::is_blank(line)).collect();
+    solid.windows(2).any(|pair| {
+        pair[0].trim_end().ends_with(['{', '(', '[', ':'])
+            && fold::indent(pair[1]).len() > fold::indent(pair[0]).len()
+    })
 }
 
 /// Closes what is not around a line with this indentation, and opens that.
