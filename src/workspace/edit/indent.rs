@@ -45,6 +45,8 @@ impl Depth<'_> {
 pub(super) enum Shift {
     /// It already is.
     None,
+    /// It already is, but for the lines that stand instead of one quoted with a slip, and repeat the slip.
+    Slips,
     /// Only the first line lost it.
     First(Lost),
     /// Every line, in the same way; the first, cut out of the middle of a line, in its own.
@@ -118,7 +120,7 @@ pub(super) fn fit(
     if let Some(shift) = first_apart(&new, depths) {
         return Some(shift);
     }
-    is_at_home(depths).then_some(Shift::None)
+    is_at_home(depths).then_some(Shift::Slips)
 }
 
 /// The two sides of a pair, and where in the file they belong.
@@ -293,6 +295,9 @@ fn likeliest(new: &New, maps: &[Map]) -> Likeliest {
     let strays = |map: &Map| habits.strays(&map.written(new));
     let fewest = maps.iter().map(strays).min();
     let mut best = maps.iter().filter(|map| Some(strays(map)) == fewest);
+    if fewest > Some(0) {
+        return Likeliest::Tied;
+    }
     let likely = best.next().unwrap_or(first);
     match best.all(|map| map.written(new) == likely.written(new)) {
         true => Likeliest::One(likely.clone()),
@@ -420,7 +425,7 @@ impl Shift {
                 Some(there) => format!("{there}{body}"),
                 None => line.to_string(),
             },
-            Shift::None | Shift::First(_) => line.to_string(),
+            Shift::None | Shift::Slips | Shift::First(_) => line.to_string(),
         }
     }
 }
