@@ -38,6 +38,8 @@ impl Step {
 
 /// Widest step in spaces; what is deeper is a continuation line.
 const WIDEST: usize = 8;
+/// What the lines end with that deeper ones must follow.
+const OPENERS: [char; 4] = ['{', '(', '[', ':'];
 /// How many lines around a place are asked for their step before the file is.
 const AROUND: usize = 100;
 
@@ -126,6 +128,7 @@ impl<'a> Habits<'a> {
         for line in solid {
             let here = fold::indent(line);
             let at_home = match above.and_then(|above| deeper(above, line)) {
+                Some((kind, "")) if !OPENERS.contains(&kind) => true,
                 Some(turn) => self.seen.contains(&turn),
                 None => here.is_empty() || open.contains(&here),
             };
@@ -141,7 +144,7 @@ impl<'a> Habits<'a> {
 pub(super) fn opens(lines: &[String]) -> bool {
     let solid: Vec<&String> = lines.iter().filter(|line| !fold::is_blank(line)).collect();
     solid.windows(2).any(|pair| {
-        pair[0].trim_end().ends_with(['{', '(', '[', ':'])
+        pair[0].trim_end().ends_with(OPENERS)
             && fold::indent(pair[1]).len() > fold::indent(pair[0]).len()
     })
 }

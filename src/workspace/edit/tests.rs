@@ -115,6 +115,59 @@ fn irregular_indentation_is_refused_with_the_lines() {
     );
 }
 
+const FOUR: &str = "fn f() {\n    if a {\n        b();\n    }\n}\n\nfn g() {\n    c();\n}\n";
+
+#[test]
+fn new_lines_in_another_step_take_the_step_of_the_file() {
+    let after = FOUR.replace("    c();\n", "    if c {\n        d();\n    }\n");
+    check(FOUR, "  c();", "  if c {\n    d();\n  }", &after);
+    check(FOUR, "\tc();", "\tif c {\n\t\td();\n\t}", &after);
+    check(FOUR, "c();", "if c {\n  d();\n}", &after);
+}
+
+#[test]
+fn a_search_at_the_margin_does_not_bring_in_its_own_step() {
+    let after = format!("fn h() {{\n    e();\n}}\n\n{FOUR}");
+    check(FOUR, "fn f() {", "fn h() {\n  e();\n}\n\nfn f() {", &after);
+    check(
+        FOUR,
+        "fn f() {",
+        "fn h() {\n    e();\n}\n\nfn f() {",
+        &after,
+    );
+}
+
+#[test]
+fn a_step_that_the_file_nowhere_contradicts_stays() {
+    let after = FOUR.replace("c();", "c(d,\n      e);");
+    check(FOUR, "    c();", "    c(d,\n      e);", &after);
+}
+
+#[test]
+fn a_depth_that_may_be_one_or_another_is_refused() {
+    let refusal = refused("a\n    b\nc\n  d\n  e\n", edit("    e", "    e\n        f"));
+    assert_eq!(refusal.code, Code::NotFound);
+    let advice = "with the file's own indentation";
+    assert!(refusal.message.contains(advice), "{}", refusal.message);
+}
+
+#[test]
+fn a_line_that_repeats_a_slip_is_put_right() {
+    check(
+        "/* a\n * b\n */\nx\ny\n",
+        "/* a\n* b\n */\nx",
+        "/* a\n* c\n */\nx",
+        "/* a\n * c\n */\nx\ny\n",
+    );
+}
+
+#[test]
+fn marks_of_lines_come_off_as_they_were_put_on() {
+    check("a\n    b\n", ">a\n>    b", ">a\n>    c", "a\n    c\n");
+    check("a\n  b\n", " a\n-  b", "a\n  c", "a\n  c\n");
+    check("a\n  b\n", "2:  b", "  c", "a\n  c\n");
+}
+
 #[test]
 fn lines_on_both_sides_keep_the_bytes_of_the_file() {
     check(
