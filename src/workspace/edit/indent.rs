@@ -1,11 +1,13 @@
 //! What a search's indentation says about the file's, so that new lines come in at the right depth.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use similar::{Algorithm, DiffOp};
 
 use super::fold;
 use super::page::Page;
+use super::steps::{self, Habits, Step};
 
 /// A solid search line and the file line it stands for, blanks in front only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,8 @@ impl Depth<'_> {
 pub(super) enum Shift {
     /// It already is.
     None,
+    /// It already is, but for the lines that stand instead of one quoted with a slip, and repeat the slip.
+    Slips,
     /// Only the first line lost it.
     First(Lost),
     /// Every line, in the same way; the first, cut out of the middle of a line, in its own.
@@ -85,12 +89,22 @@ enum Prefix {
 /// The shift that explains every pair of depths, or nothing where there is none and the new lines cannot tell either.
 pub(super) fn fit(
     page: &Page,
+    place: &Range<usize>,
     depths: &[Depth],
     search: &[String],
     replace: &[String],
 ) -> Option<Shift> {
-    if depths.iter().all(Depth::is_level) || replace.iter().all(|line| fold::is_blank(line)) {
+    let new = New {
+        page,
+        place,
+        search,
+        replace,
+    };
+    if replace.iter().all(|line| fold::is_blank(line)) {
         return Some(Shift::None);
+    }
+    if depths.iter().all(Depth::is_level) {
+        return Some(level(&new, depths));
     }
     if settled_by_context(depths, search, replace) {
         return Some(Shift::None);
@@ -98,13 +112,37 @@ pub(super) fn fit(
     if let Some(first) = first_only(depths, search, replace) {
         return Some(first);
     }
-    if let Some(map) = find_map(page, depths, search, replace) {
-        return Some(Shift::All(map, None));
+    match likeliest(&new, &maps(&new, depths)) {
+        Likeliest::One(map) => return Some(Shift::All(map, None)),
+        Likeliest::Tied => return None,
+        Likeliest::None => {}
     }
-    if let Some(shift) = first_apart(page, depths, search, replace) {
+    if let Some(shift) = first_apart(&new, depths) {
         return Some(shift);
     }
-    is_at_home(depths).then_some(Shift::None)
+    is_at_home(depths).then_some(Shift::Slips)
+}
+
+/// The two sides of a pair, and where in the file they belong.
+struct New<'a> {
+    page: &'a Page<'a>,
+    place: &'a Range<usize>,
+    search: &'a [String],
+    replace: &'a [String],
+}
+
+/// A pair that stands as it is stays as it is. Only its new lines can be of another step: where they are off the file's
+/// or say what opens them, the file would nowhere go on like that, and would with its own step.
+fn level(new: &New, depths: &[Depth]) -> Shift {
+    let file = steps::of_file(new.page, new.place);
+    let off = |step: Step| !new.replace.iter().all(|line| step.divides(line));
+    if !file.is_some_and(off) && !steps::opens(new.replace) {
+        return Shift::None;
+    }
+    match likeliest(new, &learnt(new, depths)) {
+        Likeliest::One(map) if !map.is_idle() && is_like_home(new, &map) => Shift::All(map, None),
+        _ => Shift::None,
+    }
 }
 
 /// True where the lines that both sides share have the file's indentation in the replacement: then it was written right.
@@ -148,18 +186,21 @@ fn first_only(depths: &[Depth], search: &[String], replace: &[String]) -> Option
 }
 
 /// A first line that lost its indentation on top of a shift of all others.
-fn first_apart(
-    page: &Page,
-    depths: &[Depth],
-    search: &[String],
-    replace: &[String],
-) -> Option<Shift> {
+fn first_apart(new: &New, depths: &[Depth]) -> Option<Shift> {
     let (first, rest) = depths.split_first()?;
-    let begun = replace.iter().position(|line| !fold::is_blank(line))?;
+    let begun = new.replace.iter().position(|line| !fold::is_blank(line))?;
     let lost = first.file.len() > first.search.len() && first.file.ends_with(first.search);
-    let same = lost && fold::indent(&replace[begun]) == first.search;
-    let map = find_map(page, rest, search, &replace[begun + 1..])?;
-    (same && rest.len() > 1).then(|| Shift::All(map, Some(Lost::of(first))))
+    let same = lost && fold::indent(&new.replace[begun]) == first.search;
+    let below = New {
+        replace: &new.replace[begun + 1..],
+        ..*new
+    };
+    match likeliest(&below, &maps(&below, rest)) {
+        Likeliest::One(map) if same && rest.len() > 1 => {
+            Some(Shift::All(map, Some(Lost::of(first))))
+        }
+        _ => None,
+    }
 }
 
 /// With one search line there is nothing to compare: its followers keep their place if they would fit below the file's
@@ -198,53 +239,75 @@ const STEPS: [(usize, usize); 10] = [
 ];
 const RATIOS: [(usize, usize); 4] = [(1, 2), (2, 1), (1, 4), (4, 1)];
 
-/// The map that holds for every pair and can be applied to every new line; a constant prefix before anything else.
-fn find_map(page: &Page, depths: &[Depth], search: &[String], replace: &[String]) -> Option<Map> {
-    let mut units = vec![Unit::Same];
-    units.extend((1..=8).map(Unit::ToTab));
-    units.extend((1..=8).map(Unit::FromTab));
-    units.extend(STEPS.map(|(from, to)| Unit::Scaled(from, to)));
-    units.extend(RATIOS.map(|(from, to)| Unit::Ratio(from, to)));
-    let mut maps: Vec<Map> = units
-        .iter()
-        .filter_map(|unit| consistent(*unit, depths))
-        .filter(|map| map.fits(replace))
+/// The maps that hold for every pair and can be applied to every new line: a constant prefix, the step of the pair for
+/// the step of the file; where neither does, the first of the usual ones.
+fn maps(new: &New, depths: &[Depth]) -> Vec<Map> {
+    let learnt = learnt(new, depths);
+    if !learnt.is_empty() {
+        return learnt;
+    }
+    let tabs = (1..=8).map(Unit::ToTab).chain((1..=8).map(Unit::FromTab));
+    let scaled = STEPS.map(|(from, to)| Unit::Scaled(from, to));
+    let ratios = RATIOS.map(|(from, to)| Unit::Ratio(from, to));
+    let mut maps: Vec<Map> = tabs
+        .chain(scaled)
+        .chain(ratios)
+        .filter_map(|unit| consistent(unit, depths))
+        // A proportion that is not learnt and a prefix together would explain any two depths.
+        .filter(|map| !map.unit.is_scale() || map.is_one_step())
+        .filter(|map| map.fits(new.replace))
         .collect();
     maps.sort_by_key(|map| !map.is_one_step());
-    let map = maps.first()?;
-    let rival = maps.iter().find(|other| {
-        matches!(other.unit, Unit::Scaled(..)) && other.is_one_step() && other.unit != map.unit
-    });
-    if let Some(Map {
-        unit: Unit::Scaled(from, to),
-        ..
-    }) = rival
-        && map.unit == Unit::Same
-        && step(search.iter().chain(replace).map(String::as_str)) == Some(*from)
-        && step(page.lines.iter().map(|line| line.text)) == Some(*to)
-    {
-        return rival.cloned();
-    }
-    Some(without_mixture(map, depths, replace))
+    maps.truncate(1);
+    maps
 }
 
-/// The step by which lines are usually indented deeper than the one above, in spaces.
-fn step<'t>(lines: impl Iterator<Item = &'t str>) -> Option<usize> {
-    let mut counts = [0usize; 9];
-    let mut above = None;
-    for line in lines.filter(|line| !fold::is_blank(line)) {
-        let here = fold::indent(line);
-        if here.contains('\t') {
-            return None;
-        }
-        let deeper = above.and_then(|above| here.len().checked_sub(above));
-        if let Some(n @ 1..=8) = deeper {
-            counts[n] += 1;
-        }
-        above = Some(here.len());
+/// The maps that what is known of the steps allows. The pair's own may be a part of the one it shows.
+fn learnt(new: &New, depths: &[Depth]) -> Vec<Map> {
+    let pair = new.search.iter().chain(new.replace).map(String::as_str);
+    let own = steps::usual(pair).map_or(Vec::new(), Step::parts);
+    let file = steps::of_file(new.page, new.place);
+    let between = |from: &Step| file.map_or(Vec::new(), |to| Unit::between(*from, to));
+    std::iter::once(Unit::Same)
+        .chain(own.iter().flat_map(between))
+        .filter_map(|unit| consistent(unit, depths))
+        .filter(|map| map.fits(new.replace))
+        .collect()
+}
+
+enum Likeliest {
+    None,
+    One(Map),
+    /// Equally likely maps that would write different lines.
+    Tied,
+}
+
+/// The map whose lines are most at home in the file.
+fn likeliest(new: &New, maps: &[Map]) -> Likeliest {
+    let Some(first) = maps.first() else {
+        return Likeliest::None;
+    };
+    let one = first.written(new);
+    if maps.iter().all(|map| map.written(new) == one) {
+        return Likeliest::One(first.clone());
     }
-    let most = counts.iter().copied().max().filter(|n| *n > 0)?;
-    counts.iter().position(|n| *n == most)
+    let habits = Habits::of(new.page, new.place);
+    let strays = |map: &Map| habits.strays(&map.written(new));
+    let fewest = maps.iter().map(strays).min();
+    let mut best = maps.iter().filter(|map| Some(strays(map)) == fewest);
+    if fewest > Some(0) {
+        return Likeliest::Tied;
+    }
+    let likely = best.next().unwrap_or(first);
+    match best.all(|map| map.written(new) == likely.written(new)) {
+        true => Likeliest::One(likely.clone()),
+        false => Likeliest::Tied,
+    }
+}
+
+/// True where every line goes on from the one above as lines of the file do.
+fn is_like_home(new: &New, map: &Map) -> bool {
+    Habits::of(new.page, new.place).strays(&map.written(new)) == 0
 }
 
 /// The map with this unit that holds for every pair.
@@ -254,33 +317,10 @@ fn consistent(unit: Unit, depths: &[Depth]) -> Option<Map> {
         unit,
         prefix: Prefix::between(&unit.convert(first.search), first.file)?,
     };
-    // A proportion and a prefix together would explain any two depths.
-    let scaled = matches!(unit, Unit::Scaled(..) | Unit::Ratio(..));
-    if scaled && map.prefix != Prefix::More(String::new()) {
-        return None;
-    }
     depths
         .iter()
         .all(|depth| map.apply(depth.search).as_deref() == Some(depth.file))
         .then_some(map)
-}
-
-/// Where the file is indented with tabs and the new lines with spaces, a constant prefix would mix the two; the smallest
-/// step of the new lines is then one tab.
-fn without_mixture(map: &Map, depths: &[Depth], replace: &[String]) -> Map {
-    let tabbed = matches!(&map.prefix, Prefix::More(more) if more.contains('\t'));
-    let step = replace
-        .iter()
-        .map(|line| fold::indent(line))
-        .filter(|indent| !indent.is_empty() && indent.chars().all(|c| c == ' '))
-        .map(str::len)
-        .min();
-    match step {
-        Some(step) if tabbed && map.unit == Unit::Same => {
-            consistent(Unit::ToTab(step), depths).unwrap_or_else(|| map.clone())
-        }
-        _ => map.clone(),
-    }
 }
 
 impl Map {
@@ -289,8 +329,16 @@ impl Map {
         solid.all(|line| self.apply(fold::indent(line)).is_some())
     }
 
+    fn written(&self, new: &New) -> Vec<String> {
+        Shift::All(self.clone(), None).apply(new.replace)
+    }
+
     fn is_one_step(&self) -> bool {
-        self.unit == Unit::Same || self.prefix == Prefix::More(String::new())
+        self.prefix == Prefix::More(String::new())
+    }
+
+    fn is_idle(&self) -> bool {
+        self.unit == Unit::Same && self.is_one_step()
     }
 
     fn apply(&self, indent: &str) -> Option<String> {
@@ -313,6 +361,23 @@ impl Prefix {
 }
 
 impl Unit {
+    /// The units that make one step of the other; they differ in what becomes of a remainder.
+    fn between(from: Step, to: Step) -> Vec<Unit> {
+        match (from, to) {
+            _ if from == to => Vec::new(),
+            (Step::Spaces(from), Step::Spaces(to)) => {
+                vec![Unit::Scaled(from, to), Unit::Ratio(from, to)]
+            }
+            (Step::Spaces(n), Step::Tab) => vec![Unit::ToTab(n)],
+            (Step::Tab, Step::Spaces(n)) => vec![Unit::FromTab(n)],
+            (Step::Tab, Step::Tab) => Vec::new(),
+        }
+    }
+
+    fn is_scale(self) -> bool {
+        matches!(self, Unit::Scaled(..) | Unit::Ratio(..))
+    }
+
     fn convert(self, indent: &str) -> Cow<'_, str> {
         let spaces = indent.chars().take_while(|c| *c == ' ').count();
         match self {
@@ -360,7 +425,7 @@ impl Shift {
                 Some(there) => format!("{there}{body}"),
                 None => line.to_string(),
             },
-            Shift::None | Shift::First(_) => line.to_string(),
+            Shift::None | Shift::Slips | Shift::First(_) => line.to_string(),
         }
     }
 }

@@ -22,6 +22,7 @@ mod plan;
 mod readings;
 mod refusal;
 mod splice;
+mod steps;
 mod words;
 
 #[cfg(test)]

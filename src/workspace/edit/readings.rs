@@ -172,13 +172,14 @@ fn unnumber(pair: &Pair, gap: usize) -> Option<Pair> {
     let mut start = None;
     for (i, (row, line)) in rows.iter().zip(&pair.search).enumerate() {
         match row {
+            Some(row) if row.mark != first.mark => return None,
             Some(row) if *start.get_or_insert(row.number.checked_sub(i)?) + i == row.number => {}
             None if fold::is_blank(line) => {}
             _ => return None,
         }
     }
     // `3.` and `3)` begin things that are no line numbers; alone they say nothing.
-    let weak = matches!(first.mark, '.' | ')' | ' ') || (first.mark == ':' && gap == 0);
+    let weak = matches!(first.mark, '.' | ')' | ' ');
     if weak && rows.iter().flatten().count() < 2 {
         return None;
     }
@@ -263,7 +264,13 @@ fn undiff(pair: &Pair) -> Option<Pair> {
         return None;
     }
     let search = strip_marks(&pair.search, '-')?;
-    let replace = strip_marks(&pair.replace, '+')?;
+    let kept = |line: &String| line.starts_with(' ') && pair.search.contains(line);
+    let solid = || pair.replace.iter().filter(|line| !fold::is_blank(line));
+    // The new side may have been written plainly.
+    let replace = match marked(&pair.replace, '+') || solid().all(kept) {
+        true => strip_marks(&pair.replace, '+')?,
+        false => pair.replace.clone(),
+    };
     Some(pair.with(search, replace))
 }
 
@@ -279,12 +286,19 @@ fn strip_marks(lines: &[String], mark: char) -> Option<Vec<String>> {
 }
 
 fn unquote(pair: &Pair) -> Option<Pair> {
+    let mut all = pair.search.iter().chain(&pair.replace);
+    let mark = match all
+        .all(|line| line.trim_end() == ">" || !line.starts_with('>') || line.starts_with("> "))
+    {
+        true => "> ",
+        false => ">",
+    };
     let strip = |lines: &[String]| -> Option<Vec<String>> {
         lines
             .iter()
-            .map(|line| match line.strip_prefix('>') {
-                Some(rest) => Some(rest.strip_prefix(' ').unwrap_or(rest).to_string()),
-                None => fold::is_blank(line).then(String::new),
+            .map(|line| match line.strip_prefix(mark) {
+                Some(rest) => Some(rest.to_string()),
+                None => (fold::is_blank(line) || line.trim_end() == ">").then(String::new),
             })
             .collect()
     };

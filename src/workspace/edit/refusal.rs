@@ -195,8 +195,8 @@ fn body(page: &Page, edit: &Edit, failure: &Failure) -> String {
         Failure::Irregular { first, last } => {
             let shown = excerpt(page, *first, *last, 0, 12);
             format!(
-                "the search fits {} but for its indentation, which differs from line to line in no regular way; copy the \
-                 indentation as it stands:\n{shown}",
+                "the search fits {} but for its indentation, from which the depth of the new lines cannot be told; copy the \
+                 lines with the file's own indentation:\n{shown}",
                 span(*first, *last)
             )
         }

@@ -35,7 +35,13 @@ pub(super) fn lines(page: &Page, pair: &Pair, hit: &Hit) -> Option<Spliced> {
     let pair = &with_plain_indentation(page, pair);
     let pair = &composed(page, pair);
     let depths = depths(page, pair, hit);
-    let shift = indent::fit(page, &depths, &pair.search, &pair.replace)?;
+    let shift = indent::fit(
+        page,
+        &(hit.first()..hit.end()),
+        &depths,
+        &pair.search,
+        &pair.replace,
+    )?;
     let writer = Writer::new(page, pair, hit, &shift);
     Some(Spliced {
         patch: writer.write(),
@@ -117,6 +123,8 @@ struct Writer<'a> {
     search: Vec<String>,
     /// The replacement in the file's terms.
     replace: Vec<String>,
+    /// The indentation of each search line as it was quoted, where some were quoted with a slip.
+    slips: Vec<String>,
     /// The model put blanks at line ends where the file has none, so its new lines lose theirs.
     strips: bool,
     /// Typographic characters that the model wrote where the file has ASCII.
@@ -143,13 +151,17 @@ impl<'a> Writer<'a> {
         let elided = hit.rows.iter().any(|row| row.len() > 1) || has_marker(pair, hit);
         let search = in_file_terms(page, pair, hit);
         let replace = match shift {
-            Shift::None => with_copies_level(pair, &search),
+            Shift::None | Shift::Slips => with_copies_level(pair, &search),
             _ => shift.apply(&pair.replace),
         };
         let seal = |lines: Vec<String>| if elided { elide::seal(&lines) } else { lines };
         Writer {
             page,
             hit,
+            slips: match shift {
+                Shift::Slips => quoted(pair),
+                _ => Vec::new(),
+            },
             search: seal(search),
             replace: seal(replace),
             strips: adds_trailing(page, pair, hit),
@@ -260,7 +272,7 @@ impl<'a> Writer<'a> {
         let row = instead.map(|i| self.hit.rows[i].clone());
         let line = row.filter(|row| row.len() == 1).map(|row| row.start);
         let text = match (instead, line) {
-            (Some(i), Some(row)) => self.weave(i, row, j),
+            (Some(i), Some(row)) => self.level(i, row, self.weave(i, row, j)),
             _ => self.replace[j].clone(),
         };
         let eol = self.eol(line);
@@ -276,6 +288,18 @@ impl<'a> Writer<'a> {
             return new.clone();
         }
         woven(search.trim_end(), file.trim_end(), new).unwrap_or_else(|| new.clone())
+    }
+
+    /// A line that repeats the slip with which row `i` was quoted gets the indentation of that row.
+    fn level(&self, i: usize, row: usize, text: String) -> String {
+        match self.slips.get(i) {
+            Some(quoted) if quoted == fold::indent(&text) && !fold::is_blank(&text) => format!(
+                "{}{}",
+                fold::indent(self.page.lines[row].text),
+                text.trim_start()
+            ),
+            _ => text,
+        }
     }
 
     fn clean(&self, text: String) -> String {
@@ -377,6 +401,11 @@ fn with_copies_level(pair: &Pair, search: &[String]) -> Vec<String> {
         copy.map_or(line, |(_, level)| level).clone()
     };
     pair.replace.iter().map(level).collect()
+}
+
+fn quoted(pair: &Pair) -> Vec<String> {
+    let indent = |line: &String| fold::indent(line).to_string();
+    pair.search.iter().map(indent).collect()
 }
 
 fn adds_trailing(page: &Page, pair: &Pair, hit: &Hit) -> bool {

@@ -115,6 +115,59 @@ fn irregular_indentation_is_refused_with_the_lines() {
     );
 }
 
+const FOUR: &str = "fn f() {\n    if a {\n        b();\n    }\n}\n\nfn g() {\n    c();\n}\n";
+
+#[test]
+fn new_lines_in_another_step_take_the_step_of_the_file() {
+    let after = FOUR.replace("    c();\n", "    if c {\n        d();\n    }\n");
+    check(FOUR, "  c();", "  if c {\n    d();\n  }", &after);
+    check(FOUR, "\tc();", "\tif c {\n\t\td();\n\t}", &after);
+    check(FOUR, "c();", "if c {\n  d();\n}", &after);
+}
+
+#[test]
+fn a_search_at_the_margin_does_not_bring_in_its_own_step() {
+    let after = format!("fn h() {{\n    e();\n}}\n\n{FOUR}");
+    check(FOUR, "fn f() {", "fn h() {\n  e();\n}\n\nfn f() {", &after);
+    check(
+        FOUR,
+        "fn f() {",
+        "fn h() {\n    e();\n}\n\nfn f() {",
+        &after,
+    );
+}
+
+#[test]
+fn a_step_that_the_file_nowhere_contradicts_stays() {
+    let after = FOUR.replace("c();", "c(d,\n      e);");
+    check(FOUR, "    c();", "    c(d,\n      e);", &after);
+}
+
+#[test]
+fn a_depth_that_may_be_one_or_another_is_refused() {
+    let refusal = refused("a\n    b\nc\n  d\n  e\n", edit("    e", "    e\n        f"));
+    assert_eq!(refusal.code, Code::NotFound);
+    let advice = "with the file's own indentation";
+    assert!(refusal.message.contains(advice), "{}", refusal.message);
+}
+
+#[test]
+fn a_line_that_repeats_a_slip_is_put_right() {
+    check(
+        "/* a\n * b\n */\nx\ny\n",
+        "/* a\n* b\n */\nx",
+        "/* a\n* c\n */\nx",
+        "/* a\n * c\n */\nx\ny\n",
+    );
+}
+
+#[test]
+fn marks_of_lines_come_off_as_they_were_put_on() {
+    check("a\n    b\n", ">a\n>    b", ">a\n>    c", "a\n    c\n");
+    check("a\n  b\n", " a\n-  b", "a\n  c", "a\n  c\n");
+    check("a\n  b\n", "2:  b", "  c", "a\n  c\n");
+}
+
 #[test]
 fn lines_on_both_sides_keep_the_bytes_of_the_file() {
     check(
@@ -490,6 +543,57 @@ fn diff_headers_are_those_of_git() {
     let binary = unified_diff("a", Some(b"\xff"), Some(b"x"));
     assert_eq!(binary.text, "Binary files a/a and b/a differ\n");
     assert_eq!(unified_diff("a", Some(b"x"), Some(b"x")).text, "");
+}
+
+#[test]
+fn git_takes_the_diff() {
+    let many: String = (0..40).map(|n| format!("line {n}\n")).collect();
+    let changed = many.replace("line 3\n", "").replace("line 30", "x\r\ny");
+    check_git("a.txt", Some(&many), Some(&changed));
+    check_git("with a blank.txt", Some("a\nb"), Some("a\nb\n"));
+    check_git(
+        "d/\"quoted\" \u{e9}.txt",
+        Some("a\r\nb\r\n"),
+        Some("a\r\nc"),
+    );
+    check_git("new.txt", None, Some("a\nb"));
+    check_git("gone.txt", Some("a\nb"), None);
+    check_git("empty new", None, Some(""));
+    check_git("empty gone", Some(""), None);
+    check_git("filled", Some(""), Some("a\n"));
+    check_git("emptied", Some("a\n"), Some(""));
+}
+
+fn check_git(path: &str, before: Option<&str>, after: Option<&str>) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join(path);
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    if let Some(before) = before {
+        std::fs::write(&file, before).unwrap();
+    }
+    let diff = unified_diff(path, before.map(str::as_bytes), after.map(str::as_bytes));
+    std::fs::write(dir.path().join("the.diff"), &diff.text).unwrap();
+    let git = std::process::Command::new("git")
+        .args(["apply", "--whitespace=nowarn", "the.diff"])
+        .envs([
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CEILING_DIRECTORIES", "/"),
+        ])
+        .current_dir(dir.path())
+        .output()
+        .expect("git is installed");
+    assert!(
+        git.status.success(),
+        "{path}: {}\n{}",
+        String::from_utf8_lossy(&git.stderr),
+        diff.text
+    );
+    assert_eq!(
+        std::fs::read_to_string(&file).ok().as_deref(),
+        after,
+        "{path}"
+    );
 }
 
 /// Words that make lines alike, near-alike, blank and odd, so that random edits reach every rung.
