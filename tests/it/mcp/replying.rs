@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{assert_well_asked, serve, shell};
 use crate::support::{
     client::{Client, DIALECTS, NEWEST_SESSION, outcome, text, word},
-    home::{Home, eventually},
+    home::{Home, eventually, run},
     model_server::{ModelServer, Reply, Seen},
 };
 
@@ -51,6 +51,28 @@ fn a_thread_goes_on_by_its_id_or_as_the_last_one() {
         assert_well_asked(&model);
         client.close();
     }
+}
+
+/// The owner may make a thread as wide as they like; a caller goes on with it under the server's ceiling.
+#[test]
+fn a_wide_thread_of_the_owner_is_not_wide_for_a_caller() {
+    let (home, outside) = (Home::new(), tempfile::tempdir().expect("a directory"));
+    let proof = outside.path().join("proof.txt");
+    let write =
+        |id: &str| Reply::call(id, "write_file", json!({"path": proof, "content": "out\n"}));
+    let script = vec![Reply::text("one"), write("c1"), Reply::text("two")];
+    let model = ModelServer::start(script);
+    let wide = ["-m", "x", "--sandbox", "danger-full-access"];
+    run(home.openoxide_with(&model, &wide)).expect(0);
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    let thread_id = home.threads().remove(0);
+    let again = client.call(
+        "openoxide-reply",
+        json!({"thread_id": thread_id, "prompt": "write"}),
+    );
+    assert_eq!(outcome(&again)["sandbox"]["policy"], "workspace-write");
+    assert!(!proof.exists());
+    client.close();
 }
 
 #[test]
