@@ -1,6 +1,7 @@
 //! The one writer: puts the replacement in, with the file's own bytes for every line that both sides share.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use similar::{Algorithm, DiffOp};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
@@ -119,6 +120,8 @@ fn depths<'a>(page: &Page<'a>, pair: &'a Pair, hit: &Hit) -> Vec<Depth<'a>> {
 struct Writer<'a> {
     page: &'a Page<'a>,
     hit: &'a Hit,
+    /// The file lines of each search line, as in the hit.
+    rows: Vec<Range<usize>>,
     /// The search with the file's indentation; elisions sealed.
     search: Vec<String>,
     /// The replacement in the file's terms.
@@ -158,6 +161,7 @@ impl<'a> Writer<'a> {
         Writer {
             page,
             hit,
+            rows: hit.rows.clone(),
             slips: match shift {
                 Shift::Slips => quoted(pair),
                 _ => Vec::new(),
@@ -178,10 +182,30 @@ impl<'a> Writer<'a> {
             let theirs: Vec<&str> = self.replace.iter().map(|line| line.trim_end()).collect();
             similar::capture_diff_slices(Algorithm::Myers, &ours, &theirs)
         };
+        self.lend_blanks(&ops);
         for op in ops {
             self.step(op);
         }
         self.finish()
+    }
+
+    /// Of more blank lines than the file has, the ones that both sides share are the file's.
+    fn lend_blanks(&mut self, ops: &[DiffOp]) {
+        let kept = |i: usize| {
+            ops.iter()
+                .any(|op| matches!(op, DiffOp::Equal { .. }) && op.old_range().contains(&i))
+        };
+        for i in 1..self.rows.len() {
+            let blank = self.search[i - 1].trim().is_empty() && self.search[i].trim().is_empty();
+            let (above, here) = (self.rows[i - 1].len(), self.rows[i].len());
+            if !blank || above + here != 1 || kept(i - 1) == kept(i) {
+                continue;
+            }
+            let row = self.rows[i - 1].start.min(self.rows[i].start);
+            let middle = if kept(i) { row } else { row + 1 };
+            self.rows[i - 1] = row..middle;
+            self.rows[i] = middle..row + 1;
+        }
     }
 
     fn step(&mut self, op: DiffOp) {
@@ -194,7 +218,7 @@ impl<'a> Writer<'a> {
                 for (i, j) in old.zip(new) {
                     self.gap(i);
                     self.add(j, Some(i));
-                    self.cursor = self.hit.rows[i].end.max(self.cursor);
+                    self.cursor = self.rows[i].end.max(self.cursor);
                 }
             }
             DiffOp::Replace { .. } => {
@@ -209,7 +233,7 @@ impl<'a> Writer<'a> {
 
     /// Writes the file's blank lines before row `i` that the search left out.
     fn gap(&mut self, i: usize) {
-        let until = self.hit.rows[i].start;
+        let until = self.rows[i].start;
         if self.cursor < until {
             self.copy(self.cursor..until);
             self.last = Last::Gap;
@@ -227,10 +251,10 @@ impl<'a> Writer<'a> {
     fn keep(&mut self, i: usize, j: usize) {
         match self.last {
             // The gap before a dropped line was written: the one after it would double it.
-            Last::DroppedAfterGap => self.cursor = self.hit.rows[i].start.max(self.cursor),
+            Last::DroppedAfterGap => self.cursor = self.rows[i].start.max(self.cursor),
             _ => self.gap(i),
         }
-        let row = self.hit.rows[i].clone();
+        let row = self.rows[i].clone();
         let meant = row.len() == 1 && self.means_trailing(row.start, i, j);
         if meant {
             let line = &self.page.lines[row.start];
@@ -255,7 +279,7 @@ impl<'a> Writer<'a> {
 
     /// A line only the search has. A gap before it stays if the line above it stayed.
     fn drop(&mut self, i: usize) {
-        let had_gap = self.cursor < self.hit.rows[i].start;
+        let had_gap = self.cursor < self.rows[i].start;
         self.last = match self.last {
             Last::Kept | Last::Added if had_gap => {
                 self.gap(i);
@@ -264,12 +288,12 @@ impl<'a> Writer<'a> {
             Last::DroppedAfterGap => Last::DroppedAfterGap,
             _ => Last::Dropped,
         };
-        self.cursor = self.hit.rows[i].end.max(self.cursor);
+        self.cursor = self.rows[i].end.max(self.cursor);
     }
 
     /// A line only the replacement has, in the place of row `instead` if there is one.
     fn add(&mut self, j: usize, instead: Option<usize>) {
-        let row = instead.map(|i| self.hit.rows[i].clone());
+        let row = instead.map(|i| self.rows[i].clone());
         let line = row.filter(|row| row.len() == 1).map(|row| row.start);
         let text = match (instead, line) {
             (Some(i), Some(row)) => self.level(i, row, self.weave(i, row, j)),

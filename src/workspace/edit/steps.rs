@@ -20,7 +20,7 @@ impl Step {
             Step::Tab => vec![Step::Tab],
             Step::Spaces(wide) => (2..=wide)
                 .rev()
-                .filter(|n| wide % n == 0)
+                .filter(|n| wide.is_multiple_of(*n))
                 .map(Step::Spaces)
                 .collect(),
         }
@@ -31,7 +31,7 @@ impl Step {
         let indent = fold::indent(line);
         match self {
             Step::Tab => indent.bytes().all(|c| c == b'\t'),
-            Step::Spaces(n) => indent.bytes().all(|c| c == b' ') && indent.len() % n == 0,
+            Step::Spaces(n) => indent.bytes().all(|c| c == b' ') && indent.len().is_multiple_of(n),
         }
     }
 }

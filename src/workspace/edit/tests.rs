@@ -169,6 +169,16 @@ fn marks_of_lines_come_off_as_they_were_put_on() {
 }
 
 #[test]
+fn a_blank_line_quoted_twice_and_kept_once_is_kept() {
+    check(
+        "use a;\n\nfn f() {}\n",
+        "use a;\n\n\nfn f() {}",
+        "use a;\n\nfn g() {}",
+        "use a;\n\nfn g() {}\n",
+    );
+}
+
+#[test]
 fn lines_on_both_sides_keep_the_bytes_of_the_file() {
     check(
         "one  \n\u{2018}two\u{2019}\nthree\n",
