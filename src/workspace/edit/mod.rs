@@ -91,6 +91,10 @@ pub enum Rung {
     Similar,
 }
 
+/// Bytes that a file may have after every occurrence of something was replaced: a short search and a long replacement
+/// would fill the memory.
+const LARGEST: usize = 64 << 20;
+
 /// Applies all edits in order, each to the result of the one before; all or none.
 ///
 /// `before` is `None` for a file that does not exist; then the first edit must have an empty search. An error names the
@@ -137,6 +141,9 @@ fn steps(file: Option<&str>, edit: &Edit) -> Result<Vec<plan::Step>, refusal::Fa
     };
     // A byte order mark belongs to the file, not to its first line.
     let body = text.trim_start_matches('\u{FEFF}');
+    if edit.replace_all && swollen(body, edit) > LARGEST {
+        return Err(refusal::Failure::TooLarge);
+    }
     let page = page::Page::new(body);
     let mut steps = match edit.replace_all {
         true => plan::everywhere(&page, edit)?,
@@ -147,6 +154,13 @@ fn steps(file: Option<&str>, edit: &Edit) -> Result<Vec<plan::Step>, refusal::Fa
         step.patch.end += text.len() - body.len();
     }
     Ok(steps)
+}
+
+/// At most how many bytes the file has when every occurrence is replaced.
+fn swollen(body: &str, edit: &Edit) -> usize {
+    let occurrences = body.matches(edit.search.as_str()).count();
+    body.len()
+        .saturating_add(occurrences.saturating_mul(edit.replace.len()))
 }
 
 /// A file that does not exist, or is empty, takes the replacement of an empty search whole.

@@ -54,11 +54,29 @@ fn meant(page: &Page, edit: &Edit) -> Result<Pair, Failure> {
     if literal.is_idle() {
         return Err(Failure::NoChange);
     }
+    if has_diff_marks(page, &literal) {
+        return Err(Failure::Marked);
+    }
     if let Some(line) = elide::placeholder(page, &literal) {
         let line = line.to_string();
         return Err(Failure::Placeholder { line });
     }
     Ok(literal)
+}
+
+/// True if every new line of the replacement begins with the mark of a diff, where no line of the search or the file
+/// does: it would be written as text. One such line may be meant.
+fn has_diff_marks(page: &Page, pair: &Pair) -> bool {
+    let marked = |line: &&String| line.starts_with('+');
+    let added = pair
+        .replace
+        .iter()
+        .filter(|line| !line.trim().is_empty() && !pair.search.contains(line));
+    let added: Vec<&String> = added.collect();
+    added.len() > 1
+        && added.iter().all(marked)
+        && !pair.search.iter().any(|line| marked(&line))
+        && !page.text.lines().any(|line| line.starts_with('+'))
 }
 
 /// Why a search that fits nowhere does not.

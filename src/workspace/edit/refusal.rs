@@ -29,6 +29,8 @@ pub enum Code {
     EmptySearch,
     /// The file is not UTF-8 text.
     NotText,
+    /// The result would be larger than any file that is edited.
+    TooLarge,
 }
 
 impl Code {
@@ -41,6 +43,7 @@ impl Code {
             Code::NoChange => "no_change",
             Code::EmptySearch => "empty_search",
             Code::NotText => "not_text",
+            Code::TooLarge => "too_large",
         }
     }
 }
@@ -90,9 +93,12 @@ pub(super) enum Failure {
     Placeholder {
         line: String,
     },
+    /// The marks of a diff stand before each new line, and before no line of the file or the search.
+    Marked,
     NoChange,
     EmptySearch,
     NoFile,
+    TooLarge,
 }
 
 impl Failure {
@@ -102,11 +108,13 @@ impl Failure {
             | Failure::InsideWord { .. }
             | Failure::Irregular { .. }
             | Failure::Placeholder { .. }
+            | Failure::Marked
             | Failure::NoFile => Code::NotFound,
             Failure::Ambiguous { .. } | Failure::Tied { .. } => Code::Ambiguous,
             Failure::AlreadyApplied { .. } => Code::AlreadyApplied,
             Failure::NoChange => Code::NoChange,
             Failure::EmptySearch => Code::EmptySearch,
+            Failure::TooLarge => Code::TooLarge,
         }
     }
 }
@@ -204,6 +212,11 @@ fn body(page: &Page, edit: &Edit, failure: &Failure) -> String {
             "`{line}` in the replacement stands for code, and would be written in its place. Write the code out, or put the \
              same line where the search leaves that code out"
         ),
+        Failure::Marked => "each new line of the replacement begins with `+`, as in a diff, and no line of the file does; \
+                            send the replacement without these marks"
+            .to_string(),
+        Failure::TooLarge => "the file would become larger than any that is edited; replace fewer places, or less in each"
+            .to_string(),
         Failure::NoChange => "search and replace are the same text".to_string(),
         Failure::EmptySearch => "an empty search only creates a file, and this one exists; quote the lines to change, or \
                                  a line next to which to insert"

@@ -793,3 +793,35 @@ fn numbers(range: &str) -> (usize, usize) {
     let (start, len) = old.split_once(',').unwrap_or((old, "1"));
     (start.parse().unwrap(), len.parse().unwrap())
 }
+
+#[test]
+fn marks_of_a_diff_are_not_written_as_text() {
+    let edit = |replace: &str| Edit {
+        search: "one".into(),
+        replace: replace.into(),
+        ..Edit::default()
+    };
+    let refused =
+        |file: &str, replace: &str| apply(Some(file.as_bytes()), &[edit(replace)]).is_err();
+    assert!(refused("one\ntwo\n", "one\n+ three\n+ four"));
+    assert!(
+        !refused("one\n+ two\n", "one\n+ three\n+ four"),
+        "the file has such lines"
+    );
+    assert!(!refused("one\ntwo\n", "one\n+1"), "one line may be meant");
+}
+
+#[test]
+fn what_would_fill_the_memory_is_refused() {
+    let file = "ab".repeat(500_000);
+    let edit = Edit {
+        search: "ab".into(),
+        replace: "b".repeat(200_000),
+        replace_all: true,
+        line: None,
+    };
+    assert_eq!(
+        apply(Some(file.as_bytes()), &[edit]).unwrap_err().code,
+        Code::TooLarge
+    );
+}
