@@ -132,10 +132,10 @@ impl App {
             .values()
             .chain(secret_variables.map(|(_, value)| value));
         let redactor = Redactor::new(key.iter().chain(secrets).cloned());
+        // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
-            .and_then(|depth| depth.parse().ok())
-            .unwrap_or(0);
+            .map_or(0, |depth| depth.parse().unwrap_or(u32::MAX));
         let store: Arc<dyn ThreadStore> = if setup.ephemeral {
             Arc::new(NoStore)
         } else {
@@ -184,6 +184,8 @@ impl App {
     /// The header of a new thread as wished.
     pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
         let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+        // Before anything of the directory is read, so that what is outside the roots cannot be probed.
+        self.within_roots(&cwd)?;
         let mut config = self.wiring.layers.in_project(&cwd)?;
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
@@ -197,7 +199,6 @@ impl App {
             deny,
         };
         let workspace = self.wiring.workspace(&cwd, &policy)?;
-        self.within_roots(workspace.cwd())?;
         let found = instructions::find(workspace.cwd());
         for warning in &found.warnings {
             tracing::warn!("{}", shown_line(warning));
@@ -302,23 +303,21 @@ impl App {
         }
     }
 
-    /// A caller's directory must be inside the owner's roots, where there are some. `cwd` is resolved.
+    /// A caller's directory must be inside the owner's roots, where there are some; what is not there is not inside.
     pub fn within_roots(&self, cwd: &Path) -> Result<(), String> {
         let roots = &self.config.server.roots;
-        let inside = roots
-            .iter()
-            .filter_map(|root| root.canonicalize().ok())
-            .any(|root| cwd.starts_with(root));
-        if roots.is_empty() || inside {
+        let real = cwd.canonicalize().ok();
+        let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
+        if roots.is_empty() || real.is_some_and(|real| allowed.any(|root| real.starts_with(root))) {
             return Ok(());
         }
         let roots: Vec<String> = roots
             .iter()
             .map(|root| format!("`{}`", root.display()))
             .collect();
+        let cwd = shown_line(&cwd.to_string_lossy());
         Err(format!(
-            "`{}` is outside this server's roots: {}",
-            shown_line(&cwd.to_string_lossy()),
+            "`{cwd}` is outside this server's roots: {}",
             roots.join(", ")
         ))
     }
@@ -380,7 +379,8 @@ impl Assemble for Wiring {
             Asker::Owner => self.config.limits,
             Asker::Caller => header.limits.within(self.config.limits),
         };
-        let model = self.model(self.model.as_ref().unwrap_or(&header.model))?;
+        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
+        let model = self.model(flagged.unwrap_or(&header.model))?;
         Ok(Parts {
             model,
             gate: Arc::new(gate),
@@ -413,7 +413,11 @@ impl Wiring {
     fn settings(&self) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
         Settings {
-            environment: shell::for_commands(std::env::vars_os(), &extra, self.depth + 1),
+            environment: shell::for_commands(
+                std::env::vars_os(),
+                &extra,
+                self.depth.saturating_add(1),
+            ),
         }
     }
 

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fmt, io, path::Path};
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::{conversation::shown_line, workspace::file};
+
 use super::{Config, NarrowLimits, NarrowModel, NarrowPolicy, Narrowing};
 
 /// What is wrong, where, and a way out.
@@ -258,28 +260,47 @@ fn merge(into: &mut Table, from: Table) {
     }
 }
 
+/// Bytes; a configuration is written by hand.
+const LARGEST_FILE: usize = 256 * 1024;
+
+/// A regular file of a sane size: a pipe or a device in a repository must not hang or fill us.
 fn read(path: &Path) -> Result<Option<String>, ConfigError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+    let fail = |why: &dyn fmt::Display| {
+        ConfigError::new(format!(
+            "failed to read config `{}`: {why}",
+            shown_line(&path.to_string_lossy())
+        ))
+    };
+    let real = match path.canonicalize() {
+        Ok(real) => real,
         Err(error)
             if matches!(
                 error.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
             ) =>
         {
-            Ok(None)
+            return Ok(None);
         }
-        Err(error) => Err(ConfigError::new(format!(
-            "failed to read config `{}`: {error}",
-            path.display()
-        ))),
+        Err(error) => return Err(fail(&error)),
+    };
+    let bytes = file::read(&real)
+        .map_err(|error| fail(&error))?
+        .unwrap_or_default();
+    if bytes.len() > LARGEST_FILE {
+        return Err(fail(&format!("it has {} bytes", bytes.len())));
     }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|_| fail(&"it is not UTF-8 text"))
 }
 
 fn checked<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
         explain(
-            &format!("failed to read config `{}`", path.display()),
+            &format!(
+                "failed to read config `{}`",
+                shown_line(&path.to_string_lossy())
+            ),
             Some(text),
             &error,
         )

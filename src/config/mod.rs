@@ -154,7 +154,10 @@ pub struct NarrowLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<u64>,
     /// Taken where it is lower.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lower_seconds"
+    )]
     pub max_seconds: Option<f64>,
     /// Taken where it is lower.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,5 +201,16 @@ impl Config {
                 .reasoning_effort
                 .clone_from(&by.model.reasoning_effort);
         }
+    }
+}
+
+/// A number below zero, or none at all, would read as no limit.
+fn lower_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
+    let seconds = Option::<f64>::deserialize(from)?;
+    match seconds {
+        Some(seconds) if seconds.is_nan() || seconds < 0.0 => Err(serde::de::Error::custom(
+            "expected a number of seconds, 0 or more",
+        )),
+        seconds => Ok(seconds),
     }
 }

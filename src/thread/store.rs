@@ -142,14 +142,15 @@ impl ThreadStore for DirectoryStore {
             .mode(0o700)
             .create(&directory)
             .map_err(|error| named(&directory, &error))?;
-        let mut journal = Rollout::at(self.clone(), header.thread_id, 0)?;
+        let mut journal = Rollout::at(self.clone(), header.thread_id, 0);
         journal.write(&rollout::header_line(header).map_err(io::Error::other)?)?;
+        journal.release();
         Ok(Box::new(journal))
     }
 
     fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError> {
         let (loaded, length) = self.load(id)?;
-        Ok((loaded, Box::new(Rollout::at(self.clone(), id, length)?)))
+        Ok((loaded, Box::new(Rollout::at(self.clone(), id, length))))
     }
 
     fn read(&self, id: ThreadId) -> Result<Loaded, StoreError> {
@@ -180,7 +181,8 @@ struct Rollout {
     store: DirectoryStore,
     id: ThreadId,
     path: PathBuf,
-    file: Arc<File>,
+    /// Open only while the thread is held: a process may know thousands of threads.
+    file: Option<Arc<File>>,
     /// Bytes that we know of. More in the file means that somebody else wrote.
     length: u64,
     lock: Option<File>,
@@ -189,24 +191,33 @@ struct Rollout {
 }
 
 impl Rollout {
-    fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Result<Self, StoreError> {
+    fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Self {
         let path = store.directory(id).join("rollout.jsonl");
-        let file = OpenOptions::new()
+        Self {
+            store,
+            id,
+            path,
+            file: None,
+            length,
+            lock: None,
+            torn: false,
+        }
+    }
+
+    fn file(&mut self) -> io::Result<Arc<File>> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let mut options = OpenOptions::new();
+        let opened = options
             .append(true)
             .read(true)
             .create(true)
             .mode(0o600)
-            .open(&path)
-            .map_err(|error| named(&path, &error))?;
-        Ok(Self {
-            store,
-            id,
-            path,
-            file: Arc::new(file),
-            length,
-            lock: None,
-            torn: false,
-        })
+            .open(&self.path);
+        let file = Arc::new(opened.map_err(|error| named(&self.path, &error))?);
+        self.file = Some(file.clone());
+        Ok(file)
     }
 
     /// One write a line, so that a reader never sees half of two.
@@ -214,7 +225,7 @@ impl Rollout {
         if std::mem::take(&mut self.torn) {
             self.mend_tail()?;
         }
-        let written = (&*self.file).write_all(line.as_bytes());
+        let written = (&*self.file()?).write_all(line.as_bytes());
         match &written {
             Ok(()) => self.length += line.len() as u64,
             // A part of the line may stand there; the next one must not be glued to it.
@@ -242,10 +253,11 @@ impl Rollout {
     /// Ends a line that a dying writer, or a full disk, left unfinished, so that the next begins on a new one.
     fn mend_tail(&mut self) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
-        self.length = self.file.metadata()?.len();
+        let file = self.file()?;
+        self.length = file.metadata()?.len();
         let mut last = [b'\n'];
         if self.length > 0 {
-            self.file.read_exact_at(&mut last, self.length - 1)?;
+            file.read_exact_at(&mut last, self.length - 1)?;
         }
         if last == [b'\n'] {
             Ok(())
@@ -262,7 +274,7 @@ impl Journal for Rollout {
         }
         self.lock = Some(self.lock()?);
         let length = self
-            .file
+            .file()?
             .metadata()
             .map_err(|error| named(&self.path, &error))?
             .len();
@@ -273,13 +285,13 @@ impl Journal for Rollout {
             self.length = length;
             Some(loaded)
         };
-        self.mend_tail()
-            .map_err(|error| named(&self.path, &error))?;
+        self.mend_tail()?;
         Ok(newer)
     }
 
     fn release(&mut self) {
         self.lock = None;
+        self.file = None;
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {
@@ -289,6 +301,8 @@ impl Journal for Rollout {
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         let (file, path) = (self.file.clone(), self.path.clone());
         async move {
+            // Not held: then nothing was written since the last time.
+            let Some(file) = file else { return Ok(()) };
             let synced = tokio::task::spawn_blocking(move || file.sync_data())
                 .await
                 .map_err(io::Error::other)?;

@@ -78,6 +78,7 @@ impl Threads {
             journal.append(&record).map_err(StoreError::Io)?;
             state.add(record);
         }
+        journal.release();
         let handle = Actor::spawn(state, parts, journal);
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)

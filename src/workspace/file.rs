@@ -52,6 +52,12 @@ pub fn read(real: &Path) -> io::Result<Option<Vec<u8>>> {
 /// An existing file keeps its mode. One with several names, or that belongs to somebody else, is written in place,
 /// since replacing it would cut the other names off or change its owner.
 pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
+    if content.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::other(format!(
+            "{} bytes are more than the {LARGEST_FILE} that tools take",
+            content.len()
+        )));
+    }
     let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
         return Err(io::Error::other("it is not a file name"));
     };
@@ -76,9 +82,23 @@ fn write_in_place(real: &Path, content: &[u8]) -> io::Result<()> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
+    reserve(&file, content.len() as u64)?;
     file.write_all(content)?;
     file.set_len(content.len() as u64)?;
     file.sync_all()
+}
+
+/// Takes the room on the disk before the first byte is overwritten: a full disk must not cost the old content.
+fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    use rustix::{
+        fs::{FallocateFlags, fallocate},
+        io::Errno,
+    };
+    match fallocate(file, FallocateFlags::KEEP_SIZE, 0, bytes.max(1)) {
+        // Some file systems cannot tell.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn replace(

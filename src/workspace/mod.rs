@@ -28,6 +28,14 @@ pub struct Workspace {
     checkpoint: Checkpoint,
 }
 
+/// What other programs act on where it exists: it may be created, and is then the user's.
+const GUARDED: [&str; 4] = [".openoxide", ".mcp.json", ".vscode", ".envrc"];
+
+/// A bare repository, or what a `.git` file elsewhere points to.
+fn is_git_directory(path: &Path) -> bool {
+    path.join("HEAD").is_file() && path.join("refs").is_dir() && path.join("objects").is_dir()
+}
+
 /// What a workspace is opened with. Paths need not be canonical.
 #[derive(Clone, Debug, Default)]
 pub struct Boundaries {
@@ -102,7 +110,7 @@ impl Workspace {
         let closed: Vec<PathBuf> = bounds
             .closed
             .iter()
-            .map(|path| canonical_or_same(path))
+            .map(|path| real_or_future(path))
             .collect();
         if sandbox == SandboxPolicy::WorkspaceWrite
             && let Some(what) = too_wide(&real, &closed, bounds.named_by_owner)
@@ -179,49 +187,32 @@ impl Workspace {
 
     /// Why `workspace-write` does not let the file tools write `real`; `None` when it does.
     ///
-    /// Programs other than ours run what stands in these places without asking: git its hooks and configuration,
-    /// editors and shells their own.
+    /// Programs other than ours run what stands in these places without asking: editors and shells their own, and git
+    /// far more than its hooks (a `commondir` leads to another configuration, a rebase runs what its list says), so
+    /// nothing of it is for file tools.
     pub fn write_protection(&self, real: &Path) -> Option<&'static str> {
         let root = self
             .writable
             .iter()
             .filter(|root| real.starts_with(root))
-            .max_by_key(|r| r.as_os_str().len());
+            .max_by_key(|root| root.as_os_str().len());
         let Some(root) = root else {
             return Some("it is outside the writable directories");
         };
         let inside = real.strip_prefix(root).unwrap_or(real);
-        let parts: Vec<&str> = inside
-            .components()
-            .filter_map(|part| part.as_os_str().to_str())
-            .collect();
-        if let Some(at) = parts
-            .iter()
-            .position(|part| part.eq_ignore_ascii_case(".git"))
-        {
-            let below = parts
-                .get(at + 1)
-                .copied()
-                .unwrap_or_default()
-                .to_ascii_lowercase();
-            if below.is_empty()
-                || ["hooks", "config", "config.worktree", "info", "modules"]
-                    .contains(&below.as_str())
-            {
-                return Some("git runs what stands there");
+        let mut above = root.clone();
+        for part in inside {
+            let was = above.clone();
+            above.push(part);
+            if part.eq_ignore_ascii_case(".git") || (was != *root && is_git_directory(&was)) {
+                return Some("git acts on what stands there");
+            }
+            let guarded = GUARDED.iter().any(|name| part.eq_ignore_ascii_case(name));
+            if guarded && above.symlink_metadata().is_ok() {
+                return Some("other programs act on what stands there");
             }
         }
-        let guarded = |part: &&str| {
-            [".openoxide", ".mcp.json", ".vscode", ".envrc"]
-                .iter()
-                .any(|name| part.eq_ignore_ascii_case(name))
-        };
-        match parts.iter().position(guarded) {
-            Some(at) if root.join(parts[..=at].iter().collect::<PathBuf>()).exists() => {
-                Some("other programs act on what stands there")
-            }
-            _ => None,
-        }
+        None
     }
 
     /// How a path is shown: relative to the working directory where it is inside, with `/`, nothing invisible in it.
@@ -291,8 +282,18 @@ fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-fn canonical_or_same(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+/// The real path of what may not exist yet: its longest existing part resolved, the rest as named.
+fn real_or_future(path: &Path) -> PathBuf {
+    let found = path
+        .ancestors()
+        .find_map(|existing| Some((existing, existing.canonicalize().ok()?)));
+    match found {
+        Some((existing, real)) => match path.strip_prefix(existing) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        },
+        None => path.to_owned(),
+    }
 }
 
 /// What makes `real` too wide to be a writable workspace.
@@ -341,7 +342,7 @@ fn is_home(real: &Path) -> bool {
 }
 
 fn homes() -> Vec<PathBuf> {
-    let own = std::env::home_dir().map(|home| canonical_or_same(&home));
+    let own = std::env::home_dir().map(|home| real_or_future(&home));
     own.into_iter()
         .chain([PathBuf::from("/root")])
         .filter(|home| home != Path::new("/"))
@@ -389,6 +390,23 @@ mod tests {
     }
 
     #[test]
+    fn a_private_place_behind_a_link_is_closed_before_it_exists() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().with_extension("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        let bounds = Boundaries {
+            closed: vec![link.join("home")],
+            ..Boundaries::default()
+        };
+        let workspace = Workspace::open(dir.path(), SandboxPolicy::WorkspaceWrite, bounds).unwrap();
+        assert!(matches!(
+            workspace.resolve("home/config.toml"),
+            Err(PathError::Closed { .. })
+        ));
+        std::fs::remove_file(link).unwrap();
+    }
+
+    #[test]
     fn private_places_stay_closed_under_every_policy() {
         let dir = tempfile::tempdir().unwrap();
         let closed = dir.path().join("state");
@@ -414,6 +432,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("sub/.git/hooks")).unwrap();
         std::fs::create_dir(dir.path().join(".vscode")).unwrap();
+        std::fs::create_dir_all(dir.path().join("bare/objects")).unwrap();
+        std::fs::create_dir(dir.path().join("bare/refs")).unwrap();
+        std::fs::write(dir.path().join("bare/HEAD"), "ref: x").unwrap();
         let workspace = workspace(dir.path());
         for (named, free) in [
             ("src/a.rs", true),
@@ -421,7 +442,9 @@ mod tests {
             (".git/config", false),
             ("sub/.git/info/attributes", false),
             (".GIT/config", false),
-            (".git/COMMIT_EDITMSG", true),
+            (".git/COMMIT_EDITMSG", false),
+            ("bare/hooks/post-receive", false),
+            ("bare.txt", true),
             (".git", false),
             (".vscode/settings.json", false),
             (".envrc", true),

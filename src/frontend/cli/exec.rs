@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,7 +12,6 @@ use anyhow::{Context, bail};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::{Receiver, error::RecvError},
-    time::Instant,
 };
 
 use super::{
@@ -24,6 +23,7 @@ use crate::{
     app::{App, HeaderError, Wish},
     conversation::{
         Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind,
+        shown_text,
     },
     frontend::attach::attach,
     thread::{Snapshot, StartError, Started, ThreadHandle},
@@ -186,8 +186,7 @@ fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
         .with_context(|| format!("there is no thread of `{}` to continue", here.display()))
 }
 
-/// Shows events and carries questions until the turn ends. The first signal interrupts the turn, the second does not
-/// wait for it.
+/// Shows events and carries questions until the turn ends.
 async fn follow(
     thread: &ThreadHandle,
     started: Started,
@@ -199,22 +198,10 @@ async fn follow(
     } = snapshot;
     display.seen = items.len();
     let mut ended = started.outcome;
-    let (mut interrupt, mut terminate) = (
-        signal(SignalKind::interrupt())?,
-        signal(SignalKind::terminate())?,
-    );
-    let mut patience = None;
+    heed_signals(thread.clone())?;
     loop {
         tokio::select! {
             biased;
-            () = either(&mut interrupt, &mut terminate) => {
-                if patience.is_some() {
-                    bail!("stopped before the turn could wind down");
-                }
-                thread.interrupt(Some(started.turn_id)).await?;
-                patience = Some(Instant::now() + GRACE);
-            }
-            () = until(patience) => bail!("the turn did not stop in time"),
             event = events.recv() => match event {
                 Ok(event) => display.event(thread, &event)?,
                 Err(RecvError::Lagged(_)) => events = display.catch_up(thread).await?,
@@ -226,18 +213,32 @@ async fn follow(
     }
 }
 
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
+/// The first signal interrupts the turn. The second, or [`GRACE`], ends the process. A task of its own: a reader of our
+/// output that has stopped reading keeps whoever writes to it waiting, and that must not make us deaf.
+fn heed_signals(thread: ThreadHandle) -> io::Result<()> {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ];
+    let mut signals: Vec<Signal> = kinds.into_iter().map(signal).collect::<io::Result<_>>()?;
+    tokio::spawn(async move {
+        any(&mut signals).await;
+        // If the thread is gone, so is what could be interrupted.
+        let _ = thread.interrupt(None).await;
+        tokio::select! {
+            () = any(&mut signals) => {}
+            () = tokio::time::sleep(GRACE) => {}
+        }
+        std::process::exit(i32::from(INTERRUPTED));
+    });
+    Ok(())
 }
 
-async fn either(one: &mut Signal, other: &mut Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
-    }
+async fn any(signals: &mut [Signal]) {
+    futures_util::future::select_all(signals.iter_mut().map(|signal| Box::pin(signal.recv())))
+        .await;
 }
 
 /// Where events go.
@@ -311,12 +312,14 @@ impl Display {
         self.report.end(outcome);
         match self.output {
             Output::Text if !outcome.content.is_empty() => {
-                let end = if outcome.content.ends_with('\n') {
-                    ""
-                } else {
-                    "\n"
-                };
-                io::stdout().write_all(format!("{}{end}", outcome.content).as_bytes())?;
+                let mut answer = outcome.content.clone();
+                if io::stdout().is_terminal() {
+                    answer = shown_text(&answer);
+                }
+                if !answer.ends_with('\n') {
+                    answer.push('\n');
+                }
+                io::stdout().write_all(answer.as_bytes())?;
             }
             Output::Text => {}
             Output::Json => json_line(&serde_json::to_value(outcome)?)?,

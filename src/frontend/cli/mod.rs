@@ -3,12 +3,13 @@
 mod args;
 mod demo;
 mod exec;
+mod log;
 mod prompt;
 mod report;
 mod threads;
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
 };
 
@@ -17,10 +18,12 @@ use clap::{CommandFactory, Parser};
 use crate::{
     app::{App, Asker, Setup},
     config::ConfigError,
+    conversation::shown_text,
     frontend::mcp,
     workspace::shell,
 };
 use args::{Args, Command, LogFormat, Options};
+use log::Log;
 
 /// Everything went as asked.
 const OK: u8 = 0;
@@ -117,12 +120,12 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn complain(error: &anyhow::Error) {
     let mut stderr = anstream::stderr().lock();
     // Nowhere is left to say that this failed.
-    let _ = writeln!(stderr, "error: {error:#}");
+    let _ = writeln!(stderr, "error: {}", shown_text(&format!("{error:#}")));
     if let Some(hint) = error
         .downcast_ref::<ConfigError>()
         .and_then(ConfigError::way_out)
     {
-        let _ = writeln!(stderr, "hint: {hint}");
+        let _ = writeln!(stderr, "hint: {}", shown_text(hint));
     }
 }
 
@@ -132,8 +135,8 @@ fn log_to_stderr(format: LogFormat) {
         .unwrap_or_else(|_| "warn,rmcp=error,async_openai=off".to_owned());
     let layer = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal());
+        .with_writer(Log::start())
+        .with_ansi(false);
     // A second logger can only come from a test in this process.
     let _ = match format {
         LogFormat::Text => layer.try_init(),

@@ -65,11 +65,16 @@ fn understand(result: &Value) -> Option<Answer> {
         .as_str()
         .map(str::to_owned)
         .filter(|note| !note.trim().is_empty());
-    let stated = [&content["decision"], &result["decision"]]
+    let given = [&content["decision"], &result["decision"]]
         .into_iter()
-        .find_map(decision);
+        .find(|given| !given.is_null());
+    let stated = given.and_then(decision);
     let decision = match result["action"].as_str() {
-        Some("accept") => Some(stated.unwrap_or(Decision::Approve)),
+        // A form that was accepted with nothing in it means yes; with something that we cannot read it does not.
+        Some("accept") if given.is_none() && (content.is_null() || content.is_object()) => {
+            Some(Decision::Approve)
+        }
+        Some("accept") => Some(stated.unwrap_or(Decision::Deny)),
         Some("decline") => Some(
             stated
                 .filter(|stated| *stated == Decision::Abort)
@@ -172,6 +177,18 @@ mod tests {
                 Some(Decision::Approve),
             ),
             (json!({"action": "accept"}), Some(Decision::Approve)),
+            (
+                json!({"action": "accept", "content": {"decision": "maybe"}}),
+                Some(Decision::Deny),
+            ),
+            (
+                json!({"action": "accept", "content": {"decision": ["approve"]}}),
+                Some(Decision::Deny),
+            ),
+            (
+                json!({"action": "accept", "content": "approve"}),
+                Some(Decision::Deny),
+            ),
             (json!({"action": "decline"}), Some(Decision::Deny)),
             (json!({"action": "cancel"}), None),
             (json!({"decision": "approved"}), Some(Decision::Approve)),
