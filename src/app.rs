@@ -22,7 +22,11 @@ use crate::{
         gate::Gate,
         registry::{Registry, Settings},
     },
-    workspace::{Boundaries, Workspace, shell},
+    workspace::{
+        Boundaries, Workspace,
+        sandbox::{Confinement, Protection, Sandbox},
+        shell,
+    },
 };
 
 /// How deep agents may start agents before a turn is refused.
@@ -47,6 +51,8 @@ pub struct Setup {
     pub ephemeral: bool,
     /// Our own files are here, whatever the environment says.
     pub home: Option<PathBuf>,
+    /// An openoxide that is executed to confine commands, where this program is not one.
+    pub helper: Option<PathBuf>,
 }
 
 /// The program, wired.
@@ -107,7 +113,7 @@ impl App {
     /// Reads the configuration and builds what every thread shares. Touches no network and starts nothing.
     pub fn build(setup: Setup) -> Result<Self, ConfigError> {
         let environment = Environment::read(setup.env_file.as_deref())?;
-        let paths = match &setup.home {
+        let mut paths = match &setup.home {
             Some(home) => Paths::under(home),
             None => Paths::find(&environment)?,
         };
@@ -120,6 +126,7 @@ impl App {
             .environment(&environment)
             .flags(setup.flags.clone());
         let config = layers.finish()?;
+        paths.close(&config.policy.credential_paths);
         let key = environment.get(&config.model.api_key_env);
         let redactor = Redactor::new(key.clone());
         let depth = environment
@@ -137,6 +144,7 @@ impl App {
             key,
             redactor,
             depth,
+            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
             model: setup.model.clone(),
             home_named: setup.cwd_named.then(|| setup.cwd.clone()),
         };
@@ -157,6 +165,28 @@ impl App {
     /// The configuration; only front-ends' own parts are for them.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Finds out in the background what this machine offers to confine commands with.
+    pub fn look_ahead(&self) {
+        self.wiring.sandbox.look_ahead();
+    }
+
+    /// `cwd` as a thread under `sandbox` would have it, with what a command there gets: its confinement and its
+    /// environment.
+    pub fn place(
+        &self,
+        cwd: &Path,
+        sandbox: SandboxPolicy,
+    ) -> Result<(Workspace, Confinement, Settings), String> {
+        let policy = Policy {
+            sandbox,
+            approval_policy: ApprovalPolicy::Never,
+            writable_roots: self.config.policy.writable_roots.clone(),
+        };
+        let workspace = self.wiring.workspace(cwd, &policy)?;
+        let settings = self.wiring.settings(sandbox);
+        Ok((workspace, self.wiring.confinement(), settings))
     }
 
     /// The process's working directory.
@@ -200,14 +230,8 @@ impl App {
             instructions: wish.instructions.as_deref(),
             agents_md: &found.text,
         };
-        let tools = Registry::built_in(
-            sandbox,
-            approval_policy,
-            &Settings {
-                environment: Vec::new(),
-            },
-        )
-        .specs();
+        let settings = self.wiring.settings(sandbox);
+        let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
         Ok(Header {
             version: VERSION,
             thread_id: ThreadId::generate(),
@@ -320,6 +344,7 @@ struct Wiring {
     key: Option<String>,
     redactor: Redactor,
     depth: u32,
+    sandbox: Arc<Sandbox>,
     model: Option<String>,
     home_named: Option<PathBuf>,
 }
@@ -339,10 +364,16 @@ impl Assemble for Wiring {
             _ => policy.approval_policy,
         };
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &self.settings());
+        let tools = Registry::built_in(
+            policy.sandbox,
+            approval_policy,
+            &self.settings(policy.sandbox),
+        );
         let gate = Gate {
             tools,
             workspace,
+            confinement: Arc::new(self.confinement()),
+            accept_partial: self.config.policy.accept_partial,
             approval_policy,
             redactor: self.redactor.clone(),
         };
@@ -367,10 +398,20 @@ impl Wiring {
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
 
-    fn settings(&self) -> Settings {
+    fn confinement(&self) -> Confinement {
+        Confinement::new(self.sandbox.clone(), self.config.policy.network)
+    }
+
+    fn settings(&self, sandbox: SandboxPolicy) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
         Settings {
             environment: shell::for_commands(std::env::vars_os(), &extra, self.depth + 1),
+            commands_are_held: sandbox == SandboxPolicy::ReadOnly
+                && match self.sandbox.protection() {
+                    Protection::Whole => true,
+                    Protection::Partial(_) => self.config.policy.accept_partial,
+                    Protection::None => false,
+                },
         }
     }
 

@@ -86,8 +86,14 @@ pub struct PolicyConfig {
     pub when_unattended: Option<WhenUnattended>,
     /// Directories besides the working directory that may be written.
     pub writable_roots: Vec<PathBuf>,
+    /// Whether commands reach the network from inside the sandbox.
+    pub network: bool,
     /// Variables that commands get besides the usual ones.
     pub env: BTreeMap<String, String>,
+    /// Places of credentials that tools and commands never reach, besides the usual ones. `~/` is the home directory.
+    pub credential_paths: Vec<PathBuf>,
+    /// Run commands unasked where this machine can enforce only a part of the sandbox.
+    pub accept_partial: bool,
 }
 
 /// How the MCP server behaves.
@@ -135,6 +141,8 @@ pub struct NarrowPolicy {
     pub sandbox: Option<SandboxPolicy>,
     /// Taken where it is stricter.
     pub approval_policy: Option<ApprovalPolicy>,
+    /// `false` takes the network away.
+    pub network: Option<bool>,
 }
 
 /// See [`Narrowing`].
@@ -179,6 +187,7 @@ impl Config {
         if let Some(ApprovalPolicy::Untrusted) = by.policy.approval_policy {
             self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
         }
+        self.policy.network &= by.policy.network.unwrap_or(true);
         if by.model.reasoning_effort.is_some() {
             self.model
                 .reasoning_effort

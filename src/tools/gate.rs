@@ -9,15 +9,18 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Call, Host, Output, Planned, Question, ToolError, output,
+    Call, Confined, Host, Output, Planned, Question, ToolError, output,
     registry::{Registry, Run},
 };
 use crate::{
     conversation::{
         Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor,
-        SandboxPolicy, ToolCall, ToolOutput, shortened, shown_line,
+        SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened, shown_line,
     },
-    workspace::Workspace,
+    workspace::{
+        Workspace,
+        sandbox::{Confinement, Protection},
+    },
 };
 
 /// What stands before the tools of a thread.
@@ -26,6 +29,10 @@ pub struct Gate {
     pub tools: Registry,
     /// Where they work.
     pub workspace: Arc<Workspace>,
+    /// What holds commands there.
+    pub confinement: Arc<Confinement>,
+    /// The owner takes a sandbox that enforces only a part.
+    pub accept_partial: bool,
     /// When to ask.
     pub approval_policy: ApprovalPolicy,
     /// Takes secrets out of what tools bring in.
@@ -72,7 +79,10 @@ impl Gate {
             Err(error) => return self.ended(call, OutputStatus::Failed, error.0),
         };
         match self.verdict(&planned.access) {
-            Verdict::Run => self.run(call, planned, host, cancel, None).await,
+            Verdict::Run => {
+                let confined = self.confined(&planned.access, false);
+                self.run(call, planned, confined, host, cancel, None).await
+            }
             Verdict::Refuse(reason) => self.refused(call, &planned, reason, false),
             Verdict::Ask(why) => self.ask(call, planned, why, host, cancel).await,
         }
@@ -96,7 +106,43 @@ impl Gate {
             self.workspace.sandbox(),
             self.approval_policy,
             |path| self.workspace.write_protection(path),
+            || self.shortfall(),
         )
+    }
+
+    /// What commands of this thread run behind.
+    pub fn sandbox_report(&self) -> SandboxReport {
+        self.confinement.report(self.workspace.sandbox())
+    }
+
+    /// What keeps a command from running unasked although the policy would let it: the kernel does not hold it.
+    fn shortfall(&self) -> Option<String> {
+        match self.confinement.sandbox().protection() {
+            Protection::Whole => None,
+            Protection::Partial(_) if self.accept_partial => None,
+            Protection::Partial(missing) => Some(format!(
+                "the sandbox of this machine is only partial ({}); its owner can accept that with `policy.accept_partial`",
+                missing.join(", ")
+            )),
+            Protection::None => Some(
+                "nothing on this machine can confine a command; in a container that is itself the sandbox, its owner can start openoxide with `--sandbox danger-full-access`"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// What a command with this access runs behind. `approved`: somebody said yes to it.
+    fn confined(&self, access: &Access, approved: bool) -> Option<Confined> {
+        let leaves = match access {
+            Access::Run { escalate, .. } => *escalate && approved,
+            _ => true,
+        };
+        let held = self.workspace.sandbox() != SandboxPolicy::DangerFullAccess && !leaves;
+        // Where there is nothing to hold it, it comes here only with an approval.
+        (held && self.confinement.sandbox().protection() != Protection::None).then(|| Confined {
+            by: self.confinement.clone(),
+            may_escalate: self.approval_policy != ApprovalPolicy::Never,
+        })
     }
 
     async fn ask(
@@ -115,7 +161,8 @@ impl Gate {
         let note = answered.answer.note;
         match answered.answer.decision {
             Decision::Approve | Decision::ApproveForSession => {
-                self.run(call, planned, host, cancel, note).await
+                let confined = self.confined(&planned.access, true);
+                self.run(call, planned, confined, host, cancel, note).await
             }
             decision => {
                 let who = if answered.by_nobody {
@@ -192,6 +239,7 @@ impl Gate {
         &self,
         call: &ToolCall,
         planned: Planned<Run>,
+        confinement: Option<Confined>,
         host: Arc<dyn Host>,
         cancel: CancellationToken,
         note: Option<String>,
@@ -212,6 +260,7 @@ impl Gate {
             workspace: self.workspace.clone(),
             cancel,
             host,
+            confinement,
         };
         // A tool that panics must cost its call, not the turn.
         let ran = tokio::spawn((planned.plan)(running)).await;
@@ -298,12 +347,14 @@ fn summary(access: &Access, title: &str) -> String {
 }
 
 /// The table of the contract ("Policies"): what `sandbox` and `approval` say of `access`. `protection` tells why
-/// `workspace-write` keeps a path from being written.
+/// `workspace-write` keeps a path from being written, `shortfall` what of the sandbox the kernel does not enforce on
+/// commands.
 pub fn verdict(
     access: &Access,
     sandbox: SandboxPolicy,
     approval: ApprovalPolicy,
     protection: impl Fn(&PathBuf) -> Option<&'static str>,
+    shortfall: impl Fn() -> Option<String>,
 ) -> Verdict {
     match access {
         Access::Nothing | Access::Read(_) => Verdict::Run,
@@ -316,20 +367,21 @@ pub fn verdict(
             (None, _) => Verdict::Run,
         },
         Access::Run { escalate, .. } => match (escalate, approval) {
-            _ if sandbox == SandboxPolicy::ReadOnly => {
-                Verdict::Refuse("commands do not run under `read-only`".to_owned())
-            }
-            (true, _) if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
+            _ if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
             (true, ApprovalPolicy::Never) => Verdict::Refuse(
                 "it would leave the sandbox, and the policy is to never ask".to_owned(),
             ),
             (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
-            (false, _) => unsandboxed(approval),
+            (false, _) => match (shortfall(), approval) {
+                (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
+                (Some(why), _) => Verdict::Ask(why),
+                (None, _) => unsandboxed(approval),
+            },
         },
     }
 }
 
-/// A command that leaves nothing: only `untrusted` asks.
+/// A command that leaves nothing behind which it should be: only `untrusted` asks.
 fn unsandboxed(approval: ApprovalPolicy) -> Verdict {
     match approval {
         ApprovalPolicy::Untrusted => {
@@ -388,15 +440,46 @@ mod tests {
             (&command(true), WorkspaceWrite, OnRequest, "ask"),
             (&command(true), WorkspaceWrite, Never, "refuse"),
             (&command(true), DangerFullAccess, Never, "run"),
-            (&command(false), ReadOnly, OnRequest, "refuse"),
+            (&command(false), ReadOnly, OnRequest, "run"),
+            (&command(false), ReadOnly, Untrusted, "ask"),
+            (&command(true), ReadOnly, OnRequest, "ask"),
+            (&command(true), ReadOnly, Never, "refuse"),
         ] {
             let protection = |path: &PathBuf| path.starts_with("/guarded").then_some("guarded");
-            let found = match verdict(access, sandbox, approval, protection) {
-                Verdict::Run => "run",
-                Verdict::Ask(_) => "ask",
-                Verdict::Refuse(_) => "refuse",
-            };
+            let found = word(&verdict(access, sandbox, approval, protection, || None));
             assert_eq!(found, expected, "{access:?} {sandbox:?} {approval:?}");
+        }
+    }
+
+    fn word(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Run => "run",
+            Verdict::Ask(_) => "ask",
+            Verdict::Refuse(_) => "refuse",
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_hold_needs_somebody_to_say_yes() {
+        use ApprovalPolicy::{Never, OnRequest, Untrusted};
+        use SandboxPolicy::{DangerFullAccess, ReadOnly, WorkspaceWrite};
+        let command = Access::Run {
+            command: "make".into(),
+            workdir: "/w".into(),
+            escalate: false,
+            reason: None,
+        };
+        for (sandbox, approval, expected) in [
+            (ReadOnly, OnRequest, "ask"),
+            (ReadOnly, Never, "refuse"),
+            (WorkspaceWrite, Untrusted, "ask"),
+            (WorkspaceWrite, OnRequest, "ask"),
+            (WorkspaceWrite, Never, "refuse"),
+            (DangerFullAccess, Never, "run"),
+        ] {
+            let short = || Some("nothing holds it".to_owned());
+            let found = verdict(&command, sandbox, approval, |_| None, short);
+            assert_eq!(word(&found), expected, "{sandbox:?} {approval:?}");
         }
     }
 }

@@ -2,9 +2,11 @@
 
 mod args;
 mod demo;
+mod doctor;
 mod exec;
 mod prompt;
 mod report;
+mod sandbox;
 mod threads;
 
 use std::{
@@ -44,10 +46,13 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (Some(Command::McpServer(server)), _) => {
             log_to_stderr(server.options.log_format);
             let app = App::build(server.setup()?)?;
+            app.look_ahead();
             let wait = server.wait()?;
             start(mcp::serve(app, wait))
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
+        (Some(Command::Sandbox(args)), _) => sandbox::run(args),
+        (Some(Command::Doctor { json }), _) => doctor::run(json),
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {
@@ -143,6 +148,7 @@ impl Options {
             model: self.model.clone(),
             ephemeral: self.ephemeral,
             home: None,
+            helper: None,
         })
     }
 }
