@@ -167,11 +167,6 @@ impl App {
         &self.config
     }
 
-    /// Finds out in the background what this machine offers to confine commands with.
-    pub fn look_ahead(&self) {
-        self.wiring.sandbox.look_ahead();
-    }
-
     /// `cwd` as a thread under `sandbox` would have it, with what a command there gets: its confinement and its
     /// environment.
     pub fn place(
@@ -206,6 +201,8 @@ impl App {
                 "agents have started agents {DEEPEST} levels deep; this is where it ends"
             ));
         }
+        // Beside the first request to the model, so that neither the start nor the first command waits for it.
+        self.wiring.sandbox.look_ahead();
         let mut config = self.config.clone();
         let sandbox = self.sandbox(&wish)?;
         let approval_policy = self.approval_policy(&wish)?;
@@ -275,9 +272,9 @@ impl App {
             .unwrap_or(default);
         let ceiling = match set {
             _ if wish.from == Asker::Owner => SandboxPolicy::DangerFullAccess,
-            Some(set) if set < SandboxPolicy::DangerFullAccess => set,
-            _ if self.config.server.allow_full_access => SandboxPolicy::DangerFullAccess,
-            _ => SandboxPolicy::WorkspaceWrite,
+            Some(set) => set,
+            None if self.config.server.allow_full_access => SandboxPolicy::DangerFullAccess,
+            None => SandboxPolicy::WorkspaceWrite,
         };
         if wished <= ceiling {
             return Ok(wished);

@@ -197,3 +197,40 @@ fn output(command: String, timeout: Duration, finished: Finished, remarks: &str)
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workspace::sandbox::{Confinement, Sandbox};
+    use std::sync::Arc;
+
+    #[test]
+    fn a_failure_that_looks_like_the_sandbox_names_the_way_out() {
+        let said = |output: &str, exit, network, may_escalate| {
+            let finished = Finished {
+                output: output.to_owned(),
+                omitted_bytes: 0,
+                exit,
+                seconds: 0.0,
+            };
+            // A program that is no openoxide offers nothing, which is not what is looked at here.
+            let sandbox = Arc::new(Sandbox::new(Some("/bin/true".into())));
+            let by = Arc::new(Confinement::new(sandbox, network));
+            let confined = Confined { by, may_escalate };
+            remarks(&finished, &confined, SandboxPolicy::WorkspaceWrite)
+        };
+        let failed = Exit::Code(1);
+        let files = "touch: cannot touch '/etc/x': Read-only file system\n";
+        assert!(said(files, failed, false, true).contains("`escalate: true` and a `reason`"));
+        assert!(said(files, failed, false, false).contains("nobody can be asked"));
+        assert_eq!(said(files, Exit::Code(0), false, true), "");
+        let network = "curl: (6) Could not resolve host: example.org\n";
+        assert!(said(network, failed, false, true).contains("looks like the network"));
+        assert_eq!(said(network, failed, true, true), "");
+        assert_eq!(
+            said("error[E0308]: mismatched types\n", failed, false, true),
+            ""
+        );
+        assert_eq!(said(files, failed, false, true).lines().count(), 2);
+    }
+}

@@ -75,6 +75,12 @@ fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {
             to_do: None,
         }));
     }
+    findings.extend(sandbox.notes().into_iter().map(|note| Finding {
+        what: "to know",
+        fine: true,
+        found: note.to_owned(),
+        to_do: None,
+    }));
     findings.extend(sandbox.troubles().iter().map(|trouble| Finding {
         what: "tried in vain",
         fine: protection == Protection::Whole,

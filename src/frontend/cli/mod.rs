@@ -46,7 +46,6 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (Some(Command::McpServer(server)), _) => {
             log_to_stderr(server.options.log_format);
             let app = App::build(server.setup()?)?;
-            app.look_ahead();
             let wait = server.wait()?;
             start(mcp::serve(app, wait))
         }

@@ -13,7 +13,7 @@ use crate::{
     app::{App, Setup},
     config::assignment,
     conversation::SandboxPolicy,
-    workspace::sandbox::Protection,
+    workspace::sandbox::{Protection, TEMPORARY},
 };
 
 pub(super) fn run(args: SandboxArgs) -> anyhow::Result<u8> {
@@ -31,7 +31,7 @@ pub(super) fn run(args: SandboxArgs) -> anyhow::Result<u8> {
         setup.flags.push(assignment("policy.network=true")?);
     }
     let app = App::build(setup)?;
-    let (workspace, confinement, settings) = app
+    let (workspace, confinement, mut settings) = app
         .place(app.cwd(), args.policy)
         .map_err(anyhow::Error::msg)?;
     let mut command = if args.policy == SandboxPolicy::DangerFullAccess {
@@ -54,9 +54,9 @@ pub(super) fn run(args: SandboxArgs) -> anyhow::Result<u8> {
             .context("the sandbox could not be made")?;
         let mut command = Command::new(&launcher.program);
         command.args(&launcher.arguments).arg("/bin/bash");
-        for name in ["TMPDIR", "TMP", "TEMP"] {
-            command.env_remove(name);
-        }
+        settings
+            .environment
+            .retain(|(name, _)| !TEMPORARY.iter().any(|known| name == known));
         command
     };
     let status = command

@@ -65,6 +65,9 @@ impl Sandbox {
 
     /// Finds out what there is, in the background, so that the first command need not wait.
     pub fn look_ahead(self: &Arc<Self>) {
+        if self.offer.get().is_some() {
+            return;
+        }
         let sandbox = self.clone();
         // Without a thread to be had, the first command finds out.
         let _ = std::thread::Builder::new().spawn(move || {
@@ -81,6 +84,31 @@ impl Sandbox {
             },
             None => Protection::None,
         }
+    }
+
+    /// What else somebody should know who relies on it: too little to ask for an approval each time.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let Some(layers) = self.offer().layers else {
+            return Vec::new();
+        };
+        let notes = [
+            (
+                layers.namespaces && !layers.own_proc,
+                "names and command lines of other processes can be seen",
+            ),
+            (
+                layers.namespaces && !layers.landlock,
+                "with `--network`, abstract Unix sockets outside can be reached",
+            ),
+            (
+                layers.namespaces,
+                "Unix sockets that appear while a command runs, or were bound by a relative path, can be reached where the kernel's Landlock is older than ABI 9; all others are covered",
+            ),
+        ];
+        notes
+            .into_iter()
+            .filter_map(|(applies, note)| applies.then_some(note))
+            .collect()
     }
 
     /// The layers in force, joined by `+`; `none` where there is none.
@@ -144,6 +172,9 @@ fn missing(layers: Layers) -> Vec<&'static str> {
     }
     missing
 }
+
+/// Variables that lead to temporary directories outside; inside, `/tmp` is the place.
+pub const TEMPORARY: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
 
 /// What is put in front of a command so that it runs confined.
 #[derive(Clone, Debug, PartialEq, Eq)]

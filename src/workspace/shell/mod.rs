@@ -24,7 +24,7 @@ use tokio::process::Child;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::sandbox::Launcher;
+use super::sandbox::{Launcher, TEMPORARY};
 pub use environment::{DEPTH, for_commands, is_secret_name};
 use output::Capture;
 use tree::Tree;
@@ -110,10 +110,9 @@ pub async fn run_behind(
 ) -> Result<Finished, ShellError> {
     let started = Instant::now();
     if launcher.is_some() {
-        let elsewhere = ["TMPDIR", "TMP", "TEMP"];
         command
             .env
-            .retain(|(name, _)| !elsewhere.iter().any(|known| name == known));
+            .retain(|(name, _)| !TEMPORARY.iter().any(|known| name == known));
     }
     if cancel.is_cancelled() {
         return Ok(Finished {

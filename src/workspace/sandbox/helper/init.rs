@@ -101,7 +101,7 @@ fn has_writer(life: &PipeReader) -> Result<bool, Trouble> {
 
 /// Starts the command, waits for its end, and a moment for what it leaves running.
 fn follow(plan: &Plan, command: Vec<OsString>, life: &PipeReader) -> Result<WaitStatus, Trouble> {
-    let child = start(command.into_iter())?;
+    let child = start(plan, command.into_iter())?;
     let status = match plan.layers.namespaces {
         true => reap_until(child),
         false => reap_or_end(child, life),
@@ -139,11 +139,16 @@ fn give_up_rights() -> Result<(), Trouble> {
     set_no_new_privs(true).map_err(fail)
 }
 
-fn start(mut arguments: impl Iterator<Item = OsString>) -> Result<Pid, Trouble> {
+fn start(plan: &Plan, mut arguments: impl Iterator<Item = OsString>) -> Result<Pid, Trouble> {
     let program = arguments
         .next()
         .ok_or_else(|| Trouble::new("the helper", "there is no command"))?;
-    let child = Command::new(&program)
+    let mut command = Command::new(&program);
+    if let (false, Some([tmp, _])) = (plan.layers.namespaces, &plan.scratch) {
+        // Without mounts `/tmp` is the machine's, and not writable.
+        command.env("TMPDIR", tmp);
+    }
+    let child = command
         .args(arguments)
         .stdin(Stdio::null())
         .spawn()
