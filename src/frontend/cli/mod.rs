@@ -20,7 +20,7 @@ use crate::{
     app::{App, Setup},
     config::ConfigError,
     frontend::mcp,
-    workspace::shell,
+    workspace::{self, shell},
 };
 use args::{Args, Command, LogFormat, Options};
 
@@ -85,6 +85,7 @@ fn start(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
         .build()?;
     let code = runtime.block_on(work);
     runtime.shutdown_background();
+    workspace::sandbox::clear_up();
     code
 }
 

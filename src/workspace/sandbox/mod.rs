@@ -10,20 +10,21 @@ mod git;
 mod helper;
 mod plan;
 mod probe;
+mod scratch;
 
 use std::{
     ffi::OsString,
-    fs, io,
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
 
-use tempfile::TempDir;
-
 use super::Workspace;
 use crate::conversation::{SandboxPolicy, SandboxReport};
 use plan::{Layers, Plan};
+use scratch::Scratch;
+pub use scratch::clear_up;
 
 /// Runs as the sandbox's helper, if that is what the program's own `arguments` ask for. To be called first of all.
 pub fn run_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
@@ -259,36 +260,5 @@ impl Confinement {
         // Two at once: the second is dropped, and with it its directories.
         let made = Scratch::make()?;
         Ok(self.scratch.get_or_init(|| made))
-    }
-}
-
-/// What becomes a thread's `/tmp` and `/dev/shm`.
-#[derive(Debug)]
-struct Scratch {
-    tmp: TempDir,
-    shm: Option<TempDir>,
-}
-
-impl Scratch {
-    /// Under `/tmp` and `/dev/shm`, which are covered for every command, so that no thread sees another's.
-    fn make() -> io::Result<Self> {
-        let make = |parent: &Path| {
-            tempfile::Builder::new()
-                .prefix("openoxide-")
-                .tempdir_in(parent)
-        };
-        let tmp = make(Path::new("/tmp")).or_else(|_| make(&std::env::temp_dir()))?;
-        let shm = make(Path::new("/dev/shm")).ok();
-        let scratch = Self { tmp, shm };
-        for place in scratch.places() {
-            fs::create_dir(&place)?;
-            fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
-        }
-        Ok(scratch)
-    }
-
-    fn places(&self) -> [PathBuf; 2] {
-        let shm = self.shm.as_ref().unwrap_or(&self.tmp);
-        [self.tmp.path().join("tmp"), shm.path().join("shm")]
     }
 }
