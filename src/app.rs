@@ -22,7 +22,11 @@ use crate::{
         gate::Gate,
         registry::{Registry, Settings},
     },
-    workspace::{Boundaries, Workspace, shell},
+    workspace::{
+        Boundaries, Workspace,
+        sandbox::{Confinement, Protection, Sandbox},
+        shell,
+    },
 };
 
 /// How deep agents may start agents before a turn is refused.
@@ -49,6 +53,8 @@ pub struct Setup {
     pub home: Option<PathBuf>,
     /// Who wishes for threads in this process.
     pub asker: Asker,
+    /// An openoxide that is executed to confine commands, where this program is not one.
+    pub helper: Option<PathBuf>,
 }
 
 /// The program, wired.
@@ -109,7 +115,7 @@ impl App {
     /// Reads the configuration and builds what every thread shares. Touches no network and starts nothing.
     pub fn build(setup: Setup) -> Result<Self, ConfigError> {
         let environment = Environment::read(setup.env_file.as_deref())?;
-        let paths = match &setup.home {
+        let mut paths = match &setup.home {
             Some(home) => Paths::under(home),
             None => Paths::find(&environment)?,
         };
@@ -120,6 +126,7 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        paths.close(&config.policy.credential_paths);
         let key = environment.get(&config.model.api_key_env);
         let secret_variables = config
             .policy
@@ -148,6 +155,7 @@ impl App {
             key,
             redactor,
             depth,
+            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
@@ -171,6 +179,24 @@ impl App {
         &self.config
     }
 
+    /// `cwd` as a thread under `sandbox` would have it, with what a command there gets: its confinement and its
+    /// environment.
+    pub fn place(
+        &self,
+        cwd: &Path,
+        sandbox: SandboxPolicy,
+    ) -> Result<(Workspace, Confinement, Settings), String> {
+        let policy = Policy {
+            sandbox,
+            approval_policy: ApprovalPolicy::Never,
+            writable_roots: self.config.policy.writable_roots.clone(),
+            deny: Vec::new(),
+        };
+        let workspace = self.wiring.workspace(cwd, &policy)?;
+        let settings = self.wiring.settings(sandbox);
+        Ok((workspace, self.wiring.confinement(), settings))
+    }
+
     /// The process's working directory.
     pub fn cwd(&self) -> &Path {
         &self.setup.cwd
@@ -186,6 +212,8 @@ impl App {
         let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
         // Before anything of the directory is read, so that what is outside the roots cannot be probed.
         self.within_roots(&cwd)?;
+        // Beside the first request to the model, so that neither the start nor the first command waits for it.
+        self.wiring.sandbox.look_ahead();
         let mut config = self.wiring.layers.in_project(&cwd)?;
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
@@ -211,14 +239,8 @@ impl App {
             instructions: wish.instructions.as_deref(),
             agents_md: &found.text,
         };
-        let tools = Registry::built_in(
-            sandbox,
-            approval_policy,
-            &Settings {
-                environment: Vec::new(),
-            },
-        )
-        .specs();
+        let settings = self.wiring.settings(sandbox);
+        let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
         Ok(Header {
             version: VERSION,
             thread_id: ThreadId::generate(),
@@ -340,6 +362,7 @@ struct Wiring {
     key: Option<String>,
     redactor: Redactor,
     depth: u32,
+    sandbox: Arc<Sandbox>,
     model: Option<String>,
     /// Resolved.
     home_named: Option<PathBuf>,
@@ -362,7 +385,7 @@ impl Assemble for Wiring {
             _ => policy.approval_policy,
         };
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
-        let settings = self.settings();
+        let settings = self.settings(policy.sandbox);
         let owner = &self.config.policy;
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
@@ -370,6 +393,8 @@ impl Assemble for Wiring {
         let gate = Gate {
             tools,
             workspace,
+            confinement: Arc::new(self.confinement()),
+            accept_partial: self.config.policy.accept_partial,
             approval_policy,
             rules,
             redactor: self.redactor.clone(),
@@ -393,11 +418,12 @@ impl Assemble for Wiring {
 impl Wiring {
     /// The widest sandbox that any thread of this process gets, new or resumed.
     fn ceiling(&self) -> SandboxPolicy {
-        let full = self.asker == Asker::Owner || self.config.server.allow_full_access;
         match self.config.policy.sandbox {
-            Some(SandboxPolicy::DangerFullAccess) | None if full => SandboxPolicy::DangerFullAccess,
-            Some(SandboxPolicy::DangerFullAccess) | None => SandboxPolicy::WorkspaceWrite,
             Some(set) => set,
+            None if self.asker == Asker::Owner || self.config.server.allow_full_access => {
+                SandboxPolicy::DangerFullAccess
+            }
+            None => SandboxPolicy::WorkspaceWrite,
         }
     }
 
@@ -410,7 +436,11 @@ impl Wiring {
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
 
-    fn settings(&self) -> Settings {
+    fn confinement(&self) -> Confinement {
+        Confinement::new(self.sandbox.clone(), self.config.policy.network)
+    }
+
+    fn settings(&self, sandbox: SandboxPolicy) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
         Settings {
             environment: shell::for_commands(
@@ -418,6 +448,12 @@ impl Wiring {
                 &extra,
                 self.depth.saturating_add(1),
             ),
+            commands_are_held: sandbox == SandboxPolicy::ReadOnly
+                && match self.sandbox.protection() {
+                    Protection::Whole => true,
+                    Protection::Partial(_) => self.config.policy.accept_partial,
+                    Protection::None => false,
+                },
         }
     }
 

@@ -195,6 +195,7 @@ fn narrowed(config: &Config) -> Result<Table, ConfigError> {
             sandbox: policy.sandbox,
             approval_policy: policy.approval_policy,
             deny: Vec::new(),
+            network: Some(policy.network),
         },
         limits: NarrowLimits {
             max_steps: Some(limits.max_steps),

@@ -90,8 +90,14 @@ pub struct PolicyConfig {
     pub allow: Vec<String>,
     /// Beginnings of commands that never run.
     pub deny: Vec<String>,
+    /// Whether commands reach the network from inside the sandbox.
+    pub network: bool,
     /// Variables that commands get besides the usual ones.
     pub env: BTreeMap<String, String>,
+    /// Places of credentials that tools and commands never reach, besides the usual ones. `~/` is the home directory.
+    pub credential_paths: Vec<PathBuf>,
+    /// Run commands unasked where this machine can enforce only a part of the sandbox.
+    pub accept_partial: bool,
 }
 
 /// How the MCP server behaves.
@@ -144,6 +150,9 @@ pub struct NarrowPolicy {
     /// Added to the owner's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+    /// `false` takes the network away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<bool>,
 }
 
 /// See [`Narrowing`].
@@ -196,6 +205,7 @@ impl Config {
             self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
         }
         self.policy.deny.extend(by.policy.deny.iter().cloned());
+        self.policy.network &= by.policy.network.unwrap_or(true);
         if by.model.reasoning_effort.is_some() {
             self.model
                 .reasoning_effort

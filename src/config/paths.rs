@@ -7,14 +7,21 @@ use etcetera::BaseStrategy;
 use super::layers::{ConfigError, Environment};
 
 /// Places under the home directory that hold credentials.
-const CREDENTIALS: [&str; 7] = [
+const CREDENTIALS: [&str; 14] = [
     ".ssh",
     ".aws",
+    ".azure",
     ".gnupg",
     ".netrc",
     ".docker",
     ".kube",
     ".config/gh",
+    ".config/gcloud",
+    ".git-credentials",
+    ".password-store",
+    ".npmrc",
+    ".pypirc",
+    ".cargo/credentials.toml",
 ];
 
 /// Where our own files are.
@@ -46,6 +53,13 @@ impl Paths {
             state: home.to_owned(),
             closed: closed(&[home]),
         }
+    }
+
+    /// Closes these too. `~/` is the home directory; what is relative is below it.
+    pub fn close(&mut self, places: &[PathBuf]) {
+        let home = std::env::home_dir().unwrap_or_default();
+        let absolute = |place: &PathBuf| home.join(place.strip_prefix("~").unwrap_or(place));
+        self.closed.extend(places.iter().map(absolute));
     }
 
     /// The directory of threads.

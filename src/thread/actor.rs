@@ -33,7 +33,6 @@ use crate::{
     },
     model::{Head, Model},
     tools::{Answered, Question, gate::Gate},
-    workspace::sandbox,
 };
 
 /// Events that a slow follower may be behind before it loses the oldest.
@@ -668,7 +667,7 @@ impl Actor {
             approvals: Vec::new(),
             denied: Vec::new(),
             usage: Usage::default(),
-            sandbox: sandbox::report(self.parts.gate.workspace.sandbox()),
+            sandbox: self.parts.gate.sandbox_report(),
             model: self.parts.model.name().to_owned(),
             seconds,
             error: None,

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Call, Host, Output, Planned, Question, ToolError,
+    Call, Confined, Host, Output, Planned, Question, ToolError,
     command::{Named, Rules},
     output,
     registry::{Registry, Run},
@@ -17,9 +17,12 @@ use super::{
 use crate::{
     conversation::{
         Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor,
-        SandboxPolicy, ToolCall, ToolOutput, shortened, shown_line,
+        SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened, shown_line,
     },
-    workspace::Workspace,
+    workspace::{
+        Workspace,
+        sandbox::{Confinement, Protection},
+    },
 };
 
 /// How often one call is asked about because what it runs keeps changing.
@@ -31,6 +34,10 @@ pub struct Gate {
     pub tools: Registry,
     /// Where they work.
     pub workspace: Arc<Workspace>,
+    /// What holds commands there.
+    pub confinement: Arc<Confinement>,
+    /// The owner takes a sandbox that enforces only a part.
+    pub accept_partial: bool,
     /// When to ask.
     pub approval_policy: ApprovalPolicy,
     /// What the owner allows and denies of commands.
@@ -79,7 +86,10 @@ impl Gate {
             Err(error) => return self.ended(call, OutputStatus::Failed, error.0),
         };
         match self.verdict(&planned.access) {
-            Verdict::Run => self.run(call, planned, host, cancel, None).await,
+            Verdict::Run => {
+                let confined = self.confined(&planned.access, false);
+                self.run(call, planned, confined, host, cancel, None).await
+            }
             Verdict::Refuse(reason) => self.refused(call, &planned, reason, false),
             Verdict::Ask(why) => self.ask(call, planned, why, host, cancel).await,
         }
@@ -114,8 +124,47 @@ impl Gate {
                 approval = ApprovalPolicy::OnRequest;
             }
         }
-        verdict(access, self.workspace.sandbox(), approval, |path| {
-            self.workspace.write_protection(path)
+        verdict(
+            access,
+            self.workspace.sandbox(),
+            approval,
+            |path| self.workspace.write_protection(path),
+            || self.shortfall(),
+        )
+    }
+
+    /// What commands of this thread run behind.
+    pub fn sandbox_report(&self) -> SandboxReport {
+        self.confinement.report(self.workspace.sandbox())
+    }
+
+    /// What keeps a command from running unasked although the policy would let it: the kernel does not hold it.
+    fn shortfall(&self) -> Option<String> {
+        match self.confinement.sandbox().protection() {
+            Protection::Whole => None,
+            Protection::Partial(_) if self.accept_partial => None,
+            Protection::Partial(missing) => Some(format!(
+                "the sandbox of this machine is only partial ({}); its owner can accept that with `policy.accept_partial`",
+                missing.join(", ")
+            )),
+            Protection::None => Some(
+                "nothing on this machine can confine a command; in a container that is itself the sandbox, its owner can start openoxide with `--sandbox danger-full-access`"
+                    .to_owned(),
+            ),
+        }
+    }
+
+    /// What a command with this access runs behind. `approved`: somebody said yes to it.
+    fn confined(&self, access: &Access, approved: bool) -> Option<Confined> {
+        let leaves = match access {
+            Access::Run { escalate, .. } => *escalate && approved,
+            _ => true,
+        };
+        let held = self.workspace.sandbox() != SandboxPolicy::DangerFullAccess && !leaves;
+        // Where there is nothing to hold it, it comes here only with an approval.
+        (held && self.confinement.sandbox().protection() != Protection::None).then(|| Confined {
+            by: self.confinement.clone(),
+            may_escalate: self.approval_policy != ApprovalPolicy::Never,
         })
     }
 
@@ -141,7 +190,8 @@ impl Gate {
                 Decision::Approve | Decision::ApproveForSession => {
                     let now = self.named(&planned.access);
                     let Some(changed) = named.changed(&now, &self.workspace) else {
-                        return self.run(call, planned, host, cancel, note).await;
+                        let confined = self.confined(&planned.access, true);
+                        return self.run(call, planned, confined, host, cancel, note).await;
                     };
                     special = format!("{why}; {changed} changed since the last question");
                     named = now;
@@ -234,6 +284,7 @@ impl Gate {
         &self,
         call: &ToolCall,
         planned: Planned<Run>,
+        confinement: Option<Confined>,
         host: Arc<dyn Host>,
         cancel: CancellationToken,
         note: Option<String>,
@@ -254,6 +305,7 @@ impl Gate {
             workspace: self.workspace.clone(),
             cancel,
             host,
+            confinement,
         };
         // A tool that panics must cost its call, not the turn; one that is given up must not act any more.
         let tool = AbortOnDropHandle::new(tokio::spawn((planned.plan)(running)));
@@ -340,12 +392,14 @@ fn summary(access: &Access, title: &str) -> String {
 }
 
 /// The table of the contract ("Policies"): what `sandbox` and `approval` say of `access`. `protection` tells why
-/// `workspace-write` keeps a path from being written.
+/// `workspace-write` keeps a path from being written, `shortfall` what of the sandbox the kernel does not enforce on
+/// commands.
 pub fn verdict(
     access: &Access,
     sandbox: SandboxPolicy,
     approval: ApprovalPolicy,
     protection: impl Fn(&PathBuf) -> Option<&'static str>,
+    shortfall: impl Fn() -> Option<String>,
 ) -> Verdict {
     match access {
         Access::Nothing | Access::Read(_) => Verdict::Run,
@@ -358,20 +412,21 @@ pub fn verdict(
             (None, _) => Verdict::Run,
         },
         Access::Run { escalate, .. } => match (escalate, approval) {
-            _ if sandbox == SandboxPolicy::ReadOnly => {
-                Verdict::Refuse("commands do not run under `read-only`".to_owned())
-            }
-            (true, _) if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
+            _ if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
             (true, ApprovalPolicy::Never) => Verdict::Refuse(
                 "it would leave the sandbox, and the policy is to never ask".to_owned(),
             ),
             (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
-            (false, _) => unsandboxed(approval),
+            (false, _) => match (shortfall(), approval) {
+                (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
+                (Some(why), _) => Verdict::Ask(why),
+                (None, _) => unsandboxed(approval),
+            },
         },
     }
 }
 
-/// A command that leaves nothing: only `untrusted` asks.
+/// A command that leaves nothing behind which it should be: only `untrusted` asks.
 fn unsandboxed(approval: ApprovalPolicy) -> Verdict {
     match approval {
         ApprovalPolicy::Untrusted => Verdict::Ask(
@@ -403,7 +458,7 @@ mod tests {
     use crate::{
         conversation::CallId,
         tools::{Answered, Progress, Tool, registry::Settings},
-        workspace::Boundaries,
+        workspace::{Boundaries, sandbox::Sandbox},
     };
 
     #[test]
@@ -439,14 +494,13 @@ mod tests {
             (&command(true), WorkspaceWrite, OnRequest, "ask"),
             (&command(true), WorkspaceWrite, Never, "refuse"),
             (&command(true), DangerFullAccess, Never, "run"),
-            (&command(false), ReadOnly, OnRequest, "refuse"),
+            (&command(false), ReadOnly, OnRequest, "run"),
+            (&command(false), ReadOnly, Untrusted, "ask"),
+            (&command(true), ReadOnly, OnRequest, "ask"),
+            (&command(true), ReadOnly, Never, "refuse"),
         ] {
             let protection = |path: &PathBuf| path.starts_with("/guarded").then_some("guarded");
-            let found = match verdict(access, sandbox, approval, protection) {
-                Verdict::Run => "run",
-                Verdict::Ask(_) => "ask",
-                Verdict::Refuse(_) => "refuse",
-            };
+            let found = word(&verdict(access, sandbox, approval, protection, || None));
             assert_eq!(found, expected, "{access:?} {sandbox:?} {approval:?}");
         }
     }
@@ -524,6 +578,7 @@ mod tests {
         let workspace = Workspace::open(dir.path(), sandbox, Boundaries::default()).unwrap();
         let settings = Settings {
             environment: Vec::new(),
+            commands_are_held: false,
         };
         let mut tools =
             Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);
@@ -532,6 +587,8 @@ mod tests {
         let gate = Gate {
             tools,
             workspace: Arc::new(workspace),
+            confinement: Arc::new(Confinement::new(Arc::new(Sandbox::whole()), false)),
+            accept_partial: true,
             approval_policy: approval,
             rules: Rules::new(&["sh x.sh allowed".into()], &["rm".into()], &path).unwrap(),
             redactor: Redactor::default(),
@@ -598,5 +655,36 @@ mod tests {
         );
         let (status, questions) = pass(ApprovalPolicy::OnRequest, escalated, 9).await;
         assert_eq!((status, questions.len()), (OutputStatus::Denied, 3));
+    }
+    fn word(verdict: &Verdict) -> &'static str {
+        match verdict {
+            Verdict::Run => "run",
+            Verdict::Ask(_) => "ask",
+            Verdict::Refuse(_) => "refuse",
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_hold_needs_somebody_to_say_yes() {
+        use ApprovalPolicy::{Never, OnRequest, Untrusted};
+        use SandboxPolicy::{DangerFullAccess, ReadOnly, WorkspaceWrite};
+        let command = Access::Run {
+            command: "make".into(),
+            workdir: "/w".into(),
+            escalate: false,
+            reason: None,
+        };
+        for (sandbox, approval, expected) in [
+            (ReadOnly, OnRequest, "ask"),
+            (ReadOnly, Never, "refuse"),
+            (WorkspaceWrite, Untrusted, "ask"),
+            (WorkspaceWrite, OnRequest, "ask"),
+            (WorkspaceWrite, Never, "refuse"),
+            (DangerFullAccess, Never, "run"),
+        ] {
+            let short = || Some("nothing holds it".to_owned());
+            let found = verdict(&command, sandbox, approval, |_| None, short);
+            assert_eq!(word(&found), expected, "{sandbox:?} {approval:?}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     conversation::{Access, Answer, ApprovalKind, CallId, CommandRun},
-    workspace::Workspace,
+    workspace::{Workspace, sandbox::Confinement},
 };
 
 /// One tool. `Input` is what the model writes, and its doc comments are what the model reads about it.
@@ -79,6 +79,17 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// To tell how it goes.
     pub host: Arc<dyn Host>,
+    /// What a command runs behind, as the gate decided; none outside the sandbox.
+    pub confinement: Option<Confined>,
+}
+
+/// What a command runs behind.
+#[derive(Clone, Debug)]
+pub struct Confined {
+    /// Makes the kernel hold it.
+    pub by: Arc<Confinement>,
+    /// Whether the model can ask to leave it.
+    pub may_escalate: bool,
 }
 
 /// What came of a call.

@@ -65,6 +65,8 @@ pub struct Registry {
 pub struct Settings {
     /// Variables that every command gets.
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
+    /// Whether the kernel keeps a command from writing under `read-only`.
+    pub commands_are_held: bool,
 }
 
 impl Registry {
@@ -79,8 +81,7 @@ impl Registry {
             registry.add(EditFile);
             registry.add(WriteFile);
         }
-        if sandbox != SandboxPolicy::ReadOnly {
-            // Without the kernel's sandbox a command could write whatever the policy says, so it is not offered.
+        if sandbox != SandboxPolicy::ReadOnly || settings.commands_are_held {
             registry.add(Shell {
                 environment: settings.environment.clone(),
             });
@@ -124,6 +125,7 @@ mod tests {
             ApprovalPolicy::Never,
             &Settings {
                 environment: Vec::new(),
+                commands_are_held: false,
             },
         )
     }

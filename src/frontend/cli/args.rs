@@ -92,6 +92,14 @@ pub(super) enum Command {
     /// List threads, or show one.
     #[command(subcommand)]
     Threads(ThreadsCommand),
+    /// Run a command exactly as the agent would, to see what it may do.
+    Sandbox(SandboxArgs),
+    /// Check what this machine has to offer, and say what to do about what it lacks.
+    Doctor {
+        /// One JSON array.
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the completion script for a shell.
     Completions {
         /// Which shell.
@@ -118,6 +126,26 @@ pub(super) enum ThreadsCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// One command, confined.
+#[derive(Debug, ClapArgs)]
+pub(super) struct SandboxArgs {
+    /// What may be done at all.
+    #[arg(value_parser = named::<SandboxPolicy>(["read-only", "workspace-write", "danger-full-access"]))]
+    pub(super) policy: SandboxPolicy,
+
+    /// Work in this directory.
+    #[arg(long, value_name = "DIR")]
+    pub(super) cwd: Option<PathBuf>,
+
+    /// Let the command reach the network.
+    #[arg(long)]
+    pub(super) network: bool,
+
+    /// The command and its arguments; one alone is a line for the shell.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(super) command: Vec<String>,
 }
 
 /// What the server adds.
@@ -212,6 +240,10 @@ pub(super) struct Options {
     #[arg(long, value_parser = named::<ApprovalPolicy>(["untrusted", "on-request", "never"]), value_name = "POLICY")]
     pub(super) approval_policy: Option<ApprovalPolicy>,
 
+    /// Let commands in the sandbox reach the network.
+    #[arg(long)]
+    pub(super) network: bool,
+
     /// Added to the agent's own instructions.
     #[arg(long, value_name = "TEXT")]
     pub(super) instructions: Option<String>,
@@ -270,6 +302,9 @@ impl Options {
                 .map(|policy| chosen("policy.approval_policy", policy))
                 .transpose()?,
         );
+        if self.network {
+            flags.push(assignment("policy.network=true")?);
+        }
         let limits = [
             ("max_steps", self.max_steps.map(|n| n.to_string())),
             ("max_seconds", self.max_seconds.map(|n| format!("{n:?}"))),

@@ -19,6 +19,7 @@ use crate::{
     app::{App, HeaderError, Setup, Wish},
     config::assignment,
     conversation::{Status, shortened, shown_text},
+    workspace::sandbox::{Protection, Sandbox},
 };
 
 const TASK: &str = "The check fails. Find out why and fix it.";
@@ -105,12 +106,14 @@ pub(super) async fn run() -> anyhow::Result<u8> {
             "openoxide -m \"{TASK}\"   (the model's replies are recorded, everything else is real)"
         ),
     );
+    let model = format!("model.name={}", toml::Value::String(stage.model()));
+    let protection = Sandbox::new(None).protection();
     let app = App::build(Setup {
         cwd: stage.project.clone(),
-        flags: vec![assignment(&format!(
-            "model.name={}",
-            toml::Value::String(stage.model())
-        ))?],
+        flags: std::iter::once(model.as_str())
+            .chain(allowance(&protection))
+            .map(assignment)
+            .collect::<Result<_, _>>()?,
         home: Some(stage.home()),
         ..Setup::default()
     })?;
@@ -125,7 +128,16 @@ pub(super) async fn run() -> anyhow::Result<u8> {
         outcome.status.as_str()
     );
     say(PLAIN, &format!("\n{}", outcome.content));
-    ending(&stage).await
+    ending(&stage, &protection).await
+}
+
+/// What lets the demo's commands run unasked where this machine cannot hold them: they are ours, and harmless.
+fn allowance(protection: &Protection) -> Option<&'static str> {
+    match protection {
+        Protection::Whole => None,
+        Protection::Partial(_) => Some("policy.accept_partial=true"),
+        Protection::None => Some("policy.sandbox=danger-full-access"),
+    }
 }
 
 /// The same task as an MCP client gives it.
@@ -135,7 +147,8 @@ pub(super) async fn over_mcp() -> anyhow::Result<u8> {
         HEADING,
         "openoxide mcp-server, driven as a client would   (→ sent, ← received; long parts left out)",
     );
-    let mut client = Client::start(&stage)?;
+    let protection = Sandbox::new(None).protection();
+    let mut client = Client::start(&stage, allowance(&protection))?;
     client.handshake().await?;
     let outcome = client.call(&stage).await?;
     say(HEADING, "\nWhat the calling agent reads:");
@@ -151,15 +164,29 @@ pub(super) async fn over_mcp() -> anyhow::Result<u8> {
         outcome["structuredContent"]["status"] == "completed",
         "the demo's turn did not complete"
     );
-    ending(&stage).await
+    ending(&stage, &protection).await
 }
 
-/// The check again, and how to go on with a real model.
-async fn ending(stage: &Stage) -> anyhow::Result<u8> {
+/// The check again, what held the commands, and how to go on with a real model.
+async fn ending(stage: &Stage, protection: &Protection) -> anyhow::Result<u8> {
     let (passes, words) = stage.check().await?;
     ensure!(passes, "the check still fails: {words}");
     say(HEADING, "\nThe check now:");
     say(PLAIN, &format!("  $ sh check.sh\n  {words}\n"));
+    match protection {
+        Protection::Whole => {}
+        Protection::Partial(missing) => say(
+            PLAIN,
+            &format!(
+                "Commands ran in a partial sandbox; not enforced: {}. See `openoxide doctor`.\n",
+                missing.join(", ")
+            ),
+        ),
+        Protection::None => say(
+            PLAIN,
+            "Commands ran without a sandbox: nothing was enforced. See `openoxide doctor`.\n",
+        ),
+    }
     say(HEADING, "With a real model, in a project of yours:");
     say(
         PLAIN,
@@ -181,10 +208,11 @@ struct Client {
 }
 
 impl Client {
-    fn start(stage: &Stage) -> anyhow::Result<Self> {
+    fn start(stage: &Stage, allowance: Option<&str>) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("failed to find this program")?;
         let mut server = Command::new(program)
             .args(["mcp-server", "--model", &stage.model()])
+            .args(allowance.into_iter().flat_map(|set| ["-c", set]))
             .current_dir(&stage.project)
             .env("OPENOXIDE_HOME", stage.home())
             .stdin(Stdio::piped())

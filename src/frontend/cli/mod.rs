@@ -2,10 +2,12 @@
 
 mod args;
 mod demo;
+mod doctor;
 mod exec;
 mod log;
 mod prompt;
 mod report;
+mod sandbox;
 mod threads;
 
 use std::{
@@ -20,7 +22,7 @@ use crate::{
     config::ConfigError,
     conversation::shown_text,
     frontend::mcp,
-    workspace::shell,
+    workspace::{self, shell},
 };
 use args::{Args, Command, LogFormat, Options};
 use log::Log;
@@ -56,6 +58,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
             })
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
+        (Some(Command::Sandbox(args)), _) => sandbox::run(args),
+        (Some(Command::Doctor { json }), _) => doctor::run(json),
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {
@@ -95,6 +99,7 @@ fn start(work: impl Future<Output = anyhow::Result<u8>>) -> anyhow::Result<u8> {
         .build()?;
     let code = runtime.block_on(work);
     runtime.shutdown_background();
+    workspace::sandbox::clear_up();
     code
 }
 
@@ -164,6 +169,7 @@ impl Options {
             ephemeral: self.ephemeral,
             home: None,
             asker: Asker::Owner,
+            helper: None,
         })
     }
 }

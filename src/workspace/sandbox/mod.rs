@@ -1,21 +1,277 @@
 //! What stands between a command and the machine.
 //!
-//! Nothing of the kernel's is in force yet: a command runs with the rights of the user who started openoxide. That is
-//! said in every outcome, never hidden.
+//! A [`Sandbox`] knows what this machine offers; it finds out once, by trying, when it is first asked. A
+//! [`Confinement`] is one thread's share of it: its private directories, and what its policy leaves a command. What
+//! comes out of it is a [`Launcher`]: our own program in front of the command's, which confines itself and then starts
+//! it (`helper`). The kernel does the rest; nothing here asks anybody or decides whether a command runs.
 
+mod git;
+#[cfg(target_os = "linux")]
+mod helper;
+mod plan;
+mod probe;
+mod scratch;
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+};
+
+use super::Workspace;
 use crate::conversation::{SandboxPolicy, SandboxReport};
+use plan::{Layers, Plan};
+use scratch::Scratch;
+pub use scratch::clear_up;
 
-/// What commands under `policy` run behind on this machine.
-pub fn report(policy: SandboxPolicy) -> SandboxReport {
-    let missing: &[&str] = match policy {
-        SandboxPolicy::ReadOnly | SandboxPolicy::DangerFullAccess => &[],
-        SandboxPolicy::WorkspaceWrite => &["filesystem", "network", "processes"],
-    };
-    SandboxReport {
-        policy,
-        // Under `read-only` no command runs at all.
-        network: policy != SandboxPolicy::ReadOnly,
-        by: "none".to_owned(),
-        missing: missing.iter().map(|&what| what.to_owned()).collect(),
+/// Runs as the sandbox's helper, if that is what the program's own `arguments` ask for. To be called first of all.
+pub fn run_if_asked(arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    #[cfg(target_os = "linux")]
+    return helper::run_if_asked(arguments);
+    #[cfg(not(target_os = "linux"))]
+    {
+        drop(arguments);
+        None
+    }
+}
+
+/// How much of what a policy forbids the kernel enforces here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// All of it.
+    Whole,
+    /// All but these.
+    Partial(Vec<&'static str>),
+    /// Nothing.
+    None,
+}
+
+/// What this machine offers.
+#[derive(Debug)]
+pub struct Sandbox {
+    program: PathBuf,
+    offer: OnceLock<probe::Offer>,
+}
+
+impl Sandbox {
+    /// With `program` as the helper: an openoxide. By default the one that runs, even if its file was replaced.
+    pub fn new(program: Option<PathBuf>) -> Self {
+        Self {
+            program: program.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
+            offer: OnceLock::new(),
+        }
+    }
+
+    /// One that claims to have everything: for tests of what is decided on it, which start nothing.
+    #[cfg(test)]
+    pub(crate) fn whole() -> Self {
+        let offer = probe::Offer {
+            layers: Some(Layers::ALL),
+            troubles: Vec::new(),
+        };
+        Self {
+            program: PathBuf::new(),
+            offer: OnceLock::from(offer),
+        }
+    }
+
+    /// Finds out what there is, in the background, so that the first command need not wait.
+    pub fn look_ahead(self: &Arc<Self>) {
+        if self.offer.get().is_some() {
+            return;
+        }
+        let sandbox = self.clone();
+        // Without a thread to be had, the first command finds out.
+        let _ = std::thread::Builder::new().spawn(move || {
+            sandbox.offer();
+        });
+    }
+
+    /// How much is enforced. Waits a few milliseconds where nobody has looked before.
+    pub fn protection(&self) -> Protection {
+        match self.offer().layers {
+            Some(layers) => match missing(layers) {
+                missing if missing.is_empty() => Protection::Whole,
+                missing => Protection::Partial(missing),
+            },
+            None => Protection::None,
+        }
+    }
+
+    /// What else somebody should know who relies on it: too little to ask for an approval each time.
+    pub fn notes(&self) -> Vec<&'static str> {
+        let Some(layers) = self.offer().layers else {
+            return Vec::new();
+        };
+        let notes = [
+            (
+                layers.namespaces && !layers.own_proc,
+                "names and command lines of other processes can be seen",
+            ),
+            (
+                layers.namespaces && !layers.landlock,
+                "with `--network`, abstract Unix sockets outside can be reached",
+            ),
+            (
+                layers.namespaces,
+                "Unix sockets that appear while a command runs, or were bound by a relative path, can be reached where the kernel's Landlock is older than ABI 9; all others are covered",
+            ),
+        ];
+        notes
+            .into_iter()
+            .filter_map(|(applies, note)| applies.then_some(note))
+            .collect()
+    }
+
+    /// The layers in force, joined by `+`; `none` where there is none.
+    pub fn by(&self) -> String {
+        let Some(layers) = self.offer().layers else {
+            return "none".to_owned();
+        };
+        let names = [
+            (layers.namespaces, "namespaces"),
+            (layers.landlock, "landlock"),
+            (layers.seccomp, "seccomp"),
+        ];
+        let names: Vec<&str> = names
+            .iter()
+            .filter_map(|(there, name)| there.then_some(*name))
+            .collect();
+        names.join("+")
+    }
+
+    /// What was tried and did not work, and why.
+    pub fn troubles(&self) -> &[String] {
+        &self.offer().troubles
+    }
+
+    fn offer(&self) -> &probe::Offer {
+        self.offer.get_or_init(|| probe::look(&self.program))
+    }
+
+    fn launcher(&self, plan: &Plan) -> io::Result<Launcher> {
+        let plan = serde_json::to_string(plan).map_err(|error| {
+            io::Error::other(format!(
+                "a path of the sandbox cannot be written down: {error}"
+            ))
+        })?;
+        let arguments = ["sandbox-exec", &plan, &std::process::id().to_string(), "--"];
+        Ok(Launcher {
+            program: self.program.clone(),
+            arguments: arguments.map(OsString::from).to_vec(),
+        })
+    }
+}
+
+/// What the policies forbid and these layers do not enforce.
+fn missing(layers: Layers) -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if !layers.namespaces {
+        missing.extend([
+            "`.git/config`, `.git/hooks` and the like are writable",
+            "modes, owners and times of files outside can be changed",
+            "`/tmp` is not private",
+            "there is no loopback",
+        ]);
+    } else if !layers.own_network {
+        missing.push("there is no loopback");
+    }
+    if !layers.own_proc && !layers.landlock {
+        missing.push("the environment of other processes can be read");
+    }
+    if !layers.seccomp {
+        missing.push("system calls are not filtered");
+    }
+    missing
+}
+
+/// Variables that lead to temporary directories outside; inside, `/tmp` is the place.
+pub const TEMPORARY: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
+
+/// What is put in front of a command so that it runs confined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launcher {
+    /// To be executed in place of the command's own program.
+    pub program: PathBuf,
+    /// Before the command's program and its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+/// One thread's share of the sandbox. Its private directories are made with its first command and go with it.
+#[derive(Debug)]
+pub struct Confinement {
+    sandbox: Arc<Sandbox>,
+    network: bool,
+    scratch: OnceLock<Scratch>,
+}
+
+impl Confinement {
+    /// `network`: whether commands reach the machine's.
+    pub fn new(sandbox: Arc<Sandbox>, network: bool) -> Self {
+        Self {
+            sandbox,
+            network,
+            scratch: OnceLock::new(),
+        }
+    }
+
+    /// What this machine offers.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// Whether commands reach the machine's network.
+    pub fn network(&self) -> bool {
+        self.network
+    }
+
+    /// What commands under `policy` run behind.
+    pub fn report(&self, policy: SandboxPolicy) -> SandboxReport {
+        let none = |missing: &[&str]| SandboxReport {
+            policy,
+            network: true,
+            by: "none".to_owned(),
+            missing: missing.iter().map(|&what| what.to_owned()).collect(),
+        };
+        if policy == SandboxPolicy::DangerFullAccess {
+            return none(&[]);
+        }
+        let missing = match self.sandbox.protection() {
+            Protection::None => return none(&["filesystem", "network", "processes"]),
+            Protection::Whole => Vec::new(),
+            Protection::Partial(missing) => missing.into_iter().map(str::to_owned).collect(),
+        };
+        SandboxReport {
+            policy,
+            network: self.network,
+            by: self.sandbox.by(),
+            missing,
+        }
+    }
+
+    /// What starts a command in `workdir` under the workspace's policy.
+    ///
+    /// # Errors
+    /// There is no sandbox here at all, or its private directories cannot be made: then the command must not run.
+    pub fn launcher(&self, workspace: &Workspace, workdir: &Path) -> io::Result<Launcher> {
+        let Some(layers) = self.sandbox.offer().layers else {
+            return Err(io::Error::other("there is no sandbox on this machine"));
+        };
+        let mut plan = Plan::new(workspace, workspace.sandbox(), workdir);
+        plan.layers = layers;
+        plan.network = self.network;
+        plan.scratch = Some(self.scratch()?.places());
+        self.sandbox.launcher(&plan)
+    }
+
+    fn scratch(&self) -> io::Result<&Scratch> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch);
+        }
+        // Two at once: the second is dropped, and with it its directories.
+        let made = Scratch::make()?;
+        Ok(self.scratch.get_or_init(|| made))
     }
 }

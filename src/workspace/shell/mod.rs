@@ -24,6 +24,7 @@ use tokio::process::Child;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::sandbox::{Launcher, TEMPORARY};
 pub use environment::{DEPTH, for_commands, is_secret_name};
 use output::Capture;
 use tree::Tree;
@@ -94,9 +95,25 @@ pub enum ShellError {
 pub async fn run(
     command: Command,
     cancel: CancellationToken,
+    on_output: impl FnMut(&str) + Send,
+) -> Result<Finished, ShellError> {
+    run_behind(command, None, cancel, on_output).await
+}
+
+/// As [`run`], with `launcher` in front of the shell: what [`super::sandbox`] confines a command with. Its temporary
+/// files then go to the private `/tmp`.
+pub async fn run_behind(
+    mut command: Command,
+    launcher: Option<Launcher>,
+    cancel: CancellationToken,
     mut on_output: impl FnMut(&str) + Send,
 ) -> Result<Finished, ShellError> {
     let started = Instant::now();
+    if launcher.is_some() {
+        command
+            .env
+            .retain(|(name, _)| !TEMPORARY.iter().any(|known| name == known));
+    }
     if cancel.is_cancelled() {
         return Ok(Finished {
             output: String::new(),
@@ -105,7 +122,7 @@ pub async fn run(
             seconds: 0.0,
         });
     }
-    let mut running = Running::start(&command)?;
+    let mut running = Running::start(&command, launcher.as_ref())?;
     let deadline = started + command.timeout;
     let ended = tokio::select! {
         // First, since a flood uses up the budget that tokio gives a task, and a timer asked after that never fires.
@@ -139,7 +156,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(command: &Command) -> Result<Self, ShellError> {
+    fn start(command: &Command, launcher: Option<&Launcher>) -> Result<Self, ShellError> {
         check_workdir(&command.workdir)?;
         let shell = shell();
         let spawn_error = |source: io::Error| match source.kind() {
@@ -153,7 +170,7 @@ impl Running {
         let (reader, writer) = io::pipe().map_err(spawn_error)?;
         let pipe = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(spawn_error)?;
         let mark = tree::new_mark();
-        let child = spawn(command, shell, &mark, writer).map_err(spawn_error)?;
+        let child = spawn(command, launcher, &mark, writer).map_err(spawn_error)?;
         let leader = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let Some(leader) = leader else {
             return Err(spawn_error(io::Error::other("it has no process id")));
@@ -264,10 +281,23 @@ fn shell() -> &'static Path {
     }
 }
 
-fn spawn(command: &Command, shell: &Path, mark: &str, output: io::PipeWriter) -> io::Result<Child> {
+fn spawn(
+    command: &Command,
+    launcher: Option<&Launcher>,
+    mark: &str,
+    output: io::PipeWriter,
+) -> io::Result<Child> {
     let errors = output.try_clone()?;
     // Our ends of the pipe close with this, when it is dropped.
-    tokio::process::Command::new(shell)
+    let mut spawned = match launcher {
+        Some(launcher) => {
+            let mut helper = tokio::process::Command::new(&launcher.program);
+            helper.args(&launcher.arguments).arg(shell());
+            helper
+        }
+        None => tokio::process::Command::new(shell()),
+    };
+    spawned
         .arg("-c")
         .arg(&command.line)
         .current_dir(&command.workdir)

@@ -40,7 +40,11 @@ use openoxide::{
         gate::Gate,
         registry::{Registry, Settings},
     },
-    workspace::{Boundaries, Workspace, shell},
+    workspace::{
+        Boundaries, Workspace,
+        sandbox::{Confinement, Sandbox},
+        shell,
+    },
 };
 use schemars::JsonSchema;
 use serde_json::{Value, json, value::RawValue};
@@ -216,6 +220,7 @@ impl Harness {
             .filter_map(|name| Some(((*name).into(), std::env::var_os(name)?)));
         let settings = Settings {
             environment: shell::for_commands(variables, &[], 1),
+            commands_are_held: true,
         };
         let Policy {
             sandbox,
@@ -226,6 +231,11 @@ impl Harness {
         self.tools.iter().for_each(|add| add(&mut registry));
         registry
     }
+}
+
+/// The sandbox of this machine; its helper is the real program, since a test is not one.
+fn held() -> Arc<Sandbox> {
+    Arc::new(Sandbox::new(Some(env!("CARGO_BIN_EXE_openoxide").into())))
 }
 
 /// Parts as `app` builds them, with the harness's model and tools.
@@ -240,6 +250,9 @@ impl Assemble for Assembly {
         let gate = Gate {
             tools: harness.registry(),
             workspace: Arc::new(workspace),
+            confinement: Arc::new(Confinement::new(held(), false)),
+            // What this machine cannot enforce is for the tests of the sandbox.
+            accept_partial: true,
             approval_policy: header.policy.approval_policy,
             rules: Rules::new(
                 &[],

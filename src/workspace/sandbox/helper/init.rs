@@ -1,0 +1,216 @@
+//! The first process of the new PID namespace: makes the sandbox whole, starts the command, and ends with it.
+
+use std::{
+    ffi::OsString,
+    io::{PipeReader, PipeWriter, Write},
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::Errno,
+    process::{
+        Pid, PidfdFlags, Signal, WaitOptions, WaitStatus, getpid, kill_process, pidfd_open,
+        set_child_subreaper, set_parent_process_death_signal, setsid, wait,
+    },
+    thread::{
+        CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    },
+};
+
+use super::{Trouble, landlock, mounts, network, seccomp};
+use crate::workspace::sandbox::plan::Plan;
+
+/// What the command did not wait for may still say its last word.
+const GRACE: Duration = Duration::from_millis(50);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
+/// More than any kernel has.
+const CAPABILITIES: u32 = 64;
+
+/// Confines this process, runs `command`, and tells `report` what came of it. `life` has a writer for as long as the
+/// outer process lives.
+pub(super) fn run(
+    plan: &Plan,
+    sockets: &[PathBuf],
+    life: PipeReader,
+    mut report: PipeWriter,
+    command: Vec<OsString>,
+) {
+    let word = match confine(plan, sockets, &life).and_then(|()| follow(plan, command, &life)) {
+        Ok(status) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("code {code}"),
+            (None, Some(signal)) => format!("signal {signal}"),
+            (None, None) => "code 255".to_owned(),
+        },
+        Err(trouble) => format!("trouble {trouble}"),
+    };
+    // Nobody reads it any more: then nobody wants to know.
+    let _ = report.write_all(word.as_bytes());
+}
+
+fn confine(plan: &Plan, sockets: &[PathBuf], life: &PipeReader) -> Result<(), Trouble> {
+    let fail = |what: &'static str| move |error: Errno| Trouble::new(what, error);
+    if plan.layers.namespaces {
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(fail("its end with ours"))?;
+        if !has_writer(life)? {
+            return Err(Trouble::new("openoxide", "it has ended"));
+        }
+    } else {
+        // Nothing ends the rest when we do, so we must live to end it.
+        set_child_subreaper(Some(getpid())).map_err(fail("adopting orphans"))?;
+    }
+    // Its own session: a signal to the group of the command stays inside.
+    setsid().map_err(fail("a session"))?;
+    if plan.layers.namespaces {
+        if plan.layers.own_network && !plan.network {
+            network::loopback_up().map_err(fail("the loopback"))?;
+        }
+        mounts::build(plan, sockets)?;
+    }
+    // The old one is below the mounts that were put over it.
+    std::env::set_current_dir(&plan.workdir)
+        .map_err(|error| Trouble::new(format!("`{}`", plan.workdir.display()), error))?;
+    give_up_rights()?;
+    if plan.layers.landlock {
+        landlock::apply(plan)?;
+    }
+    if plan.layers.seccomp {
+        let own = plan.layers.namespaces && (plan.layers.own_network || plan.network);
+        seccomp::apply(if own {
+            seccomp::Sockets::Own
+        } else {
+            seccomp::Sockets::None
+        })?;
+    }
+    Ok(())
+}
+
+fn has_writer(life: &PipeReader) -> Result<bool, Trouble> {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(life, PollFlags::IN)];
+    poll(&mut fds, Some(&at_once)).map_err(|error| Trouble::new("openoxide", error))?;
+    Ok(!fds[0].revents().contains(PollFlags::HUP))
+}
+
+/// Starts the command, waits for its end, and a moment for what it leaves running.
+fn follow(plan: &Plan, command: Vec<OsString>, life: &PipeReader) -> Result<WaitStatus, Trouble> {
+    let child = start(plan, command.into_iter())?;
+    let status = match plan.layers.namespaces {
+        true => reap_until(child),
+        false => reap_or_end(child, life),
+    };
+    let deadline = Instant::now() + GRACE;
+    while anybody_left() && Instant::now() < deadline {
+        sleep(BETWEEN_LOOKS);
+    }
+    if !plan.layers.namespaces {
+        end_descendants();
+    }
+    status
+}
+
+/// No capability is left, and none can be got by executing something.
+fn give_up_rights() -> Result<(), Trouble> {
+    let fail = |error: Errno| Trouble::new("giving up capabilities", error);
+    for number in 0..CAPABILITIES {
+        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number)) {
+            // Without the right to drop it, executing something cannot bring it either: no new privileges.
+            Ok(()) | Err(Errno::PERM) => {}
+            // The kernel knows no more.
+            Err(Errno::INVAL) => break,
+            Err(error) => return Err(fail(error)),
+        }
+    }
+    // Not in kernels before 4.3, which have none of the rest either.
+    clear_ambient_capability_set().map_err(fail)?;
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).map_err(fail)?;
+    set_no_new_privs(true).map_err(fail)
+}
+
+fn start(plan: &Plan, mut arguments: impl Iterator<Item = OsString>) -> Result<Pid, Trouble> {
+    let program = arguments
+        .next()
+        .ok_or_else(|| Trouble::new("the helper", "there is no command"))?;
+    let mut command = Command::new(&program);
+    if let (false, Some([tmp, _])) = (plan.layers.namespaces, &plan.scratch) {
+        // Without mounts `/tmp` is the machine's, and not writable.
+        command.env("TMPDIR", tmp);
+    }
+    let child = command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| Trouble::new(format!("`{}`", program.display()), error))?;
+    Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Trouble::new("the command", "has no id"))
+}
+
+/// Reaps whatever ends until `child` does.
+fn reap_until(child: Pid) -> Result<WaitStatus, Trouble> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == child => return Ok(status),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(Trouble::new("waiting", error)),
+        }
+    }
+}
+
+/// The same, and ends everything if the outer process has ended: then `life` has no writer any more.
+fn reap_or_end(child: Pid, life: &PipeReader) -> Result<WaitStatus, Trouble> {
+    let fail = |error: Errno| Trouble::new("waiting", error);
+    let running = pidfd_open(child, PidfdFlags::empty()).map_err(fail)?;
+    loop {
+        let mut fds = [
+            PollFd::new(&running, PollFlags::IN),
+            PollFd::new(life, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(fail(error)),
+        }
+        let (ended, alone) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        if alone {
+            end_descendants();
+        }
+        if ended || alone {
+            return reap_until(child);
+        }
+    }
+}
+
+/// Kills all that descends from us: what loses its parent becomes our child.
+fn end_descendants() {
+    while anybody_left() {
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        for child in children.split_ascii_whitespace() {
+            if let Some(child) = child.parse().ok().and_then(Pid::from_raw) {
+                // An error means that it is gone.
+                let _ = kill_process(child, Signal::KILL);
+            }
+        }
+        sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// Whether anything is still running; reaps what is not.
+fn anybody_left() -> bool {
+    loop {
+        match wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Landlock: the second lock on the file system, and where there are no namespaces the only one.
+
+use std::path::{Path, PathBuf};
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+};
+
+use super::Trouble;
+use crate::workspace::sandbox::plan::Plan;
+
+/// The newest that we know; the kernel takes of it what it knows.
+const NEWEST: ABI = ABI::V9;
+
+/// Written by any program, and harmless.
+const DEVICES: [&str; 8] = [
+    "/dev/null",
+    "/dev/zero",
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/tty",
+    "/dev/ptmx",
+    "/dev/pts",
+];
+
+/// Confines this process and all that it will start.
+pub(super) fn apply(plan: &Plan) -> Result<(), Trouble> {
+    let status = restrict(plan).map_err(|error| Trouble::new("Landlock", error))?;
+    if status == RulesetStatus::NotEnforced {
+        return Err(Trouble::new("Landlock", "this kernel does not have it"));
+    }
+    Ok(())
+}
+
+fn restrict(plan: &Plan) -> Result<RulesetStatus, landlock::RulesetError> {
+    let all = AccessFs::from_all(NEWEST);
+    let read = AccessFs::from_read(NEWEST);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)?
+        .scope(Scope::Signal)?;
+    // With a network of its own the namespace separates abstract sockets too; without one, this does.
+    ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
+    let mut ruleset = ruleset.create()?;
+    if plan.layers.namespaces {
+        ruleset = allow(ruleset, Path::new("/"), read)?;
+    } else {
+        // What is hidden by mounts elsewhere is left out here.
+        ruleset = allow(ruleset, Path::new("/"), AccessFs::ReadDir.into())?;
+        for place in beside(Path::new("/"), &plan.hidden) {
+            ruleset = allow(ruleset, &place, read)?;
+        }
+    }
+    for device in DEVICES {
+        let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
+        ruleset = allow(ruleset, Path::new(device), access | AccessFs::ReadDir)?;
+    }
+    let private = match &plan.scratch {
+        Some(_) if plan.layers.namespaces => ["/tmp".into(), "/dev/shm".into()].to_vec(),
+        Some(scratch) => scratch.to_vec(),
+        None => Vec::new(),
+    };
+    for place in plan.writable.iter().chain(&private) {
+        ruleset = allow(ruleset, place, all)?;
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// What is not there needs no rule.
+fn allow(
+    ruleset: RulesetCreated,
+    place: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, landlock::RulesetError> {
+    let Ok(fd) = PathFd::new(place) else {
+        return Ok(ruleset);
+    };
+    let access = if place.is_dir() {
+        access
+    } else {
+        access & AccessFs::from_file(NEWEST)
+    };
+    ruleset.add_rule(PathBeneath::new(fd, access))
+}
+
+/// Everything below `top` but the `hidden`, in as few places as that takes: rules can only allow.
+fn beside(top: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
+    if hidden.iter().any(|place| top.starts_with(place)) {
+        return Vec::new();
+    }
+    if !hidden.iter().any(|place| place.starts_with(top)) {
+        return vec![top.to_owned()];
+    }
+    let entries = std::fs::read_dir(top).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| !entry.file_type().is_ok_and(|kind| kind.is_symlink()))
+        .flat_map(|entry| beside(&entry.path(), hidden))
+        .collect()
+}

@@ -1,0 +1,320 @@
+//! The file system as a command sees it: made of the machine's own in a mount namespace of its own.
+//!
+//! Everything is made read-only in place; what may be written is copied before and put back over it. What is taken
+//! out is covered last. Symlinks are never followed on the way to what is guarded.
+
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    fs, io,
+    os::{fd::OwnedFd, unix::ffi::OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, StatxFlags, statx},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
+        mount_remount, move_mount, open_tree,
+    },
+};
+
+use super::Trouble;
+use crate::workspace::sandbox::plan::Plan;
+
+/// Devices that every program expects; no others are there.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Of `/run`, what programs need and nobody listens at.
+const KEPT_OF_RUN: [&str; 6] = [
+    "/run/current-system",
+    "/run/booted-system",
+    "/run/opengl-driver",
+    "/run/systemd/resolve/resolv.conf",
+    "/run/systemd/resolve/stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+];
+/// An empty file to cover others with. A program that finds its configuration empty goes on, one that may not read it
+/// often does not.
+const CLOSED: &str = "/dev/.closed";
+
+/// A part of the tree, copied, to be put somewhere.
+struct Copy {
+    place: PathBuf,
+    mount: OwnedFd,
+    is_dir: bool,
+}
+
+/// Makes the file system that `plan` describes. `sockets` are those that listen outside.
+pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(|error| Trouble::new("making mounts private", error))?;
+    let devices = copies(DEVICES.iter().map(|name| Path::new("/dev").join(name)))?;
+    let mut writable: Vec<&PathBuf> = plan.writable.iter().chain(&plan.pinned).collect();
+    writable.sort_by_key(|place| place.components().count());
+    let writable = copies(writable.into_iter().cloned())?;
+    let scratch = match &plan.scratch {
+        Some(places) => copies(places.iter().cloned())?,
+        None => Vec::new(),
+    };
+
+    make_read_only()?;
+    let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from))?;
+    let readable = copies(plan.readable.iter().cloned())?;
+    let read_only = copies(plan.read_only.iter().cloned())?;
+
+    if plan.layers.own_proc {
+        let flags =
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        at("/proc", mount("proc", "/proc", "proc", flags, None))?;
+    }
+    let mut scratch = scratch.into_iter();
+    make_dev(devices, scratch.next_back())?;
+    if let Some(tmp) = scratch.next() {
+        cover("/tmp", &tmp)?;
+    }
+    make_run(kept)?;
+    for copy in readable.iter().chain(&writable).chain(&read_only) {
+        put(copy)?;
+    }
+    for place in &plan.hidden {
+        hide(place)?;
+    }
+    for socket in sockets.iter().filter(|socket| is_socket(socket)) {
+        hide(socket)?;
+    }
+    Ok(())
+}
+
+/// Copies of those that are there.
+fn copies(places: impl Iterator<Item = PathBuf>) -> Result<Vec<Copy>, Trouble> {
+    let mut copies = Vec::new();
+    for place in places {
+        if let Some(copy) = copy(&place)? {
+            copies.push(copy);
+        }
+    }
+    Ok(copies)
+}
+
+fn copy(place: &Path) -> Result<Option<Copy>, Trouble> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    match place.symlink_metadata() {
+        Ok(about) if !about.is_symlink() => Ok(Some(Copy {
+            place: place.to_owned(),
+            mount: at(place, open_tree(CWD, place, flags))?,
+            is_dir: about.is_dir(),
+        })),
+        _ => Ok(None),
+    }
+}
+
+/// Puts a copy where it came from, also where something covers that place now.
+fn put(copy: &Copy) -> Result<(), Trouble> {
+    if copy.place.symlink_metadata().is_err() {
+        let made = if copy.is_dir {
+            fs::create_dir_all(&copy.place)
+        } else {
+            let parent = copy.place.parent().unwrap_or(Path::new("/"));
+            fs::create_dir_all(parent).and_then(|()| fs::File::create(&copy.place).map(drop))
+        };
+        at(&copy.place, made)?;
+    }
+    cover(&copy.place, copy)
+}
+
+fn cover(place: impl AsRef<Path>, copy: &Copy) -> Result<(), Trouble> {
+    let place = place.as_ref();
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    at(place, move_mount(&copy.mount, "", CWD, place, flags))
+}
+
+/// Makes every mount that can be reached read-only and without devices.
+fn make_read_only() -> Result<(), Trouble> {
+    let table = at(
+        "/proc/self/mountinfo",
+        fs::read_to_string("/proc/self/mountinfo"),
+    )?;
+    for mount in table.lines().filter_map(Mount::parse) {
+        // Covered by another, or out of this user's reach: then out of the command's too.
+        let Ok(found) = statx(
+            CWD,
+            &mount.place,
+            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
+            StatxFlags::MNT_ID,
+        ) else {
+            continue;
+        };
+        if found.stx_mnt_id != mount.id {
+            continue;
+        }
+        let flags = mount.flags
+            | MountFlags::BIND
+            | MountFlags::RDONLY
+            | MountFlags::NODEV
+            | MountFlags::NOSUID;
+        at(&mount.place, mount_remount(&mount.place, flags, ""))?;
+    }
+    Ok(())
+}
+
+/// A line of the mount table: proc_pid_mountinfo(5).
+struct Mount {
+    id: u64,
+    place: PathBuf,
+    flags: MountFlags,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split(' ');
+        let id = fields.next()?.parse().ok()?;
+        let place = unescaped(fields.nth(3)?);
+        let known = HashMap::from([
+            ("nosuid", MountFlags::NOSUID),
+            ("nodev", MountFlags::NODEV),
+            ("noexec", MountFlags::NOEXEC),
+            ("noatime", MountFlags::NOATIME),
+            ("nodiratime", MountFlags::NODIRATIME),
+            ("relatime", MountFlags::RELATIME),
+        ]);
+        let options = fields.next()?.split(',');
+        let flags = options
+            .filter_map(|option| known.get(option).copied())
+            .collect();
+        Some(Self { id, place, flags })
+    }
+}
+
+/// Blanks and backslashes stand as `\ooo` in the table.
+fn unescaped(field: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let code = (byte == b'\\')
+            .then(|| after.get(..3))
+            .flatten()
+            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
+        bytes.push(code.unwrap_or(byte));
+        rest = if code.is_some() { &after[3..] } else { after };
+    }
+    OsString::from_vec(bytes).into()
+}
+
+/// A `/dev` with nothing in it that leads to the machine.
+fn make_dev(devices: Vec<Copy>, shm: Option<Copy>) -> Result<(), Trouble> {
+    let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+    at("/dev", mount("tmpfs", "/dev", "tmpfs", flags, c"mode=755"))?;
+    for device in &devices {
+        put(device)?;
+    }
+    at(CLOSED, closed_file())?;
+    for (link, target) in [
+        ("/dev/fd", "/proc/self/fd"),
+        ("/dev/stdin", "/proc/self/fd/0"),
+        ("/dev/stdout", "/proc/self/fd/1"),
+        ("/dev/stderr", "/proc/self/fd/2"),
+        ("/dev/ptmx", "pts/ptmx"),
+    ] {
+        at(link, std::os::unix::fs::symlink(target, link))?;
+    }
+    for directory in ["/dev/pts", "/dev/shm"] {
+        at(directory, fs::create_dir(directory))?;
+    }
+    let options = c"newinstance,ptmxmode=0666,mode=620";
+    at(
+        "/dev/pts",
+        mount("devpts", "/dev/pts", "devpts", flags, options),
+    )?;
+    let flags = flags | MountFlags::BIND | MountFlags::RDONLY;
+    at("/dev", mount_remount("/dev", flags, ""))?;
+    match shm {
+        Some(shm) => cover("/dev/shm", &shm),
+        None => Ok(()),
+    }
+}
+
+fn closed_file() -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(CLOSED)
+        .map(drop)
+}
+
+/// An empty `/run`, where services listen, with the few things in it that programs need.
+fn make_run(kept: Vec<Copy>) -> Result<(), Trouble> {
+    if !Path::new("/run").is_dir() {
+        return Ok(());
+    }
+    let links: Vec<_> = KEPT_OF_RUN
+        .iter()
+        .filter_map(|link| Some((link, fs::read_link(link).ok()?)))
+        .collect();
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    at("/run", mount("tmpfs", "/run", "tmpfs", flags, c"mode=755"))?;
+    for copy in &kept {
+        put(copy)?;
+    }
+    for (link, target) in links {
+        at(link, std::os::unix::fs::symlink(target, link))?;
+    }
+    let flags = flags | MountFlags::BIND | MountFlags::RDONLY;
+    at("/run", mount_remount("/run", flags, ""))
+}
+
+/// Covers a place: a directory with one that nobody can open, anything else with an empty file.
+fn hide(place: &Path) -> Result<(), Trouble> {
+    match place.symlink_metadata() {
+        Ok(about) if about.is_dir() => {
+            let flags =
+                MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+            let options = c"mode=000,nr_inodes=2,size=4k";
+            at(place, mount("tmpfs", place, "tmpfs", flags, options))
+        }
+        Ok(about) if !about.is_symlink() => match copy(Path::new(CLOSED))? {
+            Some(closed) => cover(place, &closed),
+            None => Err(Trouble::new(CLOSED, "it is not there")),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn is_socket(place: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    place
+        .symlink_metadata()
+        .is_ok_and(|about| about.file_type().is_socket())
+}
+
+/// An error with its place.
+fn at<T, E: Into<io::Error>>(place: impl AsRef<Path>, result: Result<T, E>) -> Result<T, Trouble> {
+    result.map_err(|error| {
+        Trouble::new(
+            format!("`{}`", place.as_ref().display()),
+            Into::<io::Error>::into(error),
+        )
+    })
+}
+
+/// The paths of the Unix sockets that this network namespace knows: proc_net_unix(5).
+pub(super) fn sockets() -> Vec<PathBuf> {
+    let table = fs::read("/proc/net/unix").unwrap_or_default();
+    let table = String::from_utf8_lossy(&table);
+    let mut paths: Vec<_> = table
+        .lines()
+        .filter_map(|line| line.split_once('/'))
+        .map(|(_, path)| PathBuf::from(format!("/{path}")))
+        .collect();
+    paths.sort();
+    paths.dedup();
+    paths
+}
