@@ -136,7 +136,7 @@ impl Report {
             self.line(
                 QUIET,
                 &format!(
-                    "commands ran without a kernel sandbox (not enforced: {})",
+                    "not enforced on the commands: {}",
                     outcome.sandbox.missing.join(", ")
                 ),
             );
