@@ -10,7 +10,7 @@ use crate::{
     conversation::Access,
     workspace::{
         Workspace,
-        edit::{self, Edit},
+        edit::{self, Edit, Match},
         file,
     },
 };
@@ -66,19 +66,28 @@ impl Tool for EditFile {
         }
         let before = file::read(&path)
             .map_err(|error| ToolError(format!("`{shown}` cannot be edited: {error}")))?;
+        let changed = workspace.seen().has_changed(&path, before.as_deref());
         let edits: Vec<Edit> = input.edits.into_iter().map(Edit::from).collect();
         let applied = edit::apply(before.as_deref(), &edits).map_err(|refusal| {
+            let first = if changed {
+                "it changed since you last saw it. "
+            } else {
+                ""
+            };
             let near = if before.is_none() {
                 near_names(&path, workspace)
             } else {
                 String::new()
             };
-            ToolError(format!("`{shown}`{near}: {refusal}"))
+            ToolError(format!("`{shown}`{near}: {first}{refusal}"))
         })?;
-        let remarks = applied
-            .matches
-            .iter()
-            .filter_map(|found| found.how.clone())
+        let first = changed.then(|| {
+            "it had changed since you last saw it; the edits were made in what stands there now"
+                .to_owned()
+        });
+        let remarks = first
+            .into_iter()
+            .chain(applied.matches.iter().filter_map(remark))
             .collect();
         Ok(Rewrite {
             path,
@@ -92,6 +101,15 @@ impl Tool for EditFile {
     async fn run(&self, plan: Rewrite, call: Call) -> Result<Output, ToolError> {
         plan.write(&call)
     }
+}
+
+/// Where an edit went that did not fit exactly, and how it was made to.
+fn remark(found: &Match) -> Option<String> {
+    let how = found.how.as_ref()?;
+    Some(format!(
+        "applied at {}-{}: {how}",
+        found.first_line, found.last_line
+    ))
 }
 
 impl From<InputEdit> for Edit {
@@ -135,6 +153,7 @@ impl Rewrite {
             .checkpoint()
             .keep(&self.path, self.before.as_deref());
         file::write(&self.path, &self.after).map_err(fail)?;
+        call.workspace.seen().note(&self.path, &self.after);
         let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));
         let mut content = format!("{shown}: +{} −{}", diff.added, diff.removed);
         for remark in &self.remarks {

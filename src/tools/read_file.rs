@@ -78,6 +78,7 @@ fn read(plan: &Plan, workspace: &Workspace) -> Result<String, ToolError> {
                 near_names(&plan.path, workspace)
             ))
         })?;
+    workspace.seen().note(&plan.path, &content);
     if content.is_empty() {
         return Ok(format!("`{shown}` is empty"));
     }

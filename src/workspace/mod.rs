@@ -8,6 +8,7 @@ pub mod edit;
 pub mod file;
 pub mod sandbox;
 pub mod search;
+pub mod seen;
 pub mod shell;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
+use seen::Seen;
 
 /// One working directory, what may be written from it, and what must stay closed.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub struct Workspace {
     closed: Vec<PathBuf>,
     sandbox: SandboxPolicy,
     checkpoint: Checkpoint,
+    seen: Seen,
 }
 
 /// What other programs act on where it exists: it may be created, and is then the user's.
@@ -127,6 +130,7 @@ impl Workspace {
             closed,
             sandbox,
             checkpoint: Checkpoint::default(),
+            seen: Seen::default(),
         })
     }
 
@@ -153,6 +157,11 @@ impl Workspace {
     /// What was in the files before the running turn changed them.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What the agent has seen of files.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     /// The real path that `named` leads to, whether or not its last parts exist. Relative to the working directory.

@@ -1618,6 +1618,37 @@ async fn nothing_acts_in_a_query_thread() {
     assert_eq!(deeds(&ran.lab), 0);
 }
 
+#[tokio::test]
+async fn an_edit_of_a_file_that_changed_meanwhile_says_so_first() {
+    let read = json!({"name": "read_file", "arguments": {"path": "a.txt"}});
+    let stale = json!({"name": "edit_file", "arguments": {"path": "a.txt", "edits": [{"search": "gone", "replace": "x"}]}});
+    let ran = Harness::new()
+        .file("a.txt", "one\nlast\n")
+        .model(json!([
+            {"calls": [read]},
+            {"calls": [one_to_two()]},
+            {"calls": [command("echo three > a.txt")]},
+            {"calls": [stale.clone()]},
+            {"calls": [stale]},
+            {"calls": [command("echo one > a.txt")]},
+            {"calls": [one_to_two()]},
+            {"text": "done"},
+        ]))
+        .run("edit")
+        .await;
+    let outputs = outputs(&ran.lab.items().await);
+    let told = |call: &str| {
+        outputs[&CallId(call.to_owned())]
+            .content
+            .contains("changed since you last saw it")
+    };
+    assert!(!told("call_1_0"), "{outputs:?}");
+    assert!(told("call_3_0"), "{outputs:?}");
+    assert!(!told("call_4_0"), "it was told before: {outputs:?}");
+    assert!(told("call_6_0"), "{outputs:?}");
+    assert_eq!(ran.lab.content("a.txt"), "two\n");
+}
+
 // Old rollouts.
 
 fn old_rollout(name: &str) -> Vec<u8> {

@@ -27,7 +27,7 @@ use crate::{
     app::{App, Wish},
     conversation::{Answer, Decision, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line},
     frontend::attach::attach,
-    thread::{Follow, Started, ThreadHandle},
+    thread::{Follow, Header, Started, ThreadHandle},
     workspace::{Boundaries, Workspace},
 };
 
@@ -109,24 +109,11 @@ impl Server {
             narrowing: config.unwrap_or_default(),
             ..Wish::default()
         };
-        let header = self
-            .shared
-            .app
-            .header(wish)
-            .map_err(|error| error.to_string())?;
+        let header = self.shared.app.header(wish).map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd)?;
-        let thread = self
-            .shared
-            .app
-            .threads()
-            .create(header)
-            .map_err(|error| error.to_string())?;
+        let thread = self.create(header)?;
         self.follow(thread, call, manner, async |thread| {
-            Ok(Found::Turn(
-                thread.clone(),
-                begin(&thread, message).await?,
-                None,
-            ))
+            begin_or_go_on(thread, Some(message), detail).await
         })
         .await
     }
@@ -161,14 +148,7 @@ impl Server {
             if let Some(decision) = decision {
                 answer(&thread, decision).await?;
             }
-            match message {
-                Some(message) => Ok(Found::Turn(
-                    thread.clone(),
-                    begin(&thread, message).await?,
-                    None,
-                )),
-                None => go_on(thread, detail).await,
-            }
+            begin_or_go_on(thread, message, detail).await
         })
         .await
     }
@@ -189,31 +169,12 @@ impl Server {
         if let Some(query) = &query {
             not_empty("query", query)?;
         }
-        match (query, thread_id) {
-            (None, None) => Err(format!("argument `query` of `{QUERY}` is missing")),
-            (None, Some(id)) => {
-                let thread = self.thread(&id)?;
-                if !thread.header().query {
-                    return Err(format!(
-                        "`{id}` is not a query; `{REPLY}` goes on with it, or give a `query` to ask about it"
-                    ));
-                }
-                self.follow(thread, call, manner, async |thread| {
-                    go_on(thread, Detail::Brief).await
-                })
-                .await
-            }
+        let (thread, message) = match (query, thread_id) {
+            (None, None) => return Err(format!("argument `query` of `{QUERY}` is missing")),
+            (None, Some(id)) => (self.asked_before(&id)?, None),
             (Some(query), Some(id)) => {
                 let fork = self.fork(&self.thread(&id)?).await?;
-                let message = format!("{}\n{query}", QUESTION.trim());
-                self.follow(fork, call, manner, async |thread| {
-                    Ok(Found::Turn(
-                        thread.clone(),
-                        begin(&thread, message).await?,
-                        None,
-                    ))
-                })
-                .await
+                (fork, Some(format!("{}\n{query}", QUESTION.trim())))
             }
             (Some(query), None) => {
                 let wish = Wish {
@@ -222,27 +183,30 @@ impl Server {
                     query: true,
                     ..Wish::default()
                 };
-                let header = self
-                    .shared
-                    .app
-                    .header(wish)
-                    .map_err(|error| error.to_string())?;
-                let thread = self
-                    .shared
-                    .app
-                    .threads()
-                    .create(header)
-                    .map_err(|error| error.to_string())?;
-                self.follow(thread, call, manner, async |thread| {
-                    Ok(Found::Turn(
-                        thread.clone(),
-                        begin(&thread, query).await?,
-                        None,
-                    ))
-                })
-                .await
+                let header = self.shared.app.header(wish).map_err(said)?;
+                (self.create(header)?, Some(query))
             }
+        };
+        let detail = Detail::Brief;
+        self.follow(thread, call, manner, async |thread| {
+            begin_or_go_on(thread, message, detail).await
+        })
+        .await
+    }
+
+    fn create(&self, header: Header) -> Result<ThreadHandle, String> {
+        self.shared.app.threads().create(header).map_err(said)
+    }
+
+    /// The thread of an earlier query.
+    fn asked_before(&self, id: &str) -> Result<ThreadHandle, String> {
+        let thread = self.thread(id)?;
+        if thread.header().query {
+            return Ok(thread);
         }
+        Err(format!(
+            "`{id}` is not a query; `{REPLY}` goes on with it, or give a `query` to ask about it"
+        ))
     }
 
     /// Does what `find` does to the thread, and follows the turn that it gives. Subscribed before, so nothing is missed.
@@ -260,12 +224,11 @@ impl Server {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner) = Some(thread.id());
         }
-        let gone = |error: crate::thread::HandleError| error.to_string();
         let lease = match questions::can_be_asked(call) {
-            true => Some(thread.attend().await.map_err(gone)?),
+            true => Some(thread.attend().await.map_err(said)?),
             false => None,
         };
-        let snapshot = thread.subscribe().await.map_err(gone)?;
+        let snapshot = thread.subscribe().await.map_err(said)?;
         let (thread, started, remark) = match find(thread).await? {
             Found::Turn(thread, started, remark) => (thread, started, remark),
             Found::Result(result) => return Ok(result),
@@ -320,12 +283,7 @@ impl Server {
             "last" => self.last().ok_or_else(unknown)?,
             id => id.parse().map_err(|_| unknown())?,
         };
-        let thread = self
-            .shared
-            .app
-            .threads()
-            .find(id)
-            .map_err(|error| error.to_string())?;
+        let thread = self.shared.app.threads().find(id).map_err(said)?;
         self.shared.app.within_roots(&thread.header().cwd)?;
         Ok(thread)
     }
@@ -348,16 +306,13 @@ impl Server {
     }
 
     async fn fork(&self, parent: &ThreadHandle) -> Result<ThreadHandle, String> {
-        let snapshot = parent
-            .subscribe()
-            .await
-            .map_err(|error| error.to_string())?;
+        let snapshot = parent.subscribe().await.map_err(said)?;
         let header = self.shared.app.question_about(parent.header());
         self.shared
             .app
             .threads()
             .fork(header, &snapshot.items)
-            .map_err(|error| error.to_string())
+            .map_err(said)
     }
 
     /// The prompt and the files that a caller names: inside the working directory only.
@@ -366,8 +321,7 @@ impl Server {
             closed: self.shared.app.closed().to_vec(),
             ..Boundaries::default()
         };
-        let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds)
-            .map_err(|error| error.to_string())?;
+        let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;
         attach(prompt, files, |name| readable(&workspace, name))
     }
 }
@@ -396,16 +350,28 @@ fn not_empty(name: &str, text: &str) -> Result<(), String> {
     }
 }
 
-async fn begin(thread: &ThreadHandle, message: String) -> Result<Started, String> {
-    thread
-        .start(message)
-        .await
-        .map_err(|error| error.to_string())
+async fn begin_or_go_on(
+    thread: ThreadHandle,
+    message: Option<String>,
+    detail: Detail,
+) -> Result<Found, String> {
+    match message {
+        Some(message) => {
+            let started = thread.start(message).await.map_err(said)?;
+            Ok(Found::Turn(thread, started, None))
+        }
+        None => go_on(thread, detail).await,
+    }
+}
+
+/// An error in words for the calling model.
+fn said(error: impl std::fmt::Display) -> String {
+    error.to_string()
 }
 
 /// Waits for the running turn, resumes an interrupted one, or gives the last outcome again.
 async fn go_on(thread: ThreadHandle, detail: Detail) -> Result<Found, String> {
-    let interrupted = match thread.follow().await.map_err(|error| error.to_string())? {
+    let resumed = match thread.follow().await.map_err(said)? {
         Follow::Running(started) => return Ok(Found::Turn(thread, started, None)),
         Follow::Ended(outcome) if outcome.status != Status::Interrupted => {
             return Ok(Found::Result(result::outcome(
@@ -416,7 +382,7 @@ async fn go_on(thread: ThreadHandle, detail: Detail) -> Result<Found, String> {
         }
         Follow::Ended(_) | Follow::Nothing => thread.resume().await,
     };
-    let started = interrupted.map_err(|error| error.to_string())?;
+    let started = resumed.map_err(said)?;
     Ok(Found::Turn(
         thread,
         started,
@@ -426,11 +392,11 @@ async fn go_on(thread: ThreadHandle, detail: Detail) -> Result<Found, String> {
 
 /// Interrupts the running turn and waits for its end.
 async fn stop(thread: &ThreadHandle) -> Result<(), String> {
-    if let Follow::Running(started) = thread.follow().await.map_err(|error| error.to_string())? {
+    if let Follow::Running(started) = thread.follow().await.map_err(said)? {
         thread
             .interrupt(Some(started.turn_id))
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(said)?;
         // If the thread is lost, what comes next says so.
         let _ = started.outcome.await;
     }
@@ -447,11 +413,7 @@ async fn answer(thread: &ThreadHandle, given: GivenDecision) -> Result<(), Strin
             "argument `decision`: a caller may deny or abort; approving is for a person".to_owned(),
         );
     }
-    let pending = thread
-        .subscribe()
-        .await
-        .map_err(|error| error.to_string())?
-        .pending;
+    let pending = thread.subscribe().await.map_err(said)?.pending;
     let id = match (given.approval_id, pending.as_slice()) {
         (Some(id), _) => id,
         (None, [only]) => only.id,
