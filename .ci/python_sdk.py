@@ -16,7 +16,7 @@ RECORDING = {
     "model": "sdk",
     "samples": [
         {"text": "I make the file.", "calls": [{"name": "write_file", "arguments": {"path": "made.txt", "content": "hi\n"}}]},
-        {"calls": [{"name": "shell", "arguments": {"command": "cat made.txt"}}]},
+        {"calls": [{"name": "shell", "arguments": {"command": "sh -c 'cat made.txt'"}}]},
         {"text": "Made it."},
         {"text": "Second turn."},
     ],
