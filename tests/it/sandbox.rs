@@ -4,7 +4,6 @@
 //! offer the whole sandbox these tests say so and return.
 
 use std::{
-    io::Write,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -149,10 +148,7 @@ fn is_root() -> bool {
 }
 
 fn skip<T>(why: &str) -> Option<T> {
-    let why = why.lines().next().unwrap_or_default();
-    // Not through a macro that the test runner captures.
-    let mut log = std::io::stderr();
-    writeln!(log, "skipped: {why}").unwrap();
+    crate::support::home::skipped(why.lines().next().unwrap_or_default());
     None
 }
 
