@@ -216,7 +216,16 @@ impl Tree {
 
     /// Whether certainly nothing is left: nobody in the group, and none of our own children is a member. With all
     /// orphans coming to us, any other member would descend from such a child.
+    ///
+    /// Looked at twice: the kernel's list of children may pass over one while another leaves it (proc(5)).
     pub(super) fn clearly_empty(&self) -> bool {
+        self.looks_empty() && {
+            std::thread::yield_now();
+            self.looks_empty()
+        }
+    }
+
+    fn looks_empty(&self) -> bool {
         if process::test_kill_process_group(self.leader).is_ok()
             || !ADOPTING.load(Ordering::Relaxed)
         {
