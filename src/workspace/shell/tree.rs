@@ -366,7 +366,12 @@ pub(super) fn reap_strays() {
         dead.iter()
             .any(|process| (process.pid, process.started) == *key)
     });
-    let own_session = process::getsid(None).map_or(0, |session| session.as_raw_nonzero().get());
+    // From the same table as theirs: `rustix::process::getsid` does not allow for the zero that a session outside our
+    // PID namespace has, as in a container.
+    let own_session = i32::try_from(std::process::id())
+        .ok()
+        .and_then(Process::read)
+        .map_or(0, |own| own.session);
     for process in dead {
         let first = *since
             .entry((process.pid, process.started))
