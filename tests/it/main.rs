@@ -5,6 +5,7 @@
 mod sandbox;
 mod support;
 
+mod answering;
 mod bad_input;
 mod command_line;
 mod mcp;
