@@ -25,6 +25,9 @@ pub struct Approval {
     /// What the model says it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A digest of the files that it stands on besides what is shown: with other content it is another question.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stands_on: String,
     /// What an approval for the session would cover; none where that is not offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_covers: Option<String>,
@@ -91,7 +94,7 @@ pub enum ResolvedBy {
     Terminal,
     /// A person behind an MCP client.
     Elicitation,
-    /// The model that called our tool; it may only say no.
+    /// The model that called our tool; it says yes only where the owner lets it.
     Caller,
     /// Nobody could answer in time, so the owner's strategy did.
     Unattended,

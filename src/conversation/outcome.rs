@@ -27,6 +27,9 @@ pub struct Outcome {
     /// Questions that are open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// Other threads that were at work in the same directory when the turn began, and may change its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ThreadId>,
     /// What was refused, by policy or by somebody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,

@@ -13,6 +13,7 @@ use super::{
     handle::ThreadHandle,
     rollout::{Header, Record},
     store::{StoreError, ThreadStore},
+    writers::Writers,
 };
 use crate::{
     conversation::{Item, ThreadId},
@@ -41,6 +42,7 @@ pub struct Threads {
     store: Arc<dyn ThreadStore>,
     assemble: Box<dyn Assemble>,
     open: Mutex<HashMap<ThreadId, ThreadHandle>>,
+    writers: Writers,
 }
 
 impl Threads {
@@ -50,6 +52,7 @@ impl Threads {
             store,
             assemble,
             open: Mutex::default(),
+            writers: Writers::default(),
         }
     }
 
@@ -60,7 +63,7 @@ impl Threads {
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
         let journal = self.store.create(&header)?;
-        let handle = Actor::spawn(blank_state(header), parts, journal);
+        let handle = Actor::spawn(blank_state(header), parts, journal, self.writers.clone());
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)
     }
@@ -79,7 +82,7 @@ impl Threads {
             state.add(record);
         }
         journal.release();
-        let handle = Actor::spawn(state, parts, journal);
+        let handle = Actor::spawn(state, parts, journal, self.writers.clone());
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)
     }
@@ -95,7 +98,7 @@ impl Threads {
             .assemble
             .assemble(&loaded.header)
             .map_err(ThreadsError::Assemble)?;
-        let handle = Actor::spawn(loaded, parts, journal);
+        let handle = Actor::spawn(loaded, parts, journal, self.writers.clone());
         open.insert(id, handle.clone());
         Ok(handle)
     }
@@ -105,7 +108,7 @@ impl Threads {
         &self.store
     }
 
-    /// Interrupts every running turn and waits until its end is recorded, at most `grace`.
+    /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
         let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
@@ -138,8 +141,7 @@ fn whole(items: &[Item]) -> &[Item] {
 
 async fn stop(handle: &ThreadHandle) {
     while let Ok(Follow::Running(started)) = handle.follow().await {
-        if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err()
-        {
+        if handle.leave().await.is_err() || started.outcome.await.is_err() {
             return;
         }
     }
