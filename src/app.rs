@@ -202,6 +202,11 @@ impl App {
         &self.setup.cwd
     }
 
+    /// The directory of our own files; none where nothing is kept.
+    pub fn state(&self) -> Option<&Path> {
+        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+    }
+
     /// Places that no caller may name.
     pub fn closed(&self) -> &[PathBuf] {
         &self.wiring.paths.closed

@@ -222,6 +222,11 @@ impl ThreadHandle {
             .await
     }
 
+    /// True if the turn is one of this thread, or is queued to be.
+    pub async fn has(&self, turn_id: TurnId) -> Result<bool, HandleError> {
+        self.request(|reply| Request::Has { turn_id, reply }).await
+    }
+
     /// Says that one who followed a turn, and has dropped its [`Started`], wants it no more.
     pub async fn abandon(&self, turn_id: TurnId) -> Result<Abandoned, HandleError> {
         self.request(|reply| Request::Abandon { turn_id, reply })

@@ -16,7 +16,7 @@ use super::{
     writers::Writers,
 };
 use crate::{
-    conversation::{Item, ThreadId},
+    conversation::{Item, ThreadId, TurnId},
     thread::handle::Follow,
 };
 
@@ -101,6 +101,22 @@ impl Threads {
         let handle = Actor::spawn(loaded, parts, journal, self.writers.clone());
         open.insert(id, handle.clone());
         Ok(handle)
+    }
+
+    /// The thread that a turn belongs to, if it is known here or kept. Reads every thread that is kept, newest first.
+    pub async fn of_turn(&self, turn: TurnId) -> Option<ThreadId> {
+        let open: Vec<ThreadHandle> = self.map().values().cloned().collect();
+        for thread in open {
+            if thread.has(turn).await.unwrap_or(false) {
+                return Some(thread.id());
+            }
+        }
+        let kept = self.store.list().unwrap_or_default();
+        let mut ids = kept.iter().map(|thread| thread.thread_id);
+        ids.find(|id| {
+            let read = self.store.read(*id);
+            read.is_ok_and(|thread| thread.turns.iter().any(|known| known.turn_id == turn))
+        })
     }
 
     /// Where they are kept.

@@ -4,11 +4,19 @@
 //! its thread and outlives the call.
 
 mod arguments;
+mod asked;
 mod cancel;
+mod finding;
 mod follow;
+mod news;
+mod patience;
+mod progress;
 mod questions;
 mod result;
+mod rounds;
+mod seal;
 mod server;
+mod tasks;
 pub mod transport;
 
 use std::{sync::Arc, time::Duration};

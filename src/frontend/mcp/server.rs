@@ -1,39 +1,51 @@
 //! The handler behind every transport: understands a call, finds its thread, and lets a follower do the rest.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
-        CancelledNotificationParam, DiscoverResult, Implementation, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams,
+        CancelledNotificationParam, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
+        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        UpdateTaskParams,
     },
     service::{NotificationContext, RequestContext},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{self, Detail, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
+    arguments::{self, Detail, QUERY, Query, REPLY, Reply, START, Start, tools},
+    asked::{Asked, FRESH, One},
     cancel::Cancellations,
-    follow::{Follower, Manner},
-    questions, result,
+    finding::{self, Found, begin_or_go_on},
+    follow::{Followed, Follower, Manner},
+    news, patience,
+    questions::{self, Way},
+    result,
+    rounds::{self, Rounds},
+    seal::{Seal, same_call},
+    tasks,
 };
 use crate::{
     app::{App, Wish},
-    conversation::{Answer, Decision, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line},
+    conversation::{SandboxPolicy, ThreadId, TurnId, WhenUnattended, shown_line},
     frontend::attach::attach,
-    thread::{Follow, Header, Started, ThreadHandle},
+    thread::{Header, ThreadHandle},
     workspace::{Boundaries, Workspace},
 };
 
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");
 /// Goes before a question that is put to a copy of another thread.
 const QUESTION: &str = include_str!("../../../prompts/query.md");
+
+/// The longest that anybody is waited for, whatever the owner set.
+const A_DAY: Duration = Duration::from_secs(86_400);
 
 /// How long a list may be kept by a client: it only changes with the program.
 const LISTS_KEEP: u64 = 3_600_000;
@@ -50,14 +62,20 @@ struct Shared {
     wait: Option<Option<Duration>>,
     eof: CancellationToken,
     cancellations: Cancellations,
-    /// What "last" means. Held for an assignment; nobody awaits under it.
-    last: Mutex<Option<ThreadId>>,
+    asked: Asked,
+    /// Made when the first call comes: a client may start a server only to look at it.
+    seal: OnceLock<Arc<Seal>>,
+    /// Held for an assignment; nobody awaits under it.
+    callers: Mutex<Callers>,
 }
 
-/// What came of understanding a call: a turn to follow, or a result at once.
-enum Found {
-    Turn(ThreadHandle, Started, Option<String>),
-    Result(CallToolResult),
+/// What is known of what the caller has seen.
+#[derive(Default)]
+struct Callers {
+    /// What "last" means.
+    last: Option<ThreadId>,
+    /// Items of a thread that a caller who did not wait was told of.
+    seen: HashMap<ThreadId, usize>,
 }
 
 type Call = RequestContext<RoleServer>;
@@ -73,7 +91,9 @@ impl Server {
             wait,
             eof,
             cancellations: Cancellations::default(),
-            last: Mutex::default(),
+            asked: Asked::default(),
+            seal: OnceLock::new(),
+            callers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -82,9 +102,9 @@ impl Server {
 
     async fn start(
         &self,
-        arguments: Option<JsonObject>,
+        params: CallToolRequestParams,
         call: &Call,
-    ) -> Result<CallToolResult, String> {
+    ) -> Result<CallToolResponse, String> {
         let Start {
             prompt,
             cwd,
@@ -97,9 +117,13 @@ impl Server {
             wait_seconds,
             detail,
             ..
-        } = arguments::parse(START, arguments)?;
-        let manner = self.manner(wait_seconds, detail)?;
+        } = arguments::parse(START, params.arguments.clone())?;
+        let manner = self.manner(&params, wait_seconds, detail, call)?;
         not_empty("prompt", &prompt)?;
+        let key = same_call(START, params.arguments.as_ref());
+        if let Some(one) = self.undelivered(&key).await? {
+            return self.follow_again(one, call, manner).await;
+        }
         let wish = Wish {
             cwd,
             model,
@@ -112,7 +136,7 @@ impl Server {
         let header = self.shared.app.header(wish).map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd)?;
         let thread = self.create(header)?;
-        self.follow(thread, call, manner, async |thread| {
+        self.follow(thread, call, manner, Some(key), async |thread| {
             begin_or_go_on(thread, Some(message), detail).await
         })
         .await
@@ -120,9 +144,9 @@ impl Server {
 
     async fn reply(
         &self,
-        arguments: Option<JsonObject>,
+        params: CallToolRequestParams,
         call: &Call,
-    ) -> Result<CallToolResult, String> {
+    ) -> Result<CallToolResponse, String> {
         let Reply {
             thread_id,
             prompt,
@@ -131,8 +155,8 @@ impl Server {
             files,
             wait_seconds,
             detail,
-        } = arguments::parse(REPLY, arguments)?;
-        let manner = self.manner(wait_seconds, detail)?;
+        } = arguments::parse(REPLY, params.arguments.clone())?;
+        let manner = self.manner(&params, wait_seconds, detail, call)?;
         if let Some(prompt) = &prompt {
             not_empty("prompt", prompt)?;
         }
@@ -141,13 +165,24 @@ impl Server {
             Some(prompt) => Some(self.attached(prompt, &files, &thread.header().cwd)?),
             None => None,
         };
-        self.follow(thread, call, manner, async |thread| {
-            if interrupt {
-                stop(&thread).await?;
-            }
-            if let Some(decision) = decision {
-                answer(&thread, decision).await?;
-            }
+        let key = message
+            .is_some()
+            .then(|| same_call(REPLY, params.arguments.as_ref()));
+        // Only if the client gave up on it: the same words may be meant twice.
+        if let Some(key) = &key
+            && let Some(one) = self.undelivered(key).await?
+            && one.given_up
+        {
+            return self.follow_again(one, call, manner).await;
+        }
+        if interrupt {
+            finding::stop(&thread).await?;
+        }
+        // Before this call attends: what it says itself is not what a person is asked through it.
+        if let Some(decision) = decision {
+            finding::decide(&thread, decision).await?;
+        }
+        self.follow(thread, call, manner, key, async |thread| {
             begin_or_go_on(thread, message, detail).await
         })
         .await
@@ -155,19 +190,28 @@ impl Server {
 
     async fn query(
         &self,
-        arguments: Option<JsonObject>,
+        params: CallToolRequestParams,
         call: &Call,
-    ) -> Result<CallToolResult, String> {
+    ) -> Result<CallToolResponse, String> {
         let Query {
             query,
             cwd,
             thread_id,
             model,
             wait_seconds,
-        } = arguments::parse(QUERY, arguments)?;
-        let manner = self.manner(wait_seconds, Detail::Brief)?;
+        } = arguments::parse(QUERY, params.arguments.clone())?;
+        let detail = Detail::Brief;
+        let manner = self.manner(&params, wait_seconds, detail, call)?;
         if let Some(query) = &query {
             not_empty("query", query)?;
+        }
+        let key = query
+            .is_some()
+            .then(|| same_call(QUERY, params.arguments.as_ref()));
+        if let Some(key) = &key
+            && let Some(one) = self.undelivered(key).await?
+        {
+            return self.follow_again(one, call, manner).await;
         }
         let (thread, message) = match (query, thread_id) {
             (None, None) => return Err(format!("argument `query` of `{QUERY}` is missing")),
@@ -187,9 +231,77 @@ impl Server {
                 (self.create(header)?, Some(query))
             }
         };
-        let detail = Detail::Brief;
-        self.follow(thread, call, manner, async |thread| {
+        self.follow(thread, call, manner, key, async |thread| {
             begin_or_go_on(thread, message, detail).await
+        })
+        .await
+    }
+
+    /// A call that comes again with answers, or without: it follows the turn that it started before.
+    ///
+    /// # Errors
+    /// The protocol's, if the state is not ours, not of this call, too old, or of a turn that is gone.
+    async fn again(
+        &self,
+        params: CallToolRequestParams,
+        sealed: &str,
+        call: &Call,
+    ) -> Result<CallToolResponse, ErrorData> {
+        let invalid = |message: String| ErrorData::invalid_params(message, None);
+        let (wait_seconds, detail) = arguments::waiting(params.arguments.as_ref());
+        let mut manner = self
+            .manner(&params, wait_seconds, detail, call)
+            .map_err(invalid)?;
+        let state = manner.rounds.again(sealed)?;
+        let gone = || invalid("`requestState`: its turn is gone".to_owned());
+        let thread = self.shared.app.threads().find(state.thread);
+        let thread = thread.map_err(|_| gone())?;
+        let responses = params.input_responses.unwrap_or_default();
+        let mut known = true;
+        let followed = self
+            .follow(thread, call, manner, None, async |thread| {
+                rounds::answer(thread, &state.approvals, &responses).await?;
+                let found = finding::named(thread, state.turn, detail).await?;
+                known = found.is_some();
+                found.ok_or_else(String::new)
+            })
+            .await;
+        match followed {
+            Err(_) if !known => Err(gone()),
+            followed => Ok(followed.unwrap_or_else(|error| result::refused(error).into())),
+        }
+    }
+
+    /// A call like this one whose turn is still an answer to it.
+    async fn undelivered(&self, key: &str) -> Result<Option<One>, String> {
+        let Some(one) = self.shared.asked.like(key) else {
+            return Ok(None);
+        };
+        let Ok(thread) = self.shared.app.threads().find(one.thread) else {
+            return Ok(None);
+        };
+        let ended = thread.outcome_of(one.turn).await.map_err(said)?;
+        let is_fresh = ended.is_none_or(|outcome| {
+            let took = Duration::try_from_secs_f64(outcome.seconds).unwrap_or_default();
+            one.began.elapsed() < took.saturating_add(FRESH)
+        });
+        Ok(is_fresh.then_some(one))
+    }
+
+    async fn follow_again(
+        &self,
+        one: One,
+        call: &Call,
+        mut manner: Manner,
+    ) -> Result<CallToolResponse, String> {
+        let thread = self.shared.app.threads().find(one.thread).map_err(said)?;
+        let detail = manner.detail;
+        manner
+            .remarks
+            .push("the same was asked before: this is the turn that it started".to_owned());
+        self.follow(thread, call, manner, None, async |thread| {
+            let found = finding::named(thread, one.turn, detail).await?;
+            found.ok_or_else(|| "the turn that the same call started before is gone".to_owned())
         })
         .await
     }
@@ -214,28 +326,33 @@ impl Server {
         &self,
         thread: ThreadHandle,
         call: &Call,
-        manner: Manner,
-        find: impl AsyncFnOnce(ThreadHandle) -> Result<Found, String>,
-    ) -> Result<CallToolResult, String> {
+        mut manner: Manner,
+        key: Option<String>,
+        find: impl AsyncFnOnce(&ThreadHandle) -> Result<Found, String>,
+    ) -> Result<CallToolResponse, String> {
         if !thread.header().query {
-            *self
-                .shared
-                .last
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(thread.id());
+            self.callers().last = Some(thread.id());
         }
-        let lease = match questions::can_be_asked(call) {
-            true => Some(thread.attend().await.map_err(said)?),
-            false => None,
+        let lease = match questions::way(call) {
+            Way::Forms | Way::Rounds => Some(thread.attend().await.map_err(said)?),
+            Way::None => None,
         };
         let snapshot = thread.subscribe().await.map_err(said)?;
-        let (thread, started, remark) = match find(thread).await? {
-            Found::Turn(thread, started, remark) => (thread, started, remark),
-            Found::Result(result) => return Ok(result),
+        let (seen, id) = (snapshot.items.len(), thread.id());
+        let started = match find(&thread).await? {
+            Found::Turn { started, remark } => {
+                manner.remarks.extend(remark.map(str::to_owned));
+                started
+            }
+            Found::Result(result) => return Ok((*result).into()),
         };
-        let manner = Manner { remark, ..manner };
+        let turn_id = started.turn_id;
+        if let Some(key) = key {
+            self.shared.asked.note(key, id, turn_id);
+        }
+        self.callers().seen.entry(id).or_insert(seen);
         let follower = Follower::new(
-            thread,
+            thread.clone(),
             started,
             snapshot,
             lease,
@@ -243,33 +360,91 @@ impl Server {
             &self.shared.cancellations,
             manner,
         );
-        Ok(follower.drive().await)
+        match follower.drive().await {
+            Followed::Whole(response) => {
+                self.shared.asked.settled(turn_id);
+                self.callers().seen.remove(&id);
+                Ok(response)
+            }
+            Followed::Part(response) => Ok(response),
+            Followed::Running => self.running(&thread, turn_id, call).await,
+            Followed::GivenUp => {
+                self.shared.asked.given_up(turn_id);
+                Err("cancelled".to_owned())
+            }
+            Followed::Nobody(why) => {
+                self.shared.asked.settled(turn_id);
+                Err(why.to_owned())
+            }
+        }
     }
 
-    fn manner(&self, wait_seconds: Option<f64>, detail: Detail) -> Result<Manner, String> {
+    /// The turn goes on while its caller does not wait any longer.
+    async fn running(
+        &self,
+        thread: &ThreadHandle,
+        turn_id: TurnId,
+        call: &Call,
+    ) -> Result<CallToolResponse, String> {
+        if tasks::are_understood(call) {
+            return Ok(CallToolResponse::Task(tasks::created(turn_id)));
+        }
+        let items = thread.subscribe().await.map_err(said)?.items;
+        let seen = self.callers().seen.insert(thread.id(), items.len());
+        let news = news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        Ok(result::running(thread.id(), turn_id, &news).into())
+    }
+
+    fn manner(
+        &self,
+        params: &CallToolRequestParams,
+        wait_seconds: Option<f64>,
+        detail: Detail,
+        call: &Call,
+    ) -> Result<Manner, String> {
+        let config = self.shared.app.config();
+        let seconds = |seconds| {
+            let whole = Duration::try_from_secs_f64(seconds).unwrap_or(A_DAY);
+            whole.min(A_DAY)
+        };
+        let park = seconds(config.limits.park_seconds);
+        let life = park.max(seconds(config.limits.approval_seconds));
         Ok(Manner {
-            wait: self.wait(wait_seconds)?,
+            wait: self.wait(wait_seconds, call)?,
             detail,
-            on_cancel: self.shared.app.config().server.on_cancel,
-            remark: None,
+            on_cancel: config.server.on_cancel,
+            park,
+            may_approve: config.policy.when_unattended == Some(WhenUnattended::ReturnToCaller),
+            rounds: Rounds::of(self.seal(), params, life),
+            remarks: Vec::new(),
             eof: self.shared.eof.clone(),
         })
     }
 
-    /// The wait budget: of the call, else the owner's, else none.
-    fn wait(&self, asked: Option<f64>) -> Result<Option<Duration>, String> {
-        let seconds = match (asked, self.shared.wait) {
-            (None, Some(owner)) => return Ok(owner),
-            (None, None) => self.shared.app.config().limits.wait_seconds,
-            (asked, _) => asked,
-        };
-        let Some(seconds) = seconds else {
-            return Ok(None);
+    /// The wait budget: of the call, else the owner's, else what is known of the client.
+    fn wait(&self, asked: Option<f64>, call: &Call) -> Result<Option<Duration>, String> {
+        let configured = self.shared.app.config().limits.wait_seconds;
+        let seconds = match (asked, self.shared.wait, configured) {
+            (Some(seconds), _, _) | (None, None, Some(seconds)) => seconds,
+            (None, Some(owner), _) => return Ok(owner),
+            (None, None, None) => return Ok(patience::budget(call)),
         };
         let wait = Duration::try_from_secs_f64(seconds);
         wait.map(Some).map_err(|_| {
             "argument `wait_seconds`: expected a number of seconds, 0 or more".to_owned()
         })
+    }
+
+    fn seal(&self) -> Arc<Seal> {
+        let seal = || Arc::new(Seal::of(self.shared.app.state()));
+        self.shared.seal.get_or_init(seal).clone()
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.shared
+            .callers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn thread(&self, id: &str) -> Result<ThreadHandle, String> {
@@ -290,11 +465,7 @@ impl Server {
 
     /// This caller's newest thread; after a restart the newest of this directory.
     fn last(&self) -> Option<ThreadId> {
-        let last = *self
-            .shared
-            .last
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let last = self.callers().last;
         last.or_else(|| {
             let here = self.shared.app.cwd().canonicalize().ok()?;
             let threads = self.shared.app.threads().store().list().ok()?;
@@ -350,101 +521,18 @@ fn not_empty(name: &str, text: &str) -> Result<(), String> {
     }
 }
 
-async fn begin_or_go_on(
-    thread: ThreadHandle,
-    message: Option<String>,
-    detail: Detail,
-) -> Result<Found, String> {
-    match message {
-        Some(message) => {
-            let started = thread.start(message).await.map_err(said)?;
-            Ok(Found::Turn(thread, started, None))
-        }
-        None => go_on(thread, detail).await,
-    }
-}
-
 /// An error in words for the calling model.
 fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Waits for the running turn, resumes an interrupted one, or gives the last outcome again.
-async fn go_on(thread: ThreadHandle, detail: Detail) -> Result<Found, String> {
-    let resumed = match thread.follow().await.map_err(said)? {
-        Follow::Running(started) => return Ok(Found::Turn(thread, started, None)),
-        Follow::Ended(outcome) if outcome.status != Status::Interrupted => {
-            return Ok(Found::Result(result::outcome(
-                &outcome,
-                detail,
-                Some("this turn had ended before"),
-            )));
-        }
-        Follow::Ended(_) | Follow::Nothing => thread.resume().await,
-    };
-    let started = resumed.map_err(said)?;
-    Ok(Found::Turn(
-        thread,
-        started,
-        Some("resumed: the turn before was cut short".to_owned()),
-    ))
-}
-
-/// Interrupts the running turn and waits for its end.
-async fn stop(thread: &ThreadHandle) -> Result<(), String> {
-    if let Follow::Running(started) = thread.follow().await.map_err(said)? {
-        thread
-            .interrupt(Some(started.turn_id))
-            .await
-            .map_err(said)?;
-        // If the thread is lost, what comes next says so.
-        let _ = started.outcome.await;
-    }
-    Ok(())
-}
-
-/// The caller is a model: it may say no, and no more.
-async fn answer(thread: &ThreadHandle, given: GivenDecision) -> Result<(), String> {
-    if matches!(
-        given.decision,
-        Decision::Approve | Decision::ApproveForSession
-    ) {
-        return Err(
-            "argument `decision`: a caller may deny or abort; approving is for a person".to_owned(),
-        );
-    }
-    let pending = thread.subscribe().await.map_err(said)?.pending;
-    let id = match (given.approval_id, pending.as_slice()) {
-        (Some(id), _) => id,
-        (None, [only]) => only.id,
-        (None, []) => return Err("argument `decision`: no question is open".to_owned()),
-        (None, several) => {
-            let ids: Vec<String> = several
-                .iter()
-                .map(|approval| approval.id.to_string())
-                .collect();
-            return Err(format!(
-                "argument `decision`: name one of the open questions: {}",
-                ids.join(", ")
-            ));
-        }
-    };
-    let answer = Answer {
-        decision: given.decision,
-        note: given.note,
-    };
-    match thread.answer(id, answer, ResolvedBy::Caller).await {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(format!(
-            "argument `decision`: question `{id}` is not open (any more)"
-        )),
-        Err(error) => Err(error.to_string()),
-    }
-}
-
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tasks()
+            .build();
+        ServerConfig::new(capabilities)
             .with_server_info(
                 Implementation::new("openoxide", env!("CARGO_PKG_VERSION")).with_title("openoxide"),
             )
@@ -475,19 +563,38 @@ impl ServerHandler for Server {
         params: CallToolRequestParams,
         call: Call,
     ) -> Result<CallToolResponse, ErrorData> {
+        if ![START, REPLY, QUERY].contains(&&*params.name) {
+            let message = format!(
+                "unknown tool `{}`; there are {START}, {REPLY} and {QUERY}",
+                shown_line(&params.name)
+            );
+            return Err(ErrorData::invalid_params(message, None));
+        }
+        if let Some(sealed) = params.request_state.clone() {
+            return self.again(params, &sealed, &call).await;
+        }
         let result = match &*params.name {
-            START => self.start(params.arguments, &call).await,
-            REPLY => self.reply(params.arguments, &call).await,
-            QUERY => self.query(params.arguments, &call).await,
-            other => {
-                let message = format!(
-                    "unknown tool `{}`; there are {START}, {REPLY} and {QUERY}",
-                    shown_line(other)
-                );
-                return Err(ErrorData::invalid_params(message, None));
-            }
+            START => self.start(params, &call).await,
+            REPLY => self.reply(params, &call).await,
+            _ => self.query(params, &call).await,
         };
-        Ok(result.unwrap_or_else(result::refused).into())
+        Ok(result.unwrap_or_else(|error| result::refused(error).into()))
+    }
+
+    async fn get_task(&self, task: GetTaskParams, call: Call) -> Result<GetTaskResult, ErrorData> {
+        let park = self.shared.app.config().limits.park_seconds;
+        let park = Duration::try_from_secs_f64(park)
+            .unwrap_or(A_DAY)
+            .min(A_DAY);
+        tasks::get(&self.shared.app, &task.task_id, park, &call).await
+    }
+
+    async fn update_task(&self, task: UpdateTaskParams, _: Call) -> Result<(), ErrorData> {
+        tasks::update(&self.shared.app, &task.task_id, &task.input_responses).await
+    }
+
+    async fn cancel_task(&self, task: CancelTaskParams, _: Call) -> Result<(), ErrorData> {
+        tasks::cancel(&self.shared.app, &task.task_id).await
     }
 
     async fn on_cancelled(

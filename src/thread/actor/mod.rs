@@ -93,6 +93,10 @@ pub(super) enum Request {
         turn_id: TurnId,
         reply: oneshot::Sender<Option<Outcome>>,
     },
+    Has {
+        turn_id: TurnId,
+        reply: oneshot::Sender<bool>,
+    },
     Abandon {
         turn_id: TurnId,
         reply: oneshot::Sender<Abandoned>,
@@ -202,6 +206,7 @@ impl Actor {
             }
             Request::Standing(reply) => drop(reply.send(self.standing())),
             Request::OutcomeOf { turn_id, reply } => drop(reply.send(self.outcome_of(turn_id))),
+            Request::Has { turn_id, reply } => drop(reply.send(self.has(turn_id))),
             Request::Abandon { turn_id, reply } => drop(reply.send(self.abandon(turn_id))),
             Request::Interrupt { turn_id, reply } => {
                 self.interrupt(turn_id);

@@ -57,6 +57,11 @@ impl Actor {
         named.find_map(|turn| turn.outcome.clone())
     }
 
+    pub(super) fn has(&self, turn_id: TurnId) -> bool {
+        self.state.turns.iter().any(|turn| turn.turn_id == turn_id)
+            || self.queue.iter().any(|queued| queued.turn_id == turn_id)
+    }
+
     fn told(&self, tally: Tally, changes: Vec<Change>, turn_id: TurnId) -> Outcome {
         let clean = |text| self.parts.redactor.clean(text);
         let mut all = self.changed_before(&changes);

@@ -163,6 +163,7 @@ impl Actor {
             (None, Some(running)) => {
                 let turn_id = running.turn_id;
                 running.waiters.push(wanted.accept(turn_id, false));
+                running.deserted = None;
                 self.park_if_left_open();
             }
             (_, None) => {}
@@ -174,6 +175,7 @@ impl Actor {
             let (waiter, outcome) = oneshot::channel();
             let turn_id = running.turn_id;
             running.waiters.push(waiter);
+            running.deserted = None;
             self.park_if_left_open();
             return Follow::Running(Started {
                 turn_id,
