@@ -1,6 +1,9 @@
 //! What others hold of a thread: verbs, and a way to follow what happens. Dropping it changes nothing.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -8,6 +11,12 @@ use super::{actor::Request, lease::Lease, rollout::Header};
 use crate::conversation::{
     Answer, Approval, ApprovalId, Event, Item, Outcome, ResolvedBy, ThreadId, TurnId,
 };
+
+/// How long to wait for another process that is just leaving the thread.
+pub(super) const LEAVING: Duration = Duration::from_secs(3);
+
+/// Until it is asked again whether it left.
+pub(super) const ANOTHER_LOOK: Duration = Duration::from_millis(50);
 
 /// A thread in this process.
 #[derive(Clone)]
@@ -75,6 +84,15 @@ pub enum Abandoned {
     Over,
 }
 
+/// How an open turn stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What it has come to, with its open questions.
+    pub outcome: Outcome,
+    /// The questions are the caller's to answer: whoever was asked left them.
+    pub left_open: bool,
+}
+
 /// Why the decision of a caller does not count.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum DecideError {
@@ -98,6 +116,9 @@ pub enum DecideError {
     /// There are several, and none was named.
     #[error("name one of the open questions in `approval_id`: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Several(Vec<ApprovalId>),
+    /// Another process has the thread.
+    #[error("{0}")]
+    Held(String),
     /// The thread cannot be taken.
     #[error("{0}")]
     Storage(String),
@@ -191,19 +212,35 @@ impl ThreadHandle {
         answer: Answer,
         by: ResolvedBy,
     ) -> Result<bool, HandleError> {
-        self.request(|reply| Request::Answer {
-            id,
-            answer,
-            by,
-            reply,
-        })
-        .await
+        let patience = Instant::now() + LEAVING;
+        loop {
+            let answered = self.request(|reply| Request::Answer {
+                id,
+                answer: answer.clone(),
+                by,
+                reply,
+            });
+            match answered.await? {
+                Some(counted) => return Ok(counted),
+                None if Instant::now() < patience => tokio::time::sleep(ANOTHER_LOOK).await,
+                None => return Ok(false),
+            }
+        }
     }
 
     /// Answers a question for the caller, which is a model: the only open one where none is named.
     pub async fn decide(&self, id: Option<ApprovalId>, answer: Answer) -> Result<(), DecideError> {
-        self.request(|reply| Request::Decide { id, answer, reply })
-            .await?
+        let patience = Instant::now() + LEAVING;
+        loop {
+            let answer = answer.clone();
+            let decided = self.request(|reply| Request::Decide { id, answer, reply });
+            match decided.await? {
+                Err(DecideError::Held(_)) if Instant::now() < patience => {
+                    tokio::time::sleep(ANOTHER_LOOK).await;
+                }
+                decided => return decided,
+            }
+        }
     }
 
     /// Says that whoever was asked has left without an answer; the owner's strategy decides.
@@ -212,7 +249,7 @@ impl ThreadHandle {
     }
 
     /// How the open turn stands, with its questions; `None` if there is none.
-    pub async fn standing(&self) -> Result<Option<Outcome>, HandleError> {
+    pub async fn standing(&self) -> Result<Option<Standing>, HandleError> {
         self.request(Request::Standing).await
     }
 

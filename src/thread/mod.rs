@@ -16,7 +16,8 @@ mod writers;
 
 pub use actor::Parts;
 pub use handle::{
-    Abandoned, DecideError, Follow, HandleError, Snapshot, StartError, Started, ThreadHandle,
+    Abandoned, DecideError, Follow, HandleError, Snapshot, Standing, StartError, Started,
+    ThreadHandle,
 };
 pub use holder::{Visit, Watch};
 pub use lease::Lease;

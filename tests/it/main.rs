@@ -10,5 +10,6 @@ mod bad_input;
 mod command_line;
 mod mcp;
 mod secrets;
+mod suspended;
 mod threads;
 mod tidy;

@@ -3,8 +3,14 @@
 mod asking;
 mod cancelling;
 mod ending;
+mod hands;
+mod matrix;
+mod patience;
 mod querying;
 mod replying;
+mod returning;
+mod rounds;
+mod tasks;
 
 use std::time::{Duration, Instant};
 

@@ -81,7 +81,7 @@ pub(super) async fn named(
         return Ok(Some(Found::outcome(&outcome, detail)));
     }
     let standing = thread.standing().await.map_err(said)?;
-    if standing.is_none_or(|standing| standing.turn_id != turn_id) {
+    if standing.is_none_or(|standing| standing.outcome.turn_id != turn_id) {
         return Ok(None);
     }
     let started = thread.resume().await.map_err(said)?;

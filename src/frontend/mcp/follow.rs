@@ -136,7 +136,7 @@ impl<'a> Follower<'a> {
             if let End::Asked = end {
                 match self.round().await {
                     Some(response) => return Followed::Part(response),
-                    // It was answered meanwhile.
+                    // It was answered meanwhile, or the client has left it already and hears of that.
                     None => continue,
                 }
             }
@@ -291,12 +291,12 @@ impl<'a> Follower<'a> {
     /// All questions that are open, as a result; the client comes back with the answers.
     async fn round(&mut self) -> Option<CallToolResponse> {
         let standing = self.thread.standing().await.ok()??;
-        if standing.approvals.is_empty() {
+        if standing.outcome.approvals.is_empty() || standing.left_open {
             return None;
         }
-        let response = match self.manner.rounds.next(&standing) {
+        let response = match self.manner.rounds.next(&standing.outcome) {
             Some(round) => round.into(),
-            None => self.result(&standing).into(),
+            None => self.result(&standing.outcome).into(),
         };
         self.linger();
         Some(response)

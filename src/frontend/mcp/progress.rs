@@ -1,7 +1,7 @@
 //! `notifications/progress` of one call: the first at once, then what is new, merged, with a heartbeat.
 //!
-//! However much happens, little is said: at most [`MERGED`] apart, and the text of the model ever more rarely, so that a
-//! turn of thousands of deltas stays under some two hundred notifications. A client that does not read keeps one of them
+//! However much happens, little is said: at most [`MERGED`] apart, and what is only text ever more rarely, so that a turn
+//! of thousands of deltas stays under two hundred notifications. A client that does not read keeps one of them
 //! waiting and no more; the turn does not wait for it.
 
 use std::time::Duration;
@@ -19,8 +19,8 @@ use crate::conversation::{Event, ThreadId, shortened, shown_line};
 
 /// Between two notifications of progress.
 pub(super) const MERGED: Duration = Duration::from_millis(250);
-/// By this much longer for each notification that only told what the model writes.
-const SLOWER: Duration = Duration::from_millis(25);
+/// By this much longer for each notification that only told what a model or a command writes.
+const SLOWER: Duration = Duration::from_millis(40);
 /// Without anything new.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Characters and bytes of a message.
@@ -35,7 +35,7 @@ pub(super) struct Progress {
     /// The newest thing worth saying.
     news: String,
     fresh: Fresh,
-    /// Notifications that only told what the model writes.
+    /// Notifications that only told what a model or a command writes.
     written: u32,
     /// The end of what the model is writing.
     line: String,
@@ -74,7 +74,7 @@ impl Progress {
                 removed,
                 ..
             } => (format!("edit: {path} +{added} −{removed}"), Fresh::Deed),
-            Event::CallOutput { line, .. } => (line.clone(), Fresh::Deed),
+            Event::CallOutput { line, .. } => (line.clone(), Fresh::Text),
             Event::Warning { message } => (message.clone(), Fresh::Deed),
             Event::TextDelta { text } => (self.written(text), Fresh::Text),
             Event::TextWithdrawn => {
@@ -116,24 +116,33 @@ impl Progress {
 
     /// Says what is new, if it is time to.
     pub(super) async fn send_what_is_due(&mut self, eof: &CancellationToken) {
-        let pause = match self.fresh {
-            Fresh::Deed => MERGED,
-            Fresh::Text => (MERGED + SLOWER * self.written).min(HEARTBEAT),
-            Fresh::Nothing => HEARTBEAT,
-        };
-        if self.last.elapsed() >= pause {
-            self.written += u32::from(self.fresh == Fresh::Text);
+        if self.last.elapsed() >= self.pause() {
             self.send(eof).await;
         }
     }
 
-    async fn send(&mut self, eof: &CancellationToken) {
+    /// How long after the last notification the next one comes.
+    fn pause(&self) -> Duration {
+        match self.fresh {
+            Fresh::Deed => MERGED,
+            Fresh::Text => (MERGED + SLOWER * self.written).min(HEARTBEAT),
+            Fresh::Nothing => HEARTBEAT,
+        }
+    }
+
+    /// It is said.
+    fn said(&mut self) {
+        self.written += u32::from(self.fresh == Fresh::Text);
         self.fresh = Fresh::Nothing;
         self.last = Instant::now();
+        self.value += 1.0;
+    }
+
+    async fn send(&mut self, eof: &CancellationToken) {
+        self.said();
         let Some((call, token)) = &self.call else {
             return;
         };
-        self.value += 1.0;
         let mut meta = NotificationMetaObject::new();
         meta.insert("requestId".to_owned(), call.id.clone().into_json_value());
         meta.insert("threadId".to_owned(), json!(self.thread_id));
@@ -156,4 +165,44 @@ fn short(news: &str) -> String {
         text.truncate(text.floor_char_boundary(BYTES));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_of_deltas_are_told_of_rarely_whatever_their_pace() {
+        for deltas_a_second in [10, 20, 80, 1000] {
+            let mut progress = Progress {
+                call: None,
+                thread_id: ThreadId::generate(),
+                value: 0.0,
+                news: String::new(),
+                fresh: Fresh::Nothing,
+                written: 0,
+                line: String::new(),
+                last: Instant::now(),
+            };
+            let (mut since, mut bytes) = (Duration::ZERO, 0);
+            let ticks = 8000 * 4 / deltas_a_second;
+            for _ in 0..ticks {
+                let text = "日本語のとても長い行です ".repeat(deltas_a_second.div_ceil(4));
+                progress.note(&Event::TextDelta { text });
+                since += MERGED;
+                if since >= progress.pause() {
+                    bytes += 200 + progress.news.len();
+                    progress.said();
+                    since = Duration::ZERO;
+                }
+            }
+            assert!(
+                progress.value <= 200.0,
+                "{deltas_a_second}: {}",
+                progress.value
+            );
+            assert!(bytes <= 100_000, "{deltas_a_second}: {bytes} bytes");
+            assert!(progress.news.chars().count() <= MESSAGE);
+        }
+    }
 }

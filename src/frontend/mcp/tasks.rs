@@ -23,7 +23,7 @@ use super::{
 use crate::{
     app::App,
     conversation::{Outcome, Status, ThreadId, TurnId},
-    thread::{Follow, ThreadHandle, rollout::now},
+    thread::{Follow, Standing, ThreadHandle, rollout::now},
 };
 
 /// How often a client should ask, in milliseconds.
@@ -69,7 +69,7 @@ pub(super) async fn get(
         Some(outcome) => ended(&outcome),
         None => {
             let standing = thread.standing().await.map_err(gone)?;
-            open(standing.filter(|open| open.turn_id == turn_id), way)
+            open(standing.filter(|open| open.outcome.turn_id == turn_id), way)
         }
     };
     Ok(GetTaskResult::new(DetailedTask::new(
@@ -93,13 +93,14 @@ fn ended(outcome: &Outcome) -> TaskPayload {
 }
 
 /// A question that only the caller may answer is a result; `openoxide-reply` goes on.
-fn open(standing: Option<Outcome>, way: Way) -> TaskPayload {
-    match standing {
-        Some(standing) if standing.status == Status::ApprovalRequired => match way {
-            Way::None => ended(&standing),
-            Way::Forms | Way::Rounds => TaskPayload::InputRequired {
-                input_requests: questions::requests(&standing.approvals),
-            },
+fn open(standing: Option<Standing>, way: Way) -> TaskPayload {
+    let Some(Standing { outcome, left_open }) = standing else {
+        return TaskPayload::Working;
+    };
+    match outcome.status {
+        Status::ApprovalRequired if left_open => ended(&outcome),
+        Status::ApprovalRequired if way != Way::None => TaskPayload::InputRequired {
+            input_requests: questions::requests(&outcome.approvals),
         },
         _ => TaskPayload::Working,
     }

@@ -12,7 +12,7 @@ use crate::{
         Answer, Approval, ApprovalId, Decision, Event, Resolution, ResolvedBy, TurnId,
         WhenUnattended,
     },
-    thread::{handle::DecideError, link::TurnMessage, rollout::Record},
+    thread::{handle::DecideError, link::TurnMessage, rollout::Record, store::StoreError},
     tools::{Answered, Question},
 };
 
@@ -88,17 +88,23 @@ impl Actor {
 
     // Answers.
 
-    /// An answer of a person, who may give any. False if the question is not open (any more).
-    pub(super) fn answer(&mut self, id: ApprovalId, answer: Answer, by: ResolvedBy) -> bool {
+    /// An answer of a person, who may give any. False if the question is not open (any more), nothing if another process
+    /// has the thread.
+    pub(super) fn answer(
+        &mut self,
+        id: ApprovalId,
+        answer: Answer,
+        by: ResolvedBy,
+    ) -> Option<bool> {
         let held_already = self.running.is_some();
-        if !held_already && self.hold().is_err() {
-            return false;
+        if !held_already {
+            self.hold().ok()?;
         }
         let answered = self.is_open(id) && self.resolve(id, answer, by);
         if !held_already {
             self.take_up(answered);
         }
-        answered
+        Some(answered)
     }
 
     /// An answer of the caller, a model: it may always say no, and yes only where the owner lets it and nobody is being
@@ -110,8 +116,10 @@ impl Actor {
     ) -> Result<(), DecideError> {
         let held_already = self.running.is_some();
         if !held_already {
-            self.hold()
-                .map_err(|error| DecideError::Storage(error.to_string()))?;
+            self.hold().map_err(|error| match error {
+                StoreError::Held(_) => DecideError::Held(error.to_string()),
+                error => DecideError::Storage(error.to_string()),
+            })?;
         }
         let decided = self.decidable(id, answer.decision).map(|id| {
             self.resolve(id, answer, ResolvedBy::Caller);

@@ -24,7 +24,8 @@ use self::starting::{Queued, Running, Wanted};
 use super::{
     approvals::Approvals,
     handle::{
-        Abandoned, DecideError, Follow, Snapshot, StartError, Started, ThreadHandle, WeakHandle,
+        ANOTHER_LOOK, Abandoned, DecideError, Follow, Snapshot, Standing, StartError, Started,
+        ThreadHandle, WeakHandle,
     },
     holder::Door,
     lease::Lease,
@@ -45,9 +46,6 @@ use crate::{
 
 /// Events that a slow follower may be behind before it loses the oldest.
 const EVENT_BACKLOG: usize = 1024;
-
-/// Until it is asked again whether another process left.
-const ANOTHER_LOOK: Duration = Duration::from_millis(50);
 
 /// What a thread works with; built by `app`.
 #[derive(Clone)]
@@ -77,7 +75,8 @@ pub(super) enum Request {
         id: ApprovalId,
         answer: Answer,
         by: ResolvedBy,
-        reply: oneshot::Sender<bool>,
+        /// Nothing: another process has the thread.
+        reply: oneshot::Sender<Option<bool>>,
     },
     Decide {
         id: Option<ApprovalId>,
@@ -88,7 +87,7 @@ pub(super) enum Request {
         id: ApprovalId,
         reply: oneshot::Sender<()>,
     },
-    Standing(oneshot::Sender<Option<Outcome>>),
+    Standing(oneshot::Sender<Option<Standing>>),
     OutcomeOf {
         turn_id: TurnId,
         reply: oneshot::Sender<Option<Outcome>>,

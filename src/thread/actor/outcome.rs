@@ -4,6 +4,7 @@ use super::Actor;
 use crate::{
     agent::{Tally, turn::TurnEnd},
     conversation::{Change, Outcome, Status, TurnError, TurnErrorKind, TurnId, Usage},
+    thread::handle::Standing,
 };
 
 impl Actor {
@@ -46,8 +47,11 @@ impl Actor {
     }
 
     /// How the open turn stands, if there is one.
-    pub(super) fn standing(&self) -> Option<Outcome> {
-        self.state.open_turn().map(|_| self.so_far(Vec::new()))
+    pub(super) fn standing(&self) -> Option<Standing> {
+        self.state.open_turn().map(|_| Standing {
+            outcome: self.so_far(Vec::new()),
+            left_open: self.approvals.all_left_open(),
+        })
     }
 
     /// What a turn came to.

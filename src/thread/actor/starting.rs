@@ -20,7 +20,7 @@ use crate::{
     },
     model::Head,
     thread::{
-        handle::{Follow, StartError, Started},
+        handle::{Follow, LEAVING, StartError, Started},
         holder::Door,
         link::{Link, TurnMessage},
         rollout::{LoadedTurn, Record},
@@ -29,9 +29,6 @@ use crate::{
     },
     workspace::Workspace,
 };
-
-/// How long to wait for another process that is just leaving the thread.
-const LEAVING: Duration = Duration::from_secs(3);
 
 /// A turn on its way.
 pub(super) struct Running {
