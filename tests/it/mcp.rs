@@ -51,6 +51,12 @@ fn with_a_greeting() -> Home {
     Home::new().file("greet.sh", "echo helo\n")
 }
 
+/// True if the thread has a record of this kind. Its last line may be on its way.
+fn has_record(home: &Home, thread: &str, kind: &str) -> bool {
+    let rollout = std::fs::read_to_string(home.rollout_file(thread));
+    rollout.is_ok_and(|rollout| rollout.contains(&format!(r#""type":"{kind}""#)))
+}
+
 fn assert_well_asked(model: &ModelServer) {
     assert_eq!(model.violations(), [""; 0]);
 }

@@ -10,6 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::has_record;
 use crate::support::{
     client::{Client, DIALECTS, Dialect, outcome},
     home::{Home, eventually},
@@ -255,7 +256,8 @@ impl Setting {
         assert_eq!(done["status"], status, "{about}");
         assert_eq!(case.cwd.join("new.txt").exists(), written, "{about}");
         assert_ne!(result["isError"], true, "{about}");
-        let refused = status == "completed" && !written;
+        // A thread that never asks in a read-only sandbox has no tool that writes, and so nothing to refuse.
+        let refused = status == "completed" && !written && case.policy != "never";
         assert_eq!(done["denied"].is_array(), refused, "{about}");
         assert_eq!(
             done["approvals"].is_array(),
@@ -277,13 +279,9 @@ impl Setting {
             json!({"prompt": "Write.", "sandbox": "read-only"}),
         );
         eventually("it asks", || {
-            home.threads().first().is_some_and(|thread| {
-                home.rollout_file(thread).exists()
-                    && home
-                        .rollout(thread)
-                        .iter()
-                        .any(|record| record["type"] == "approval_requested")
-            })
+            home.threads()
+                .first()
+                .is_some_and(|thread| has_record(&home, thread, "approval_requested"))
         });
         client.vanish();
         client.ends_within(Duration::from_secs(4));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{assert_well_asked, serve, shell};
+use super::{assert_well_asked, has_record, serve, shell};
 use crate::support::{
     client::{Client, DIALECTS, NEWEST_SESSION, outcome, text, word},
     home::{Home, eventually},
@@ -67,11 +67,7 @@ fn a_result_that_never_arrived_is_there_when_the_call_is_made_again() {
     client.lives();
     let home = home.file("enough", "");
     let thread = home.threads().remove(0);
-    eventually("it ended", || {
-        home.rollout(&thread)
-            .iter()
-            .any(|record| record["type"] == "turn_ended")
-    });
+    eventually("it ended", || has_record(&home, &thread, "turn_ended"));
     let done = client.call("openoxide", task);
     assert_eq!(word(&done, "thread_id"), thread);
     assert_eq!(outcome(&done)["content"], "It took a while.");
@@ -88,17 +84,13 @@ fn a_call_that_the_user_stopped_is_made_anew() {
     until_begun(&home);
     client.cancel(first, Some("the user pressed escape"));
     let thread = home.threads().remove(0);
-    eventually("it ended", || {
-        home.rollout(&thread)
-            .iter()
-            .any(|record| record["type"] == "turn_ended")
-    });
+    eventually("it ended", || has_record(&home, &thread, "turn_ended"));
     client.lives();
     let home = home.file("enough", "");
     let done = client.call("openoxide", task);
     assert_ne!(word(&done, "thread_id"), thread);
-    drop(home);
     client.close();
+    drop(home);
 }
 
 #[test]
@@ -122,8 +114,8 @@ fn a_prompt_that_was_given_up_is_not_queued_twice() {
     let done = client.result(second);
     assert_eq!(outcome(&done)["content"], "It took a while.", "{done}");
     assert_eq!(model.requests().len(), 3);
-    drop(home);
     client.close();
+    drop(home);
 }
 
 #[test]
@@ -195,8 +187,8 @@ fn who_looks_again_is_told_what_is_new() {
     let home = home.file("enough", "");
     let done = client.call("openoxide-reply", json!({"thread_id": "last"}));
     assert_eq!(outcome(&done)["content"], "done");
-    drop(home);
     client.close();
+    drop(home);
 }
 
 #[test]
@@ -216,8 +208,8 @@ fn a_second_turn_in_a_directory_is_started_and_names_the_first() {
     assert!(text(&second).contains(&one), "{second}");
     assert!(outcome(&first).get("beside").is_none(), "{first}");
     assert!(outcome(&reads).get("beside").is_none(), "{reads}");
-    drop(home);
     client.close();
+    drop(home);
 }
 
 #[test]

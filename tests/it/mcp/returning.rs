@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::assert_well_asked;
+use super::{assert_well_asked, has_record};
 use crate::support::{
     client::{Client, DIALECTS, Dialect, NEWEST_SESSION, outcome, text, word},
     home::{Home, run},
@@ -192,9 +192,7 @@ fn a_turn_that_nobody_comes_back_to_is_kept_and_goes_on() {
     let waits = client.call("openoxide", json!({"prompt": "x"}));
     let thread = word(&waits, "thread_id");
     crate::support::home::eventually("it is let go of", || {
-        home.rollout(&thread)
-            .iter()
-            .any(|record| record["type"] == "turn_suspended")
+        has_record(&home, &thread, "turn_suspended")
     });
     // Without an answer it is asked again, with one it goes on.
     let again = client.call("openoxide-reply", json!({"thread_id": thread}));

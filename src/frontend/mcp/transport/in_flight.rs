@@ -1,8 +1,8 @@
 //! The requests of one connection that have no answer yet: each id once, and not without number.
 //!
 //! rmcp would answer the first of two requests with one id and drop the other's answer, and it takes on as many as
-//! come. An answer counts when it is written, so that a client that reads nothing is soon refused, and what is kept for
-//! it stays small.
+//! come. An answer counts when it is its turn to be written, so that a client that reads nothing is soon refused, and
+//! what is kept for it stays small.
 
 use std::{
     collections::HashSet,
@@ -62,7 +62,7 @@ impl InFlight {
         ))
     }
 
-    /// Its answer is written, or will never be.
+    /// Its answer is being written, or will never be.
     pub(super) fn end(&self, id: &RequestId) {
         self.ids().remove(id);
     }

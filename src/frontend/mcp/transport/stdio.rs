@@ -186,13 +186,14 @@ async fn write_lines<W: AsyncWrite + Unpin>(
             receipt,
             answers,
         } = outgoing;
+        // Before it is written: a quick client may use the id again as soon as it has the answer.
+        answers.iter().for_each(|id| in_flight.end(id));
         line.push(b'\n');
         let written = match writer.write_all(&line).await {
             Ok(()) => writer.flush().await,
             failed => failed,
         };
         let failed = written.is_err();
-        answers.iter().for_each(|id| in_flight.end(id));
         if let Receipt::Sender(sender) = receipt {
             // The sender may have stopped caring; the line is out all the same.
             let _ = sender.send(written);
