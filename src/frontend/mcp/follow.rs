@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     arguments::Detail,
+    asked::Asked,
     cancel::{Cancellations, OpenCall, ran_out_of_time},
     progress::{MERGED, Progress},
     questions::{self, Way},
@@ -41,6 +42,8 @@ pub(super) struct Manner {
     pub(super) park: Duration,
     /// The caller may approve where nobody else can.
     pub(super) may_approve: bool,
+    /// The calls that may be made again.
+    pub(super) asked: Arc<Asked>,
     /// How a question becomes a result.
     pub(super) rounds: Rounds,
     /// Said with the outcome.
@@ -77,8 +80,6 @@ pub(super) enum Followed {
     Part(CallToolResponse),
     /// It runs on; `running` is the answer, or a task.
     Running,
-    /// The client gave up on the call and may ask again; the turn goes on.
-    GivenUp,
     /// Nobody is left to answer.
     Nobody(&'static str),
 }
@@ -324,8 +325,11 @@ impl<'a> Follower<'a> {
         };
         if detach {
             self.linger();
-            return Followed::GivenUp;
+            self.manner.asked.given_up(self.turn_id);
+            return Followed::Nobody("cancelled");
         }
+        // Before the turn ends: whoever makes the call again means a new one.
+        self.manner.asked.settled(self.turn_id);
         self.ended.close();
         if let Ok(Abandoned::Stopped(ended)) = self.thread.abandon(self.turn_id).await {
             // Its processes are gone when the turn has ended.

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod asked;
+mod calls;
 mod cancel;
 mod finding;
 mod follow;

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn thousands_of_deltas_are_told_of_rarely_whatever_their_pace() {
-        for deltas_a_second in [10, 20, 80, 1000] {
+        for deltas_a_second in [10_usize, 20, 80, 1000] {
             let mut progress = Progress {
                 call: None,
                 thread_id: ThreadId::generate(),
