@@ -8,6 +8,7 @@ mod support;
 mod answering;
 mod bad_input;
 mod command_line;
+mod crash;
 mod mcp;
 mod secrets;
 mod threads;
