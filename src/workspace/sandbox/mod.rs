@@ -115,8 +115,8 @@ impl Sandbox {
                 "with `--network`, abstract Unix sockets outside can be reached",
             ),
             (
-                layers.namespaces,
-                "Unix sockets that appear while a command runs, or were bound by a relative path, can be reached where the kernel's Landlock is older than ABI 9; all others are covered",
+                layers.namespaces && !layers.sealed,
+                "Unix sockets outside that appear while a command runs, or were bound by a relative path, can be reached",
             ),
         ];
         notes

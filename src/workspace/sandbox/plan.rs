@@ -16,6 +16,8 @@ const GUARDED: [&str; 4] = [".openoxide", ".mcp.json", ".vscode", ".envrc"];
 pub(super) struct Layers {
     /// User, mount, PID, IPC and UTS namespaces.
     pub(super) namespaces: bool,
+    /// An overlay over everything that is only to be read; without this, over what can have one.
+    pub(super) sealed: bool,
     /// A network namespace of its own.
     pub(super) own_network: bool,
     /// A `/proc` that shows only the command's own processes.
@@ -30,6 +32,7 @@ impl Layers {
     /// Everything.
     pub(super) const ALL: Self = Self {
         namespaces: true,
+        sealed: true,
         own_network: true,
         own_proc: true,
         landlock: true,

@@ -19,7 +19,7 @@ use rustix::{
     },
 };
 
-use super::Trouble;
+use super::{Trouble, overlay};
 use crate::workspace::sandbox::plan::Plan;
 
 /// Devices that every program expects; no others are there.
@@ -60,9 +60,10 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         None => Vec::new(),
     };
 
-    make_read_only()?;
+    let table = make_read_only()?;
     let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from))?;
-    let readable = copies(plan.readable.iter().cloned())?;
+    let covered = |place: &&PathBuf| overlay::is_replaced(place);
+    let readable = copies(plan.readable.iter().filter(covered).cloned())?;
     let read_only = copies(plan.read_only.iter().cloned())?;
 
     if plan.layers.own_proc {
@@ -76,13 +77,27 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         cover("/tmp", &tmp)?;
     }
     make_run(kept)?;
-    for copy in readable.iter().chain(&writable).chain(&read_only) {
+    overlay::seal(&table, plan.layers.sealed)?;
+    for copy in &readable {
+        put(copy)?;
+        overlay::seal_place(&copy.place, &table, plan.layers.sealed)?;
+    }
+    for copy in writable.iter().chain(&read_only) {
         put(copy)?;
     }
     for place in &plan.hidden {
         hide(place)?;
     }
-    for socket in sockets.iter().filter(|socket| is_socket(socket)) {
+    // All that an overlay does not hold.
+    let open = |socket: &&PathBuf| {
+        let writable = plan.writable.iter().any(|place| socket.starts_with(place));
+        writable || !plan.layers.sealed || !overlay::is_sealed(socket)
+    };
+    for socket in sockets
+        .iter()
+        .filter(open)
+        .filter(|socket| is_socket(socket))
+    {
         hide(socket)?;
     }
     Ok(())
@@ -134,23 +149,22 @@ fn cover(place: impl AsRef<Path>, copy: &Copy) -> Result<(), Trouble> {
     at(place, move_mount(&copy.mount, "", CWD, place, flags))
 }
 
-/// Makes every mount that can be reached read-only and without devices.
-fn make_read_only() -> Result<(), Trouble> {
+/// Makes every mount that can be reached read-only and without devices, and tells of all that there are.
+fn make_read_only() -> Result<Vec<Mount>, Trouble> {
     let table = at(
         "/proc/self/mountinfo",
         fs::read_to_string("/proc/self/mountinfo"),
     )?;
-    for mount in table.lines().filter_map(Mount::parse) {
-        // Covered by another, or out of this user's reach: then out of the command's too.
-        let Ok(found) = statx(
+    let mut mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
+    for mount in &mut mounts {
+        let found = statx(
             CWD,
             &mount.place,
             AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
             StatxFlags::MNT_ID,
-        ) else {
-            continue;
-        };
-        if found.stx_mnt_id != mount.id {
+        );
+        mount.reachable = found.is_ok_and(|found| found.stx_mnt_id == mount.id);
+        if !mount.reachable {
             continue;
         }
         let flags = mount.flags
@@ -160,14 +174,18 @@ fn make_read_only() -> Result<(), Trouble> {
             | MountFlags::NOSUID;
         at(&mount.place, mount_remount(&mount.place, flags, ""))?;
     }
-    Ok(())
+    Ok(mounts)
 }
 
 /// A line of the mount table: proc_pid_mountinfo(5).
-struct Mount {
+pub(super) struct Mount {
     id: u64,
-    place: PathBuf,
-    flags: MountFlags,
+    pub(super) place: PathBuf,
+    pub(super) flags: MountFlags,
+    /// The type of its file system.
+    pub(super) kind: String,
+    /// Neither covered by another nor out of this user's reach: else it is out of the command's too.
+    pub(super) reachable: bool,
 }
 
 impl Mount {
@@ -187,7 +205,15 @@ impl Mount {
         let flags = options
             .filter_map(|option| known.get(option).copied())
             .collect();
-        Some(Self { id, place, flags })
+        let (_, behind) = line.split_once(" - ")?;
+        let kind = behind.split(' ').next()?.to_owned();
+        Some(Self {
+            id,
+            place,
+            flags,
+            kind,
+            reachable: false,
+        })
     }
 }
 
@@ -223,7 +249,7 @@ fn make_dev(devices: Vec<Copy>, shm: Option<Copy>) -> Result<(), Trouble> {
     ] {
         at(link, std::os::unix::fs::symlink(target, link))?;
     }
-    for directory in ["/dev/pts", "/dev/shm"] {
+    for directory in ["/dev/pts", "/dev/shm", overlay::EMPTY] {
         at(directory, fs::create_dir(directory))?;
     }
     let options = c"newinstance,ptmxmode=0666,mode=620";
