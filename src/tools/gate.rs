@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Call, Confined, Host, Output, Planned, Question, ToolError,
+    Call, Confined, Host, Output, Planned, Progress, Question, ToolError,
     command::{Named, Rules},
     output,
     registry::{Registry, Run},
@@ -300,6 +300,10 @@ impl Gate {
                 format!("not run, since it could not be recorded: {error}"),
             );
         }
+        let looked_after = match (&planned.access, &confinement) {
+            (Access::Run { .. }, Some(confined)) => Some((confined.by.clone(), host.clone())),
+            _ => None,
+        };
         let running = Call {
             id: call.call_id.clone(),
             workspace: self.workspace.clone(),
@@ -319,11 +323,15 @@ impl Gate {
                 Output::from("the tool broke down inside openoxide".to_owned()),
             ),
         };
+        let left = match looked_after {
+            Some((confinement, host)) => self.look_after(call, confinement, host).await,
+            None => String::new(),
+        };
         let note = note
             .map(|note| format!("\nA note from the person who approved: {note}"))
             .unwrap_or_default();
         let content = output::bounded(
-            self.redactor.clean(done.content + &note),
+            self.redactor.clean(done.content + &left + &note),
             output::OUTPUT_BYTES,
         );
         let output = ToolOutput {
@@ -337,6 +345,25 @@ impl Gate {
             denied: None,
             abort: false,
         }
+    }
+
+    /// What a command has left that its user should know of: lines for the model, and warnings for the person.
+    async fn look_after(
+        &self,
+        call: &ToolCall,
+        confinement: Arc<Confinement>,
+        host: Arc<dyn Host>,
+    ) -> String {
+        let workspace = self.workspace.clone();
+        let look = tokio::task::spawn_blocking(move || confinement.look_after(&workspace));
+        // The walk is bounded; if it broke down, the next one finds the same.
+        let found = look.await.unwrap_or_default();
+        let mut lines = String::new();
+        for what in found {
+            lines += &format!("\n[{what}]");
+            host.progress(&call.call_id, Progress::Warning(what));
+        }
+        lines
     }
 
     fn refused(
@@ -457,7 +484,7 @@ mod tests {
     use super::*;
     use crate::{
         conversation::CallId,
-        tools::{Answered, Progress, Tool, registry::Settings},
+        tools::{Answered, Tool, registry::Settings},
         workspace::{Boundaries, sandbox::Sandbox},
     };
 

@@ -103,6 +103,7 @@ fn works(program: &Path, layers: Layers) -> Result<Layers, String> {
         pinned: Vec::new(),
         read_only: Vec::new(),
         hidden: Vec::new(),
+        sockets: Vec::new(),
         scratch: None,
         network: false,
         workdir: "/".into(),

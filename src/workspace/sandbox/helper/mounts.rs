@@ -88,19 +88,32 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
     for place in &plan.hidden {
         hide(place)?;
     }
-    // All that an overlay does not hold.
-    let open = |socket: &&PathBuf| {
-        let writable = plan.writable.iter().any(|place| socket.starts_with(place));
-        writable || !plan.layers.sealed || !overlay::is_sealed(socket)
-    };
-    for socket in sockets
-        .iter()
-        .filter(open)
-        .filter(|socket| is_socket(socket))
-    {
+    for socket in listening(plan, sockets) {
         hide(socket)?;
     }
     Ok(())
+}
+
+/// Of what listens outside, what no overlay holds. A relative name is looked for in what was found in writable places.
+fn listening<'a>(plan: &'a Plan, sockets: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+    let open = |socket: &&PathBuf| {
+        let mut writable = plan.writable.iter();
+        !plan.layers.sealed
+            || !overlay::is_sealed(socket)
+            || writable.any(|place| socket.starts_with(place))
+    };
+    let (absolute, relative): (Vec<_>, Vec<_>) =
+        sockets.iter().partition(|path| path.is_absolute());
+    let listens = |found: &&PathBuf| {
+        let mut names = relative.iter().map(|path| path.file_name());
+        names.any(|name| name == found.file_name())
+    };
+    let found = plan.sockets.iter().filter(listens);
+    let mut all: Vec<&PathBuf> = absolute.into_iter().filter(open).chain(found).collect();
+    all.sort();
+    all.dedup();
+    all.retain(|socket| is_socket(socket));
+    all
 }
 
 /// Copies of those that are there.
@@ -331,16 +344,22 @@ fn at<T, E: Into<io::Error>>(place: impl AsRef<Path>, result: Result<T, E>) -> R
     })
 }
 
-/// The paths of the Unix sockets that this network namespace knows: proc_net_unix(5).
+/// Where this network namespace knows Unix sockets: paths that begin with a slash, and others as they were bound,
+/// proc_net_unix(5).
 pub(super) fn sockets() -> Vec<PathBuf> {
     let table = fs::read("/proc/net/unix").unwrap_or_default();
     let table = String::from_utf8_lossy(&table);
-    let mut paths: Vec<_> = table
-        .lines()
-        .filter_map(|line| line.split_once('/'))
-        .map(|(_, path)| PathBuf::from(format!("/{path}")))
-        .collect();
+    let mut paths: Vec<_> = table.lines().skip(1).filter_map(bound_at).collect();
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// The eighth field, which may hold blanks; abstract names begin with `@`.
+fn bound_at(line: &str) -> Option<PathBuf> {
+    let mut rest = line;
+    for _ in 0..7 {
+        rest = rest.trim_start().split_once(' ')?.1;
+    }
+    (!rest.is_empty() && !rest.starts_with('@')).then(|| rest.into())
 }
