@@ -80,7 +80,8 @@ impl Sandbox {
         }
     }
 
-    /// Finds out what there is, in the background, so that the first command need not wait.
+    /// Finds out what there is, in the background, so that the first command need not wait; and removes what killed
+    /// programs have left.
     pub fn look_ahead(self: &Arc<Self>) {
         if self.offer.get().is_some() {
             return;
@@ -89,6 +90,7 @@ impl Sandbox {
         // Without a thread to be had, the first command finds out.
         let _ = std::thread::Builder::new().spawn(move || {
             sandbox.offer();
+            scratch::sweep_once();
         });
     }
 
