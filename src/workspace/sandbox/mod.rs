@@ -175,9 +175,11 @@ fn missing(layers: Layers) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if !layers.namespaces {
         missing.extend([
-            "`.git/config`, `.git/hooks` and the like are writable",
-            "modes, owners and times of files outside can be changed",
-            "`/tmp` is not private",
+            "`.git/config`, `.git/hooks`, `.mcp.json` and the like are writable",
+            "modes, owners, times and attributes of files outside can be changed",
+            "names of files in closed places such as `~/.ssh` can be seen",
+            "other processes and their open files can be seen, their priorities and limits changed",
+            "`/tmp` and `/dev/shm` are closed instead of private",
             "there is no loopback",
         ]);
     } else if !layers.own_network {
