@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -38,6 +38,8 @@ struct Known {
     survey: Survey,
     /// Of what git runs or obeys, where the kernel does not keep it from being written.
     traces: orders::Traces,
+    /// What leads git elsewhere, and was there.
+    diversions: Vec<PathBuf>,
 }
 
 impl Confinement {
@@ -130,6 +132,7 @@ impl Confinement {
                 ));
             }
         }
+        found.extend(before.diverted(workspace));
         let changed = now.traces.iter().filter(|(path, trace)| {
             let known = before.survey.repositories.iter();
             let old = before.traces.get(*path) != Some(trace);
@@ -171,6 +174,24 @@ impl Confinement {
 }
 
 impl Known {
+    /// Puts right what leads git elsewhere in the repositories that were there, and did not.
+    fn diverted(&self, workspace: &Workspace) -> Vec<String> {
+        let repositories = self.survey.repositories.iter();
+        let diversions = repositories.filter_map(|repository| orders::diversion(&repository.top));
+        let appeared = diversions.filter(|diversion| !self.diversions.contains(diversion));
+        let tell = |diversion: PathBuf| {
+            let became = match std::fs::remove_file(&diversion) {
+                Ok(()) => "it was removed".to_owned(),
+                Err(error) => format!("it could not be removed: {error}"),
+            };
+            format!(
+                "`{}` appeared, which makes git take hooks and settings from elsewhere; {became}",
+                workspace.show(&diversion)
+            )
+        };
+        appeared.map(tell).collect()
+    }
+
     fn now(workspace: &Workspace, layers: Layers) -> Self {
         let survey = match workspace.sandbox() {
             SandboxPolicy::WorkspaceWrite => {
@@ -188,14 +209,18 @@ impl Known {
                 orders::traces(&guarded)
             }
         };
-        Self { survey, traces }
+        let repositories = survey.repositories.iter();
+        let diversions = repositories.filter_map(|repository| orders::diversion(&repository.top));
+        Self {
+            diversions: diversions.collect(),
+            survey,
+            traces,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use super::*;
     use crate::workspace::{Boundaries, sandbox::probe};
 
@@ -261,6 +286,24 @@ mod tests {
             ),
             (true, "git init -q a", "touch a/x && git -C a add x", ""),
             (true, "true", "git init -q a", ""),
+            (
+                false,
+                "git init -q a/b",
+                "echo ../../x >a/b/.git/commondir",
+                "`a/b/.git/commondir` appeared",
+            ),
+            (
+                false,
+                "git init -q --bare a/b",
+                "echo ../../x >a/b/commondir",
+                "it was removed",
+            ),
+            (
+                false,
+                "true",
+                "git init -q a; echo ../../x >a/.git/commondir",
+                "`a` appeared with a `commondir`",
+            ),
         ] {
             let found = look(partial, before, meanwhile).join("");
             assert!(found.contains(expected), "{meanwhile}: {found}");

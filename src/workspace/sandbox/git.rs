@@ -110,7 +110,7 @@ impl Repository {
 
 /// The git directory that a `.git` file names and the common one behind it. None unless the directory names the file
 /// in turn: a repository from elsewhere must not get a foreign one opened for it.
-fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
     let top = dot_git.parent()?;
     let named = first_line(dot_git)?;
     let own = top

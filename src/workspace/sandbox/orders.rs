@@ -12,6 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::git;
+
 /// Settings that run nothing and lead nowhere, whatever their value; `*` stands for a name in quotes.
 const HARMLESS: &[&str] = &[
     "branch.*.merge",
@@ -83,6 +85,10 @@ fn points_inside(top: &Path) -> bool {
     let Ok(real) = top.join(named.trim()).canonicalize() else {
         return false;
     };
+    if git::linked(&top.join(".git")).is_some_and(|(_, common)| common.ends_with(".git")) {
+        // Of a worktree beside its repository, which is judged for itself.
+        return true;
+    }
     let mut above = top.ancestors().skip(1).map(|above| above.join(".git"));
     above.any(|git| {
         git.is_dir()
@@ -169,6 +175,19 @@ fn modules(top: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// What makes git take its orders from elsewhere, where it stands in the directory of a repository itself. It cannot be
+/// held before it exists, and git itself never puts it there: only into those of worktrees.
+pub(super) fn diversion(top: &Path) -> Option<PathBuf> {
+    let dot_git = top.join(".git");
+    let directory = match dot_git.symlink_metadata() {
+        Ok(about) if about.is_dir() => dot_git,
+        Ok(_) => return None,
+        Err(_) => top.to_owned(),
+    };
+    let diversion = directory.join("commondir");
+    diversion.symlink_metadata().is_ok().then_some(diversion)
+}
+
 /// What cannot be changed without a trace: the time of a file's last change of any kind, which nobody can set.
 pub(super) type Traces = BTreeMap<PathBuf, (u64, i64, i64)>;
 
@@ -206,9 +225,9 @@ mod tests {
         ));
         git("cd b && git -c protocol.file.allow=always submodule --quiet add ../a sub");
         git(&format!(
-            "cd a && git worktree add -q ../a/tree && cd ../b && {commit}"
+            "cd a && git worktree add -q ../a/tree && git worktree add -q ../beside && cd ../b && {commit}"
         ));
-        for name in ["a", "b", "c", "b/sub", "a/tree"] {
+        for name in ["a", "b", "c", "b/sub", "a/tree", "beside"] {
             assert_eq!(of(&dir.path().join(name)), None, "{name}");
         }
         for (line, what) in [
