@@ -8,6 +8,8 @@ mod support;
 mod answering;
 mod bad_input;
 mod command_line;
+mod crash;
+mod damage;
 mod mcp;
 mod secrets;
 mod suspended;
