@@ -12,7 +12,7 @@ use super::{
     actor::{Actor, Parts, blank_state},
     handle::ThreadHandle,
     rollout::{Header, Record},
-    store::{StoreError, ThreadStore},
+    store::{StoreError, ThreadStore, ThreadSummary},
     writers::Writers,
 };
 use crate::{
@@ -111,12 +111,18 @@ impl Threads {
                 return Some(thread.id());
             }
         }
-        let kept = self.store.list().unwrap_or_default();
-        let mut ids = kept.iter().map(|thread| thread.thread_id);
-        ids.find(|id| {
-            let read = self.store.read(*id);
-            read.is_ok_and(|thread| thread.turns.iter().any(|known| known.turn_id == turn))
-        })
+        let store = self.store.clone();
+        let search = move || {
+            let kept = store.list().unwrap_or_default();
+            // Names sort by time, and a thread is older than its turns.
+            let older = |thread: &&ThreadSummary| thread.thread_id.to_string() < turn.to_string();
+            let mut ids = kept.iter().filter(older).map(|thread| thread.thread_id);
+            ids.find(|id| {
+                let read = store.read(*id);
+                read.is_ok_and(|thread| thread.turns.iter().any(|known| known.turn_id == turn))
+            })
+        };
+        tokio::task::spawn_blocking(search).await.ok().flatten()
     }
 
     /// Where they are kept.

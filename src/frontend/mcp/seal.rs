@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use ring::rand::{SecureRandom, SystemRandom};
+use ring::{
+    digest::{SHA256, digest},
+    rand::{SecureRandom, SystemRandom},
+};
 use rmcp::{
     ErrorData,
     model::{JsonObject, RequestStateCodec, SealOptions},
@@ -77,11 +80,14 @@ impl Seal {
     }
 }
 
-/// A call as it is recognized again: its caller, its tool and its arguments, whatever their order. On standard input
-/// there is one caller.
+/// A call as it is recognized again, in 64 characters: its caller, its tool and its arguments, whatever their order. On
+/// standard input there is one caller.
 pub(super) fn same_call(tool: &str, arguments: Option<&JsonObject>) -> String {
     let arguments = arguments.map_or(Value::Null, |object| Value::Object(object.clone()));
-    format!("stdio {tool} {}", sorted(arguments))
+    let call = format!("stdio {tool} {}", sorted(arguments));
+    let digest = digest(&SHA256, call.as_bytes());
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn sorted(value: Value) -> Value {

@@ -167,7 +167,10 @@ impl Actor {
             return;
         }
         let outcome = Arc::new(self.so_far(changes));
-        if let Some(running) = &mut self.running {
+        // One that was told to stop has an end for them soon.
+        if let Some(running) = &mut self.running
+            && !running.stop.is_cancelled()
+        {
             for waiter in std::mem::take(&mut running.waiters) {
                 // As in `end`.
                 let _ = waiter.send(outcome.clone());
