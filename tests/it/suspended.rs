@@ -309,28 +309,29 @@ async fn an_answer_is_for_the_question_that_was_asked() {
 }
 
 #[tokio::test]
-async fn an_answer_is_for_the_script_that_was_asked_about() {
-    let lab = Harness::new()
-        .file("x.sh", "echo ran >>log.txt\n")
-        .asks(ApprovalPolicy::Untrusted)
-        .unattended(WhenUnattended::ReturnToCaller)
-        .limits(|limits| limits.park_seconds = 0.1)
-        .model(json!([{"calls": [{"name": "shell", "arguments": {"command": "sh x.sh"}}]}, {"text": "done"}]))
-        .thread();
-    told(&lab).await;
-    until_let_go(&lab).await;
-    std::fs::write(
-        lab.harness.work().join("x.sh"),
-        "echo something else >>log.txt\n",
-    )
-    .unwrap();
-    let lab = lab.elsewhere();
-    lab.handle
-        .decide(None, Decision::Approve.into())
-        .await
-        .unwrap();
-    assert_eq!(ended(&lab).await.status, Status::ApprovalRequired);
-    assert_eq!(runs(&lab), 0);
+async fn an_answer_is_for_the_files_that_the_command_named() {
+    // One is run and shown, the other only named.
+    for line in ["sh x.sh", "cp x.sh log.txt"] {
+        let call = json!({"name": "shell", "arguments": {"command": line}});
+        let lab = Harness::new()
+            .file("x.sh", "echo ran >>log.txt\n")
+            .asks(ApprovalPolicy::Untrusted)
+            .unattended(WhenUnattended::ReturnToCaller)
+            .limits(|limits| limits.park_seconds = 0.1)
+            .model(json!([{"calls": [call]}, {"text": "done"}]))
+            .thread();
+        told(&lab).await;
+        until_let_go(&lab).await;
+        let script = lab.harness.work().join("x.sh");
+        std::fs::write(script, "echo something else >>log.txt\n").unwrap();
+        let lab = lab.elsewhere();
+        lab.handle
+            .decide(None, Decision::Approve.into())
+            .await
+            .unwrap();
+        assert_eq!(ended(&lab).await.status, Status::ApprovalRequired, "{line}");
+        assert_eq!(runs(&lab), 0, "{line}");
+    }
 }
 
 #[tokio::test]
