@@ -2,7 +2,7 @@
 //!
 //! A process belongs to a command if one of these holds: it is the shell that was started; its parent, its process
 //! group or its session belongs; it started no earlier and carries the command's mark in the environment that it was
-//! executed with; it is our child and writes to the command's pipe. Since [`adopt_orphans`] made us the reaper of our
+//! executed with; it is our child and writes to the command's pipe or terminal. Since [`adopt_orphans`] made us the reaper of our
 //! descendants, a process that loses its parent becomes our child instead of vanishing to init, so daemons are found.
 //!
 //! What can evade it until commands run in a PID namespace: a process that at the moment of the search has lost its
@@ -60,6 +60,12 @@ pub(super) fn new_mark() -> String {
     }
 }
 
+/// What an end of a pipe is called in `/proc`.
+pub(super) fn pipe_name(end: impl std::os::fd::AsFd) -> PathBuf {
+    let inode = rustix::fs::fstat(end).map_or(0, |stat| stat.st_ino);
+    format!("pipe:[{inode}]").into()
+}
+
 /// The processes of one command.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -68,24 +74,24 @@ pub(super) struct Tree {
     started: u64,
     /// The last part of the mark.
     mark: String,
-    /// What `/proc/PID/fd/1` reads as for one that writes to the command's pipe.
-    pipe: PathBuf,
+    /// What `/proc/PID/fd/1` reads as for one that writes where the command does.
+    output: PathBuf,
     /// Members seen so far with their start. A dead one no longer shows what it belonged to.
     seen: HashMap<i32, u64>,
     shell_ended: bool,
 }
 
 impl Tree {
-    /// `leader` must not have been waited for yet and lead its own process group; `pipe` is an end of its output pipe.
-    pub(super) fn new(leader: Pid, mark: &str, pipe: impl std::os::fd::AsFd) -> Self {
+    /// `leader` must not have been waited for yet and lead its own process group; `output` is what its standard output
+    /// is called in `/proc`.
+    pub(super) fn new(leader: Pid, mark: &str, output: PathBuf) -> Self {
         let started =
             Process::read(leader.as_raw_nonzero().get()).map_or(0, |process| process.started);
-        let inode = rustix::fs::fstat(pipe).map_or(0, |stat| stat.st_ino);
         Self {
             leader,
             started,
             mark: mark.rsplit('/').next().unwrap_or(mark).to_owned(),
-            pipe: format!("pipe:[{inode}]").into(),
+            output,
             seen: HashMap::from([(leader.as_raw_nonzero().get(), started)]),
             shell_ended: false,
         }
@@ -128,6 +134,13 @@ impl Tree {
             }
         }
         members.len()
+    }
+
+    /// As Ctrl-C in a terminal would, but to all of them; our own helpers do not heed it.
+    pub(super) fn interrupt(&mut self) {
+        for process in self.look() {
+            process.signal(Signal::INT);
+        }
     }
 
     /// To be said once the shell was waited for: from then on its number may become somebody else's.
@@ -190,7 +203,7 @@ impl Tree {
             || self.seen.get(&process.pid) == Some(&process.started)
             || (!process.is_dead()
                 && (self.marked(process)
-                    || (process.parent == own && self.writes_to_pipe(process))))
+                    || (process.parent == own && self.writes_to_output(process))))
     }
 
     fn marked(&self, process: &Process) -> bool {
@@ -206,10 +219,10 @@ impl Tree {
     }
 
     /// Only standard output and error: between fork and exec a child of another thread holds all of our descriptors.
-    fn writes_to_pipe(&self, process: &Process) -> bool {
+    fn writes_to_output(&self, process: &Process) -> bool {
         [1, 2].iter().any(|fd| {
             fs::read_link(format!("/proc/{}/fd/{fd}", process.pid)).is_ok_and(|target| {
-                target.as_os_str().as_bytes() == self.pipe.as_os_str().as_bytes()
+                target.as_os_str().as_bytes() == self.output.as_os_str().as_bytes()
             })
         })
     }

@@ -221,6 +221,7 @@ impl Harness {
         let settings = Settings {
             environment: shell::for_commands(variables, &[], 1),
             commands_are_held: true,
+            keeper: held().keeper(),
         };
         let Policy {
             sandbox,
