@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod support;
+mod terminal;
 
 mod bad_input;
 mod command_line;

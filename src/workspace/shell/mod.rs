@@ -19,8 +19,6 @@ mod tree;
 mod wires;
 
 #[cfg(test)]
-mod terminal_tests;
-#[cfg(test)]
 mod tests;
 
 use std::{

@@ -367,14 +367,15 @@ fn on_pipes(command: &Command, mark: &str) -> io::Result<Spawned> {
         .process_group(0)
         .spawn()?;
     let child = Child::Piped(Box::new(child));
-    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, name)));
+    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, name, None)));
     Ok((child, wires, tree))
 }
 
 fn in_terminal(command: &Command, mark: &str) -> io::Result<Spawned> {
     let started = terminal::start(&command.words(), command, mark)?;
     let child = Child::InTerminal(Box::new(InTerminal::new(started.process)?));
-    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, started.name)));
+    let held = started.master.try_clone()?;
+    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, started.name, Some(held))));
     let wires = Wires::terminal(started.master)?;
     Ok((child, wires, tree))
 }

@@ -76,6 +76,8 @@ pub(super) struct Tree {
     mark: String,
     /// What `/proc/PID/fd/1` reads as for one that writes where the command does.
     output: PathBuf,
+    /// A terminal's name is free for the next one as soon as nobody holds this end of it.
+    _terminal: Option<fs::File>,
     /// Members seen so far with their start. A dead one no longer shows what it belonged to.
     seen: HashMap<i32, u64>,
     shell_ended: bool,
@@ -83,8 +85,13 @@ pub(super) struct Tree {
 
 impl Tree {
     /// `leader` must not have been waited for yet and lead its own process group; `output` is what its standard output
-    /// is called in `/proc`.
-    pub(super) fn new(leader: Pid, mark: &str, output: PathBuf) -> Self {
+    /// is called in `/proc`, and `terminal` our end of it where it is one.
+    pub(super) fn new(
+        leader: Pid,
+        mark: &str,
+        output: PathBuf,
+        terminal: Option<fs::File>,
+    ) -> Self {
         let started =
             Process::read(leader.as_raw_nonzero().get()).map_or(0, |process| process.started);
         Self {
@@ -92,6 +99,7 @@ impl Tree {
             started,
             mark: mark.rsplit('/').next().unwrap_or(mark).to_owned(),
             output,
+            _terminal: terminal,
             seen: HashMap::from([(leader.as_raw_nonzero().get(), started)]),
             shell_ended: false,
         }

@@ -2,10 +2,10 @@
 
 use std::{
     ffi::OsString,
-    io::{IsTerminal, PipeReader, PipeWriter, Write, stdin},
+    io::{self, IsTerminal, PipeReader, PipeWriter, Write, stdin},
     os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
-    process::Command,
+    process::{Child, Command},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -161,8 +161,7 @@ pub(super) fn start(
     if !stdin().is_terminal() {
         command.process_group(0);
     }
-    let child = command
-        .spawn()
+    let child = spawn_heeding(&mut command)
         .map_err(|error| Trouble::new(format!("`{}`", program.display()), error))?;
     Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Trouble::new("the command", "has no id"))
 }
@@ -188,11 +187,20 @@ const OF_THE_COMMAND: [Blocked; 7] = [
     Blocked::SIGTTOU,
 ];
 
-/// From here on signals for the command do not reach us. It starts without this.
+/// From here on signals for the command do not reach us.
 pub(super) fn heed_no_keys() -> Result<(), Trouble> {
     let signals: SigSet = OF_THE_COMMAND.into_iter().collect();
     let blocked = signals.thread_block();
     blocked.map_err(|error| Trouble::new("its signals", error))
+}
+
+/// Starts what heeds them: a child has the mask of its parent. One that comes in this moment ends us, and so the command.
+fn spawn_heeding(command: &mut Command) -> io::Result<Child> {
+    let signals: SigSet = OF_THE_COMMAND.into_iter().collect();
+    signals.thread_unblock()?;
+    let child = command.spawn();
+    signals.thread_block()?;
+    child
 }
 
 /// Before we die of one ourselves.

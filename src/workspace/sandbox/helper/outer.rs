@@ -211,8 +211,11 @@ pub(super) fn die_of(signal: i32) -> ExitCode {
     // A dump of this process would help nobody.
     let _ = setrlimit(Resource::Core, none);
     init::heed_again(signal);
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(getpid(), signal);
+    // Twice: the first SIGSEGV goes to the handler of Rust's runtime, which finds no stack overflow and steps aside.
+    for _ in 0..2 {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = kill_process(getpid(), signal);
+        }
     }
     // The signal is one that we ignore: as a shell would say it.
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
