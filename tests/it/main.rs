@@ -4,11 +4,12 @@
 #[cfg(target_os = "linux")]
 mod sandbox;
 mod support;
-mod terminal;
 
 mod bad_input;
 mod command_line;
 mod mcp;
 mod secrets;
+mod sessions;
+mod terminal;
 mod threads;
 mod tidy;
