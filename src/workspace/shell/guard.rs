@@ -24,6 +24,17 @@ impl TreeGuard {
         }
     }
 
+    /// The shell has ended, perhaps because it was `killed`.
+    pub(super) fn is_certainly_over(&self, killed: bool) -> bool {
+        let tree = self.0.as_ref();
+        tree.is_none_or(|tree| tree.is_certainly_over(killed))
+    }
+
+    /// Nothing is left to guard.
+    pub(super) fn release(&mut self) {
+        self.0 = None;
+    }
+
     /// As [`Tree::end`] where it takes more than a look, then off the runtime's threads.
     pub(super) async fn end_leftovers(mut self) {
         if self.0.as_ref().is_some_and(Tree::clearly_empty) {

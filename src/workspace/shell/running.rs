@@ -299,7 +299,11 @@ impl Running {
 
     /// After the shell has ended by itself: takes what is still on the way and ends what is left of the command.
     async fn clear_up(&mut self, status: io::Result<ExitStatus>) {
-        self.exit = Some(exit(status));
+        let exit = exit(status);
+        self.exit = Some(exit);
+        if self.tree.is_certainly_over(exit == Exit::Signal(9)) {
+            self.tree.release();
+        }
         self.tree.shell_ended();
         // What the shell did not wait for, such as `tee` in `exec > >(tee log)`, ends a moment later.
         self.drain().await;
@@ -367,7 +371,7 @@ fn on_pipes(command: &Command, mark: &str) -> io::Result<Spawned> {
         .process_group(0)
         .spawn()?;
     let child = Child::Piped(Box::new(child));
-    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, name, None)));
+    let tree = guard(command, Tree::new(child.id()?, mark, name, None));
     Ok((child, wires, tree))
 }
 
@@ -375,7 +379,17 @@ fn in_terminal(command: &Command, mark: &str) -> io::Result<Spawned> {
     let started = terminal::start(&command.words(), command, mark)?;
     let child = Child::InTerminal(Box::new(InTerminal::new(started.process)?));
     let held = started.master.try_clone()?;
-    let tree = TreeGuard(Some(Tree::new(child.id()?, mark, started.name, Some(held))));
+    let tree = guard(
+        command,
+        Tree::new(child.id()?, mark, started.name, Some(held)),
+    );
     let wires = Wires::terminal(started.master)?;
     Ok((child, wires, tree))
+}
+
+fn guard(command: &Command, tree: Tree) -> TreeGuard {
+    TreeGuard(Some(match command.behind {
+        Some(_) => tree.behind_helper(),
+        None => tree,
+    }))
 }

@@ -81,6 +81,18 @@ pub(super) struct Tree {
     /// Members seen so far with their start. A dead one no longer shows what it belonged to.
     seen: HashMap<i32, u64>,
     shell_ended: bool,
+    hold: Hold,
+}
+
+/// What keeps the processes of a command together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing: they are looked for among all processes.
+    None,
+    /// A helper leads and adopts them: all of them descend from it for as long as it lives.
+    Helper,
+    /// It was seen with all of them stopped, so there are no others.
+    Complete,
 }
 
 impl Tree {
@@ -102,7 +114,19 @@ impl Tree {
             _terminal: terminal,
             seen: HashMap::from([(leader.as_raw_nonzero().get(), started)]),
             shell_ended: false,
+            hold: Hold::None,
         }
+    }
+
+    /// The leader is a helper of ours that adopts whatever loses its parent below it.
+    pub(super) fn behind_helper(mut self) -> Self {
+        self.hold = Hold::Helper;
+        self
+    }
+
+    /// To be said when a helper has ended with a status: it does so only when nothing is left below it.
+    pub(super) fn is_certainly_over(&self, killed: bool) -> bool {
+        self.hold == Hold::Helper && !killed
     }
 
     /// Ends all and waits until they are gone, at most two seconds. Blocks. The shell itself, if it is still to be
@@ -134,6 +158,9 @@ impl Tree {
                 break members;
             }
         };
+        if self.hold == Hold::Helper && self.leads() {
+            self.hold = Hold::Complete;
+        }
         self.signal_group(Signal::KILL);
         for process in &members {
             match process.is_dead() {
@@ -168,10 +195,41 @@ impl Tree {
 
     /// The members now, remembered for the looks to come.
     fn look(&mut self) -> Vec<Process> {
-        let members = self.members(Process::all());
+        let members = match self.hold {
+            Hold::Complete => self.members(self.seen_ones()),
+            Hold::Helper if self.leads() => self.members(self.descendants()),
+            Hold::Helper | Hold::None => self.members(Process::all()),
+        };
         let known = members.iter().map(|process| (process.pid, process.started));
         self.seen.extend(known);
         members
+    }
+
+    /// The leader lives, and is the one that was started.
+    fn leads(&self) -> bool {
+        let leader = Process::read(self.leader.as_raw_nonzero().get());
+        leader.is_some_and(|now| now.started == self.started && !now.is_dead())
+    }
+
+    /// Those seen before that are still there.
+    fn seen_ones(&self) -> Vec<Process> {
+        let now = self.seen.iter().filter_map(|(pid, started)| {
+            Process::read(*pid).filter(|process| process.started == *started)
+        });
+        now.collect()
+    }
+
+    /// The leader, those seen before, and all below them.
+    fn descendants(&self) -> Vec<Process> {
+        let mut found = self.seen_ones();
+        let mut known: HashSet<i32> = found.iter().map(|process| process.pid).collect();
+        let mut at = 0;
+        while let Some(parent) = found.get(at).map(|process| process.pid) {
+            let below = children_of(&parent.to_string()).unwrap_or_default();
+            found.extend(below.into_iter().filter(|child| known.insert(child.pid)));
+            at += 1;
+        }
+        found
     }
 
     /// The members among `processes`, without the shell once it is dead: its owner waits for it.
@@ -351,8 +409,13 @@ impl Process {
 
 /// Our own children, started or adopted. None where the kernel does not list them.
 fn children() -> Option<Vec<Process>> {
+    children_of("self")
+}
+
+/// The same of a process.
+fn children_of(parent: &str) -> Option<Vec<Process>> {
     let mut children = Vec::new();
-    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+    for thread in fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(list) => children.extend(
                 list.split_ascii_whitespace()

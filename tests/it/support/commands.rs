@@ -123,7 +123,8 @@ impl Place {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         let left = self.workers();
-        assert!(left.is_empty(), "{what}: {left:?} after {soon:?}");
+        let (count, left) = (left.len(), left.join("; "));
+        assert!(count == 0, "{what}: {count} after {soon:?}: {left:.1000}");
     }
 }
 
