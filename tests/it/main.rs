@@ -8,6 +8,8 @@ mod support;
 mod bad_input;
 mod command_line;
 #[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
 mod leaks;
 mod mcp;
 mod secrets;

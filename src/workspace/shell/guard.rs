@@ -37,6 +37,9 @@ impl TreeGuard {
 
     /// As [`Tree::end`] where it takes more than a look, then off the runtime's threads.
     pub(super) async fn end_leftovers(mut self) {
+        if self.0.is_none() {
+            return;
+        }
         if self.0.as_ref().is_some_and(Tree::clearly_empty) {
             self.0 = None;
         } else {

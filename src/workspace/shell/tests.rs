@@ -2,7 +2,6 @@
 
 use super::*;
 use std::{
-    io::Write,
     sync::{Arc, Mutex},
     time::Instant,
 };
@@ -401,38 +400,4 @@ async fn a_command_cancelled_before_it_starts_does_nothing() {
         .unwrap();
     assert_eq!(finished.exit.unwrap(), Exit::Cancelled);
     assert!(!place.0.path().join("here").exists());
-}
-
-/// Own time beside a bare spawn, and the most memory ever used: `cargo test --release -- --ignored measured`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn measured_time_of_true_and_memory_of_a_flood() {
-    let place = Place::new();
-    let rounds = 500;
-    let bare = Instant::now();
-    for _ in 0..rounds {
-        let mut bash = tokio::process::Command::new("/bin/bash");
-        bash.args(["-c", "true"]).status().await.unwrap();
-    }
-    let bare = bare.elapsed() / rounds;
-    let own = Instant::now();
-    for _ in 0..rounds {
-        place.run("true").await;
-    }
-    let own = own.elapsed() / rounds;
-    let flood = place
-        .run("head -c 1000000000 /dev/zero | tr '\\0' 'x'")
-        .await;
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let highest = status
-        .lines()
-        .find(|line| line.starts_with("VmHWM:"))
-        .unwrap();
-    let mut log = io::stderr();
-    writeln!(
-        log,
-        "true: bare {bare:?}, run {own:?}; 1 GB in {:.1} s, {highest}",
-        flood.seconds
-    )
-    .unwrap();
 }
