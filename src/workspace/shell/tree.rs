@@ -5,10 +5,14 @@
 //! executed with; it is our child and writes to the command's pipe or terminal. Since [`adopt_orphans`] made us the reaper of our
 //! descendants, a process that loses its parent becomes our child instead of vanishing to init, so daemons are found.
 //!
-//! What can evade it until commands run in a PID namespace: a process that at the moment of the search has lost its
-//! parent, is in a session or group of its own, was executed with an environment without the mark, and has both
-//! standard output and standard error elsewhere, all at once (`env -i setsid sh -c 'x >/dev/null 2>&1 &'`); one that
-//! runs as another user; and work handed to a daemon that was there before (`at`, `docker`, `systemd-run`).
+//! Behind a helper of ours, which is how commands run on Linux, all of this is only the second net: the helper adopts what
+//! loses its parent, or is the first process of a PID namespace, so that everything is below it, whatever it did to get
+//! away. Two things remain: what runs as another user, and, outside the sandbox, work handed to a daemon that was there
+//! before (`at`, `docker`, `systemd-run`).
+//!
+//! Without one, what evades the search is a process that at that moment has lost its parent, is in a session or group of
+//! its own, was executed with an environment without the mark, and has both standard output and standard error elsewhere,
+//! all at once (`env -i setsid sh -c 'x >/dev/null 2>&1 &'`).
 //!
 //! On systems without `/proc` only the process group is ended.
 
@@ -30,8 +34,8 @@ pub(super) const MARK: &str = "OPENOXIDE_COMMAND";
 /// After a kill a process is gone as soon as it is scheduled; one in uninterruptible sleep may never be.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-/// How long a process may be in the middle of an exec on a busy machine.
-const EXEC_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a process may be in the middle of an exec on a very busy machine.
+const EXEC_PATIENCE: Duration = Duration::from_millis(200);
 /// At our children, for a moment in which none is added.
 const LOOKS: usize = 3;
 /// A child that has been dead for so long has nobody who waits for it.
