@@ -165,9 +165,13 @@ impl Sandbox {
         })
     }
 
-    /// What stands in front of a command that is not confined, so that nothing of it outlives this process.
+    /// What stands in front of a command that is not confined, so that nothing of it outlives this process. None where
+    /// the kernel does not have what it needs.
     #[cfg(target_os = "linux")]
     pub fn keeper(&self) -> Option<Launcher> {
+        if !helper::can_keep() {
+            return None;
+        }
         let arguments = [helper::KEEPER, &std::process::id().to_string(), "--"];
         Some(Launcher {
             program: self.program.clone(),

@@ -55,3 +55,10 @@ pub(crate) fn run_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Opt
         _ => None,
     }
 }
+
+/// Whether the keeper can do its work: it has to hear of our end, and to know who is below it.
+pub(super) fn can_keep() -> bool {
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+    pidfd_open(getpid(), PidfdFlags::empty()).is_ok()
+        && std::fs::exists("/proc/thread-self/children").unwrap_or(false)
+}
