@@ -2,14 +2,15 @@
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal, PipeReader, PipeWriter, Write, stdin},
+    io::{IsTerminal, PipeReader, PipeWriter, Write, stdin},
     os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
-    process::{Child, Command},
+    process::Command,
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use fork::Fork;
 use nix::sys::signal::{SigSet, Signal as Blocked};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -24,7 +25,7 @@ use rustix::{
     },
 };
 
-use super::{Trouble, landlock, mounts, network, seccomp};
+use super::{NOT_STARTED, Trouble, landlock, mounts, network, outer, seccomp};
 use crate::workspace::sandbox::plan::Plan;
 
 /// What the command did not wait for may still say its last word.
@@ -161,9 +162,7 @@ pub(super) fn start(
     if !stdin().is_terminal() {
         command.process_group(0);
     }
-    let child = spawn_heeding(&mut command)
-        .map_err(|error| Trouble::new(format!("`{}`", program.display()), error))?;
-    Pid::from_raw(child.id().cast_signed()).ok_or_else(|| Trouble::new("the command", "has no id"))
+    spawn_heeding(&mut command)
 }
 
 /// Makes the terminal that we were started in, if any, that of our session, so that its keys become signals and
@@ -194,13 +193,24 @@ pub(super) fn heed_no_keys() -> Result<(), Trouble> {
     blocked.map_err(|error| Trouble::new("its signals", error))
 }
 
-/// Starts what heeds them: a child has the mask of its parent. One that comes in this moment ends us, and so the command.
-fn spawn_heeding(command: &mut Command) -> io::Result<Child> {
-    let signals: SigSet = OF_THE_COMMAND.into_iter().collect();
-    signals.thread_unblock()?;
-    let child = command.spawn();
-    signals.thread_block()?;
-    child
+/// Becomes two: the child heeds them and is the command. It is we who must not, not for a moment: the command may have
+/// said that it is ready before we hear of it again.
+fn spawn_heeding(command: &mut Command) -> Result<Pid, Trouble> {
+    let program = command.get_program().display().to_string();
+    // We have one thread, so the new process has all there is of us.
+    match fork::fork().map_err(|error| Trouble::new("the command", error))? {
+        Fork::Parent(id) => {
+            Pid::from_raw(id).ok_or_else(|| Trouble::new("the command", "it has no id"))
+        }
+        Fork::Child => {
+            let signals: SigSet = OF_THE_COMMAND.into_iter().collect();
+            // Without this it would only be deaf to keys.
+            let _ = signals.thread_unblock();
+            let error = command.exec();
+            outer::not_started(&Trouble::new(format!("`{program}`"), error));
+            std::process::exit(NOT_STARTED.into())
+        }
+    }
 }
 
 /// Before we die of one ourselves.
