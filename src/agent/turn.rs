@@ -108,6 +108,7 @@ impl Turn {
         let started = Instant::now();
         let ending = run.drive(self.left).await;
         timer.abort();
+        run.tally.commands.extend(run.means.gate.unfinished());
         TurnEnd {
             status: ending.status,
             error: ending.error,

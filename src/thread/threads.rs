@@ -130,7 +130,8 @@ impl Threads {
         &self.store
     }
 
-    /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded, at most `grace`.
+    /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the
+    /// background, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
         let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
@@ -162,6 +163,11 @@ fn whole(items: &[Item]) -> &[Item] {
 }
 
 async fn stop(handle: &ThreadHandle) {
+    // An error means that there is nothing to end.
+    let (_, ()) = tokio::join!(handle.end_sessions(), stop_turns(handle));
+}
+
+async fn stop_turns(handle: &ThreadHandle) {
     while let Ok(Follow::Running(started)) = handle.follow().await {
         if handle.leave().await.is_err() || started.outcome.await.is_err() {
             return;

@@ -10,8 +10,14 @@ mod bad_input;
 mod command_line;
 mod crash;
 mod damage;
+#[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod mcp;
 mod secrets;
+mod sessions;
 mod suspended;
+mod terminal;
 mod threads;
 mod tidy;

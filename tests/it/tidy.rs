@@ -64,6 +64,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("tower", &["model"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
+    ("filedescriptor", &["workspace/shell"]),
     ("vte", &["workspace/shell"]),
     ("similar", &["workspace/edit"]),
     ("ignore", &["workspace/search"]),

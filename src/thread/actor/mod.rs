@@ -105,6 +105,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<()>,
     },
     Leave(oneshot::Sender<()>),
+    EndSessions(oneshot::Sender<()>),
 }
 
 type Waiter = oneshot::Sender<Arc<Outcome>>;
@@ -214,6 +215,13 @@ impl Actor {
             Request::Leave(reply) => {
                 self.leave().await;
                 let _ = reply.send(());
+            }
+            Request::EndSessions(reply) => {
+                let gate = self.parts.gate.clone();
+                tokio::spawn(async move {
+                    gate.end_sessions().await;
+                    let _ = reply.send(());
+                });
             }
         }
     }
