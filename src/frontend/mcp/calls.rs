@@ -265,7 +265,10 @@ impl Server {
                 manner.remarks.extend(remark.map(str::to_owned));
                 started
             }
-            Found::Result(result) => return Ok((*result).into()),
+            Found::Result { turn_id, result } => {
+                self.shared.asked.settled(turn_id);
+                return Ok((*result).into());
+            }
         };
         let turn_id = started.turn_id;
         if let Some(key) = key {

@@ -17,7 +17,10 @@ pub(super) enum Found {
         started: Started,
         remark: Option<&'static str>,
     },
-    Result(Box<CallToolResult>),
+    Result {
+        turn_id: TurnId,
+        result: Box<CallToolResult>,
+    },
 }
 
 impl Found {
@@ -30,7 +33,10 @@ impl Found {
 
     fn outcome(outcome: &Outcome, detail: Detail) -> Self {
         let remark = "this turn had ended before".to_owned();
-        Self::Result(Box::new(result::outcome(outcome, detail, &[remark], false)))
+        Self::Result {
+            turn_id: outcome.turn_id,
+            result: Box::new(result::outcome(outcome, detail, &[remark], false)),
+        }
     }
 }
 

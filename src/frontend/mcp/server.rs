@@ -12,7 +12,7 @@ use rmcp::{
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams,
         CancelledNotificationParam, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, TaskPayload,
         UpdateTaskParams,
     },
     service::{NotificationContext, RequestContext},
@@ -248,7 +248,13 @@ impl ServerHandler for Server {
     }
 
     async fn get_task(&self, task: GetTaskParams, call: Call) -> Result<GetTaskResult, ErrorData> {
-        tasks::get(&self.shared.app, &task.task_id, self.park(), &call).await
+        let found = tasks::get(&self.shared.app, &task.task_id, self.park(), &call).await?;
+        if let (TaskPayload::Completed { .. }, Ok(turn_id)) =
+            (&found.task.payload, task.task_id.parse())
+        {
+            self.shared.asked.settled(turn_id);
+        }
+        Ok(found)
     }
 
     async fn update_task(&self, task: UpdateTaskParams, _: Call) -> Result<(), ErrorData> {

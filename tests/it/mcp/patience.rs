@@ -68,10 +68,22 @@ fn a_result_that_never_arrived_is_there_when_the_call_is_made_again() {
     let home = home.file("enough", "");
     let thread = home.threads().remove(0);
     eventually("it ended", || has_record(&home, &thread, "turn_ended"));
-    let done = client.call("openoxide", task);
+    let done = client.call("openoxide", task.clone());
     assert_eq!(word(&done, "thread_id"), thread);
     assert_eq!(outcome(&done)["content"], "It took a while.");
     assert_eq!(model.requests().len(), 2);
+    // Now it has arrived.
+    let anew = client.call("openoxide", task.clone());
+    assert_ne!(word(&anew, "thread_id"), thread);
+    // So it has when it was waited for by a reply, also one that found it ended.
+    let mut soon = task;
+    soon["wait_seconds"] = json!(0);
+    let running = client.call("openoxide", soon.clone());
+    let thread = word(&running, "thread_id");
+    eventually("it ended", || has_record(&home, &thread, "turn_ended"));
+    let late = client.call("openoxide-reply", json!({"thread_id": thread}));
+    assert_eq!(outcome(&late)["status"], "completed", "{late}");
+    assert_ne!(word(&client.call("openoxide", soon), "thread_id"), thread);
     client.close();
 }
 
