@@ -101,7 +101,12 @@ impl ThreadSummary {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
         });
-        let open = loaded.open_turn().map(|_| Status::Interrupted);
+        let open = loaded
+            .open_turn()
+            .map(|turn| match turn.open_approvals.is_empty() {
+                true => Status::Interrupted,
+                false => Status::ApprovalRequired,
+            });
         Self {
             thread_id: loaded.header.thread_id,
             cwd: loaded.header.cwd.clone(),

@@ -17,6 +17,7 @@ mod leaks;
 mod mcp;
 mod secrets;
 mod sessions;
+mod suspended;
 mod terminal;
 mod threads;
 mod tidy;

@@ -220,7 +220,7 @@ pub(super) struct ServerArgs {
     pub(super) root: Vec<PathBuf>,
 
     /// What becomes of a question that nobody can answer.
-    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "deny"]), value_name = "STRATEGY")]
+    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "return-to-caller", "deny"]), value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.

@@ -96,7 +96,7 @@ pub(super) struct GivenDecision {
     /// Can be left out when one question is open.
     #[schemars(with = "Option<String>")]
     pub(super) approval_id: Option<ApprovalId>,
-    /// deny or abort; approving is for a person.
+    /// deny, abort or, where the owner lets callers, approve.
     #[schemars(with = "String")]
     pub(super) decision: Decision,
     /// A word for the agent.
@@ -147,6 +147,14 @@ pub(super) fn parse<T: DeserializeOwned>(
     })
 }
 
+/// How long a call that comes again waits and what it shows. Its arguments were understood the first time.
+pub(super) fn waiting(arguments: Option<&JsonObject>) -> (Option<f64>, Detail) {
+    let given = |name| arguments.and_then(|arguments| arguments.get(name));
+    let detail = given("detail").and_then(|detail| Detail::deserialize(detail).ok());
+    let wait_seconds = given("wait_seconds").and_then(Value::as_f64);
+    (wait_seconds, detail.unwrap_or_default())
+}
+
 /// The tools in the order in which they are listed.
 pub(super) fn tools() -> Vec<Tool> {
     let acting = ToolAnnotations::new()
@@ -186,6 +194,7 @@ fn outcome_schema() -> Value {
             "changes": {"type": "array"},
             "commands": {"type": "array"},
             "approvals": {"type": "array"},
+            "beside": {"type": "array"},
             "denied": {"type": "array"},
             "usage": {"type": "object"},
             "sandbox": {"type": "object"},

@@ -4,11 +4,20 @@
 //! its thread and outlives the call.
 
 mod arguments;
+mod asked;
+mod calls;
 mod cancel;
+mod finding;
 mod follow;
+mod news;
+mod patience;
+mod progress;
 mod questions;
 mod result;
+mod rounds;
+mod seal;
 mod server;
+mod tasks;
 pub mod transport;
 
 use std::{sync::Arc, time::Duration};
