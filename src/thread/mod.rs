@@ -8,6 +8,7 @@ mod approvals;
 mod handle;
 mod link;
 pub mod rollout;
+mod skim;
 pub mod store;
 pub mod threads;
 

@@ -100,6 +100,11 @@ impl Threads {
         Ok(handle)
     }
 
+    /// The thread of that name if this process has it in memory. Loads nothing.
+    pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
+        self.map().get(&id).cloned()
+    }
+
     /// Where they are kept.
     pub fn store(&self) -> &Arc<dyn ThreadStore> {
         &self.store

@@ -5,6 +5,7 @@ mod cancelling;
 mod ending;
 mod querying;
 mod replying;
+mod resources;
 
 use std::time::{Duration, Instant};
 

@@ -7,6 +7,7 @@ mod arguments;
 mod cancel;
 mod follow;
 mod questions;
+mod resources;
 mod result;
 mod server;
 pub mod transport;

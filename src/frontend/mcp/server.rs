@@ -10,10 +10,12 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CallToolResult,
-        CancelledNotificationParam, DiscoverResult, Implementation, JsonObject, ListToolsResult,
-        PaginatedRequestParams, ServerCapabilities, ServerConfig,
+        CancelledNotificationParam, DiscoverResult, Implementation, JsonObject,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SubscriptionFilter,
     },
-    service::{NotificationContext, RequestContext},
+    service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,12 +23,14 @@ use super::{
     arguments::{self, Detail, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
     cancel::Cancellations,
     follow::{Follower, Manner},
-    questions, result,
+    questions,
+    resources::Resources,
+    result,
 };
 use crate::{
     app::{App, Wish},
     conversation::{Answer, Decision, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line},
-    frontend::attach::attach,
+    frontend::attach::{attach, may_hold_secrets},
     thread::{Follow, Header, Started, ThreadHandle},
     workspace::{Boundaries, Workspace},
 };
@@ -50,6 +54,7 @@ struct Shared {
     wait: Option<Option<Duration>>,
     eof: CancellationToken,
     cancellations: Cancellations,
+    resources: Arc<Resources>,
     /// What "last" means. Held for an assignment; nobody awaits under it.
     last: Mutex<Option<ThreadId>>,
 }
@@ -69,6 +74,7 @@ impl Server {
         eof: CancellationToken,
     ) -> Self {
         let shared = Shared {
+            resources: Arc::new(Resources::new(app.clone())),
             app,
             wait,
             eof,
@@ -195,7 +201,9 @@ impl Server {
     }
 
     fn create(&self, header: Header) -> Result<ThreadHandle, String> {
-        self.shared.app.threads().create(header).map_err(said)
+        let thread = self.shared.app.threads().create(header).map_err(said)?;
+        self.shared.resources.made(thread.header());
+        Ok(thread)
     }
 
     /// The thread of an earlier query.
@@ -297,9 +305,9 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner);
         last.or_else(|| {
             let here = self.shared.app.cwd().canonicalize().ok()?;
-            let threads = self.shared.app.threads().store().list().ok()?;
-            threads
-                .into_iter()
+            let store = self.shared.app.threads().store();
+            let ids = store.ids().ok()?.into_iter();
+            ids.filter_map(|id| store.glance(id).ok())
                 .find(|thread| thread.cwd == here && !thread.query)
                 .map(|thread| thread.thread_id)
         })
@@ -308,11 +316,10 @@ impl Server {
     async fn fork(&self, parent: &ThreadHandle) -> Result<ThreadHandle, String> {
         let snapshot = parent.subscribe().await.map_err(said)?;
         let header = self.shared.app.question_about(parent.header());
-        self.shared
-            .app
-            .threads()
-            .fork(header, &snapshot.items)
-            .map_err(said)
+        let threads = self.shared.app.threads();
+        let thread = threads.fork(header, &snapshot.items).map_err(said)?;
+        self.shared.resources.made(thread.header());
+        Ok(thread)
     }
 
     /// The prompt and the files that a caller names: inside the working directory only.
@@ -330,10 +337,7 @@ fn readable(workspace: &Workspace, name: &str) -> Result<PathBuf, String> {
     let real = workspace
         .resolve(name)
         .map_err(|error| format!("argument `files`: {error}"))?;
-    let is_env = real
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(".env"));
-    if is_env {
+    if may_hold_secrets(&real) {
         return Err(format!(
             "argument `files`: `{}` may hold secrets and is not read",
             shown_line(name)
@@ -442,9 +446,17 @@ async fn answer(thread: &ThreadHandle, given: GivenDecision) -> Result<(), Strin
     }
 }
 
+fn capabilities() -> ServerCapabilities {
+    ServerCapabilities::builder()
+        .enable_tools()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .build()
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        ServerConfig::new(capabilities())
             .with_server_info(
                 Implementation::new("openoxide", env!("CARGO_PKG_VERSION")).with_title("openoxide"),
             )
@@ -468,6 +480,50 @@ impl ServerHandler for Server {
         Ok(ListToolsResult::with_all_items(tools())
             .with_ttl_ms(LISTS_KEEP)
             .with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resources(
+        &self,
+        page: Option<PaginatedRequestParams>,
+        _: Call,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = page.and_then(|page| page.cursor);
+        self.shared.resources.clone().list(cursor).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: Call,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(Resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        params: ReadResourceRequestParams,
+        _: Call,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = self.shared.resources.clone().read(&params.uri).await;
+        Ok(read?.into())
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(self.shared.resources.accept(requested))
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let (resources, eof) = (&self.shared.resources, &self.shared.eof);
+        resources.serve(subscription, eof).await;
+        Ok(())
+    }
+
+    async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
+        let (resources, eof) = (self.shared.resources.clone(), self.shared.eof.clone());
+        tokio::spawn(async move { resources.announce(session.peer, eof).await });
     }
 
     async fn call_tool(
