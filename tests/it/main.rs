@@ -9,5 +9,6 @@ mod bad_input;
 mod command_line;
 mod mcp;
 mod secrets;
+mod setup;
 mod threads;
 mod tidy;

@@ -2,6 +2,7 @@
 
 mod asking;
 mod cancelling;
+mod codex;
 mod ending;
 mod querying;
 mod replying;

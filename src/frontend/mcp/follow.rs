@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleServer,
-    model::{CallToolResult, NotificationMetaObject, ProgressNotificationParam},
+    model::{CallToolResult, JsonObject, NotificationMetaObject, ProgressNotificationParam},
     service::RequestContext,
 };
 use serde_json::json;
@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     arguments::Detail,
     cancel::{Cancellations, OpenCall, ran_out_of_time},
-    questions, result,
+    codex, questions, result,
 };
 use crate::{
     config::OnCancel,
@@ -44,6 +44,8 @@ pub(super) struct Manner {
     pub(super) wait: Option<Duration>,
     pub(super) detail: Detail,
     pub(super) on_cancel: OnCancel,
+    /// Questions carry what clients of that peer look for.
+    pub(super) codex: bool,
     /// Said with the outcome.
     pub(super) remark: Option<String>,
     pub(super) eof: CancellationToken,
@@ -199,10 +201,19 @@ impl<'a> Follower<'a> {
         let settled = CancellationToken::new();
         self.settled.push((approval.id, settled.clone()));
         let (call, eof) = (self.call, self.manner.eof.clone());
+        let extra = match self.manner.codex {
+            true => codex::question(
+                &approval,
+                self.thread.id(),
+                &self.thread.header().cwd,
+                &call.id,
+            ),
+            false => JsonObject::new(),
+        };
         let ask = async move {
             (
                 approval.id,
-                questions::ask(call, &approval, settled, &eof).await,
+                questions::ask(call, &approval, extra, settled, &eof).await,
             )
         };
         self.questions.push(ask.boxed());

@@ -5,7 +5,7 @@
 
 use rmcp::{
     RoleServer,
-    model::{CustomRequest, ProtocolVersion, ServerRequest},
+    model::{CustomRequest, JsonObject, ProtocolVersion, ServerRequest},
     service::{PeerRequestOptions, RequestContext},
 };
 use serde_json::{Value, json};
@@ -29,15 +29,19 @@ pub(super) fn can_be_asked(call: &RequestContext<RoleServer>) -> bool {
 }
 
 /// Asks, and gives the answer if one came. Ended by it, by `settled` (somebody else answered, or the turn ended), or by
-/// the end of the connection. Must be awaited in the task of the call, or HTTP would carry it elsewhere.
+/// the end of the connection. `extra` goes beside the form. Must be awaited in the task of the call, or HTTP would carry it elsewhere.
 pub(super) async fn ask(
     call: &RequestContext<RoleServer>,
     approval: &Approval,
+    extra: JsonObject,
     settled: CancellationToken,
     eof: &CancellationToken,
 ) -> Option<Answer> {
-    let form =
+    let mut form =
         json!({"mode": "form", "message": message(approval), "requestedSchema": schema(approval)});
+    if let Value::Object(form) = &mut form {
+        form.extend(extra);
+    }
     let request: ServerRequest = CustomRequest::new("elicitation/create", Some(form)).into();
     let sending = call
         .peer

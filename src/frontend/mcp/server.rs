@@ -13,7 +13,7 @@ use rmcp::{
         CancelledNotificationParam, DiscoverResult, Implementation, JsonObject,
         ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
         ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-        SubscriptionFilter,
+        SubscriptionFilter, Tool,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     arguments::{self, Detail, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
     cancel::Cancellations,
+    codex,
     follow::{Follower, Manner},
     questions,
     resources::Resources,
@@ -52,6 +53,8 @@ struct Shared {
     app: Arc<App>,
     /// What the owner said about waiting.
     wait: Option<Option<Duration>>,
+    /// Speak as the peer that users come from.
+    codex: bool,
     eof: CancellationToken,
     cancellations: Cancellations,
     resources: Arc<Resources>,
@@ -71,12 +74,14 @@ impl Server {
     pub(super) fn new(
         app: Arc<App>,
         wait: Option<Option<Duration>>,
+        codex: bool,
         eof: CancellationToken,
     ) -> Self {
         let shared = Shared {
             resources: Arc::new(Resources::new(app.clone())),
             app,
             wait,
+            codex,
             eof,
             cancellations: Cancellations::default(),
             last: Mutex::default(),
@@ -84,6 +89,32 @@ impl Server {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    fn tools(&self) -> Vec<Tool> {
+        if self.shared.codex {
+            codex::tools()
+        } else {
+            tools()
+        }
+    }
+
+    /// A call in the words of the peer, answered in its shape.
+    async fn as_codex(
+        &self,
+        tool: &str,
+        arguments: Option<JsonObject>,
+        call: &Call,
+    ) -> Result<CallToolResult, String> {
+        let network = self.shared.app.config().policy.network;
+        let (result, ignored) = if tool == codex::START {
+            let (ours, ignored) = codex::start(arguments, network)?;
+            (self.start(Some(ours), call).await?, ignored)
+        } else {
+            let ours = codex::reply(arguments)?;
+            (self.reply(Some(ours), call).await?, Vec::new())
+        };
+        Ok(codex::shaped(result, &ignored))
     }
 
     async fn start(
@@ -259,6 +290,7 @@ impl Server {
             wait: self.wait(wait_seconds)?,
             detail,
             on_cancel: self.shared.app.config().server.on_cancel,
+            codex: self.shared.codex,
             remark: None,
             eof: self.shared.eof.clone(),
         })
@@ -460,7 +492,11 @@ impl ServerHandler for Server {
             .with_server_info(
                 Implementation::new("openoxide", env!("CARGO_PKG_VERSION")).with_title("openoxide"),
             )
-            .with_instructions(INSTRUCTIONS)
+            .with_instructions(if self.shared.codex {
+                codex::INSTRUCTIONS
+            } else {
+                INSTRUCTIONS
+            })
     }
 
     async fn discover(&self, _: Call) -> Result<DiscoverResult, ErrorData> {
@@ -477,7 +513,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: Call,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools())
+        Ok(ListToolsResult::with_all_items(self.tools())
             .with_ttl_ms(LISTS_KEEP)
             .with_cache_scope(CacheScope::Public))
     }
@@ -532,13 +568,23 @@ impl ServerHandler for Server {
         call: Call,
     ) -> Result<CallToolResponse, ErrorData> {
         let result = match &*params.name {
+            codex::START | codex::REPLY if self.shared.codex => {
+                self.as_codex(&params.name, params.arguments, &call).await
+            }
+            START | REPLY if self.shared.codex => Err(format!(
+                "this server has `{}` and `{}` in place of `{START}` and `{REPLY}`",
+                codex::START,
+                codex::REPLY
+            )),
             START => self.start(params.arguments, &call).await,
             REPLY => self.reply(params.arguments, &call).await,
             QUERY => self.query(params.arguments, &call).await,
             other => {
+                let tools: Vec<_> = self.tools().into_iter().map(|tool| tool.name).collect();
                 let message = format!(
-                    "unknown tool `{}`; there are {START}, {REPLY} and {QUERY}",
-                    shown_line(other)
+                    "unknown tool `{}`; there are {}",
+                    shown_line(other),
+                    tools.join(", ")
                 );
                 return Err(ErrorData::invalid_params(message, None));
             }
