@@ -1,6 +1,7 @@
 //! The MCP server as its clients meet it: the real program over pipes, in both generations of the protocol.
 
 mod asking;
+mod budgets;
 mod cancelling;
 mod codex;
 mod ending;
