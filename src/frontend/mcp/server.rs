@@ -548,18 +548,18 @@ impl ServerHandler for Server {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        Some(self.shared.resources.accept(requested))
+        Some(self.shared.resources.changes.accept(requested))
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let (resources, eof) = (&self.shared.resources, &self.shared.eof);
-        resources.serve(subscription, eof).await;
+        let changes = &self.shared.resources.changes;
+        changes.serve(subscription, &self.shared.eof).await;
         Ok(())
     }
 
     async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
         let (resources, eof) = (self.shared.resources.clone(), self.shared.eof.clone());
-        tokio::spawn(async move { resources.announce(session.peer, eof).await });
+        tokio::spawn(async move { resources.changes.announce(session.peer, eof).await });
     }
 
     async fn call_tool(

@@ -3,6 +3,7 @@
 //! Nothing is started and no thread is loaded to look at one. Lists are read from the ends of rollouts, so that a client
 //! that asks at connect is answered at once.
 
+mod changes;
 mod places;
 mod threads;
 mod uri;
@@ -14,22 +15,20 @@ use std::{
 };
 
 use rmcp::{
-    ErrorData, Peer, RoleServer,
+    ErrorData,
     model::{
         CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource,
-        ResourceContents, ResourceTemplate, SubscriptionFilter,
+        ResourceContents, ResourceTemplate,
     },
-    service::SubscriptionContext,
 };
 use serde_json::json;
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
-    conversation::{Status, ThreadId, shortened, shown_line},
-    thread::{Follow, Header, Loaded, ThreadSummary},
+    conversation::{Status, ThreadId, TurnId, shortened, shown_line},
+    thread::{Follow, Header, Loaded, StoreError, ThreadSummary},
 };
+use changes::Changes;
 use places::Places;
 use uri::Address;
 
@@ -45,11 +44,8 @@ pub(super) struct Resources {
     app: Arc<App>,
     /// Directories of threads that callers started here. Held for a set operation; nobody awaits under it.
     called_with: Mutex<BTreeSet<PathBuf>>,
-    /// Counts the threads that were made here.
-    made: watch::Sender<u64>,
-    /// Where subscriptions that are being acknowledged count from, so that nothing made meanwhile is missed. Held for a
-    /// push or a pop.
-    counting_from: Mutex<Vec<watch::Receiver<u64>>>,
+    /// Who is told when a thread is made.
+    pub(super) changes: Changes,
 }
 
 impl Resources {
@@ -57,12 +53,9 @@ impl Resources {
         Self {
             app,
             called_with: Mutex::default(),
-            made: watch::Sender::default(),
-            counting_from: Mutex::default(),
+            changes: Changes::default(),
         }
     }
-
-    // What changes.
 
     /// A thread was made here. A fork works where its parent does: naming a thread opens no directory.
     pub(super) fn made(&self, header: &Header) {
@@ -73,71 +66,8 @@ impl Resources {
                 .unwrap_or_else(PoisonError::into_inner);
             called_with.insert(header.cwd.clone());
         }
-        self.made.send_modify(|count| *count += 1);
+        self.changes.tell();
     }
-
-    /// Tells a client of a session when the list changes. Ended by the end of the input, or of the client.
-    pub(super) async fn announce(&self, peer: Peer<RoleServer>, eof: CancellationToken) {
-        let mut made = self.made.subscribe();
-        while changed(&mut made, &eof).await && peer.notify_resource_list_changed().await.is_ok() {}
-    }
-
-    /// The part of a subscription that we can serve. It is acknowledged after this and heard after that.
-    pub(super) fn accept(&self, requested: &SubscriptionFilter) -> SubscriptionFilter {
-        if requested.resources_list_changed != Some(true) {
-            return SubscriptionFilter::new();
-        }
-        let mut waiting = self
-            .counting_from
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        waiting.push(self.made.subscribe());
-        SubscriptionFilter::builder()
-            .resources_list_changed()
-            .build()
-    }
-
-    /// Tells a subscription when the list changes. Ended by its cancellation, or by the end of the input.
-    pub(super) async fn serve(&self, subscription: SubscriptionContext, eof: &CancellationToken) {
-        let ended = async {
-            tokio::select! {
-                () = subscription.cancelled() => {}
-                () = eof.cancelled() => {}
-            }
-        };
-        let told = async {
-            if subscription.accepted().resources_list_changed == Some(true) {
-                let mut made = self.counted_from();
-                while made.changed().await.is_ok()
-                    && subscription
-                        .sink()
-                        .notify_resource_list_changed()
-                        .await
-                        .is_ok()
-                {}
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = ended => {}
-            () = told => {}
-        }
-    }
-
-    /// Any one will do: the oldest counts from before all others.
-    fn counted_from(&self) -> watch::Receiver<u64> {
-        let mut waiting = self
-            .counting_from
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if waiting.is_empty() {
-            self.made.subscribe()
-        } else {
-            waiting.remove(0)
-        }
-    }
-
-    // What is there.
 
     /// The threads of this server's directories, newest first, a page at a time.
     pub(super) async fn list(
@@ -299,7 +229,7 @@ impl Resources {
     fn look(
         &self,
         cursor: Option<ThreadId>,
-    ) -> Result<(Vec<ThreadSummary>, Option<ThreadId>), crate::thread::StoreError> {
+    ) -> Result<(Vec<ThreadSummary>, Option<ThreadId>), StoreError> {
         let roots = self.roots();
         let store = self.app.threads().store();
         let mut ids = store
@@ -323,7 +253,7 @@ impl Resources {
     }
 
     /// The turn that this process is at, on a thread that it has in memory.
-    async fn running(&self, id: ThreadId) -> Option<crate::conversation::TurnId> {
+    async fn running(&self, id: ThreadId) -> Option<TurnId> {
         match self.app.threads().in_memory(id)?.follow().await {
             Ok(Follow::Running(started)) => Some(started.turn_id),
             _ => None,
@@ -377,14 +307,6 @@ fn listed(thread: &ThreadSummary) -> Resource {
         .with_title(title)
         .with_description(about)
         .with_mime_type("application/json")
-}
-
-/// Waits for the next change; false at the end of the input.
-async fn changed(made: &mut watch::Receiver<u64>, eof: &CancellationToken) -> bool {
-    tokio::select! {
-        changed = made.changed() => changed.is_ok(),
-        () = eof.cancelled() => false,
-    }
 }
 
 /// rmcp gives it the code of the client's protocol version.
