@@ -40,7 +40,7 @@ pub trait ThreadStore: Send + Sync {
             .collect())
     }
 
-    /// A line about one, at a cost that does not grow with its length.
+    /// A line about one, turns not counted, at a cost that does not grow with its length.
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
         Ok(ThreadSummary::new(&self.read(id)?))
     }
@@ -200,17 +200,16 @@ impl ThreadStore for DirectoryStore {
 
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
         let path = self.directory(id).join("rollout.jsonl");
-        let (bytes, whole) = match skim(&path) {
+        let bytes = match skim(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Unknown(id));
             }
             read => read.map_err(|error| named(&path, &error))?,
         };
         let loaded = rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })?;
-        let summary = ThreadSummary::new(&loaded);
         Ok(ThreadSummary {
-            turns: summary.turns.filter(|_| whole),
-            ..summary
+            turns: None,
+            ..ThreadSummary::new(&loaded)
         })
     }
 }

@@ -435,24 +435,3 @@ fn a_subscription_hears_of_new_threads_and_of_nothing_after_it_ends() {
         client.close();
     }
 }
-
-/// Made between the acknowledgement and the first wait: many at once, so that one falls into the gap.
-#[test]
-fn a_thread_made_right_after_the_acknowledgement_is_not_missed() {
-    let (home, model) = (Home::new(), says_done());
-    let mut client = serve(&home, &model, Dialect::Inline);
-    for _ in 0..10 {
-        let wanted = json!({"notifications": {"resourcesListChanged": true}});
-        let id = client.request("subscriptions/listen", wanted);
-        let call = client.begin("openoxide", json!({"prompt": "x", "wait_seconds": 0}));
-        client.until("the acknowledgement", |message| {
-            message["method"] == "notifications/subscriptions/acknowledged"
-        });
-        client.result(call);
-        let second = client.begin("openoxide", json!({"prompt": "x", "wait_seconds": 0}));
-        client.until("the list changed", |message| message["method"] == CHANGED);
-        client.result(second);
-        client.cancel(id, None);
-    }
-    client.close();
-}

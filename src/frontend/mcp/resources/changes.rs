@@ -103,3 +103,30 @@ async fn changed(count: &mut watch::Receiver<u64>, eof: &CancellationToken) -> b
         () = eof.cancelled() => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_between_acknowledgement_and_listening_is_not_missed() {
+        let changes = Changes::default();
+        let wanted = SubscriptionFilter::builder()
+            .resources_list_changed()
+            .build();
+        assert_eq!(changes.accept(&wanted), wanted);
+        changes.tell();
+        assert!(changes.counted_from().has_changed().unwrap());
+        // The next one counts from where it begins.
+        changes.accept(&wanted);
+        assert!(!changes.counted_from().has_changed().unwrap());
+    }
+
+    #[test]
+    fn what_is_not_served_is_not_accepted() {
+        let wanted = SubscriptionFilter::builder().tools_list_changed().build();
+        let changes = Changes::default();
+        assert_eq!(changes.accept(&wanted), SubscriptionFilter::new());
+        assert!(changes.counting_from.lock().unwrap().is_empty());
+    }
+}
