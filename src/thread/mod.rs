@@ -10,6 +10,7 @@ mod holder;
 mod lease;
 mod link;
 pub mod rollout;
+mod skim;
 pub mod store;
 pub mod threads;
 mod writers;

@@ -12,7 +12,7 @@ use super::{
     actor::{Actor, Parts, blank_state},
     handle::ThreadHandle,
     rollout::{Header, Record},
-    store::{StoreError, ThreadStore, ThreadSummary},
+    store::{StoreError, ThreadStore},
     writers::Writers,
 };
 use crate::{
@@ -103,6 +103,11 @@ impl Threads {
         Ok(handle)
     }
 
+    /// The thread of that name if this process has it in memory. Loads nothing.
+    pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
+        self.map().get(&id).cloned()
+    }
+
     /// The thread that a turn belongs to, if it is known here or kept. Reads every thread that is kept, newest first.
     pub async fn of_turn(&self, turn: TurnId) -> Option<ThreadId> {
         let open: Vec<ThreadHandle> = self.map().values().cloned().collect();
@@ -113,11 +118,10 @@ impl Threads {
         }
         let store = self.store.clone();
         let search = move || {
-            let kept = store.list().unwrap_or_default();
+            let kept = store.ids().unwrap_or_default();
             // Names sort by time, and a thread is older than its turns.
-            let older = |thread: &&ThreadSummary| thread.thread_id.to_string() < turn.to_string();
-            let mut ids = kept.iter().filter(older).map(|thread| thread.thread_id);
-            ids.find(|id| {
+            let older = |id: &ThreadId| id.to_string() < turn.to_string();
+            kept.into_iter().filter(older).find(|id| {
                 let read = store.read(*id);
                 read.is_ok_and(|thread| thread.turns.iter().any(|known| known.turn_id == turn))
             })

@@ -17,6 +17,7 @@ mod leaks;
 mod mcp;
 mod secrets;
 mod sessions;
+mod setup;
 mod suspended;
 mod terminal;
 mod threads;

@@ -1,13 +1,16 @@
 //! The MCP server as its clients meet it: the real program over pipes, in both generations of the protocol.
 
 mod asking;
+mod budgets;
 mod cancelling;
+mod codex;
 mod ending;
 mod hands;
 mod matrix;
 mod patience;
 mod querying;
 mod replying;
+mod resources;
 mod returning;
 mod rounds;
 mod tasks;

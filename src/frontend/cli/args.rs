@@ -12,6 +12,7 @@ use serde::{
 };
 use toml::Table;
 
+use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, assignment},
@@ -101,6 +102,14 @@ pub(super) enum Command {
         /// One JSON array.
         #[arg(long)]
         json: bool,
+    },
+    /// Print the configuration that makes an MCP client use this server.
+    Setup {
+        /// Which client; without one, all are listed.
+        client: Option<Client>,
+        /// Call the server and its tools as `codex mcp-server` did, so that old prompts and permission rules work.
+        #[arg(long)]
+        codex_tools: bool,
     },
     /// Print the completion script for a shell.
     Completions {
@@ -226,6 +235,10 @@ pub(super) struct ServerArgs {
     /// How long a call waits before it returns `running`, in seconds, or `none`.
     #[arg(long, value_name = "SECONDS")]
     pub(super) wait: Option<String>,
+
+    /// Call the tools `codex` and `codex-reply`, with the arguments and results of that peer.
+    #[arg(long)]
+    pub(super) codex_tools: bool,
 
     #[command(flatten)]
     pub(super) options: Options,

@@ -175,11 +175,16 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 fn tool<T: JsonSchema>(name: &'static str, title: &str, annotations: ToolAnnotations) -> Tool {
-    let spec = input::spec::<T>(name);
-    Tool::new(name, spec.description, object(spec.parameters))
+    described::<T>(name)
         .with_title(title)
         .with_annotations(annotations)
         .with_raw_output_schema(object(outcome_schema()))
+}
+
+/// A tool with the words and the arguments of `T`.
+pub(super) fn described<T: JsonSchema>(name: &'static str) -> Tool {
+    let spec = input::spec::<T>(name);
+    Tool::new(name, spec.description, object(spec.parameters))
 }
 
 /// One shallow open object: clients check results against it, and the outcome may grow.
@@ -205,7 +210,7 @@ fn outcome_schema() -> Value {
     })
 }
 
-fn object(value: Value) -> Arc<JsonObject> {
+pub(super) fn object(value: Value) -> Arc<JsonObject> {
     match value {
         Value::Object(object) => Arc::new(object),
         _ => Arc::default(),

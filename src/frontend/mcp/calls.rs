@@ -326,6 +326,7 @@ impl Server {
             wait: self.wait(wait_seconds, call)?,
             detail,
             on_cancel: config.server.on_cancel,
+            codex: self.shared.codex,
             park,
             may_approve: config.policy.when_unattended == Some(WhenUnattended::ReturnToCaller),
             asked: self.shared.asked.clone(),

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleServer,
-    model::{CallToolResponse, CallToolResult},
+    model::{CallToolResponse, CallToolResult, JsonObject},
     service::RequestContext,
 };
 use tokio::{
@@ -22,6 +22,7 @@ use super::{
     arguments::Detail,
     asked::Asked,
     cancel::{Cancellations, OpenCall, ran_out_of_time},
+    codex,
     progress::{MERGED, Progress},
     questions::{self, Way},
     result,
@@ -38,6 +39,8 @@ pub(super) struct Manner {
     pub(super) wait: Option<Duration>,
     pub(super) detail: Detail,
     pub(super) on_cancel: OnCancel,
+    /// Questions carry what clients of that peer look for.
+    pub(super) codex: bool,
     /// How long somebody who was invited back is waited for.
     pub(super) park: Duration,
     /// The caller may approve where nobody else can.
@@ -265,10 +268,19 @@ impl<'a> Follower<'a> {
         let settled = CancellationToken::new();
         self.settled.push((approval.id, settled.clone()));
         let (call, eof) = (self.call, self.manner.eof.clone());
+        let extra = match self.manner.codex {
+            true => codex::question(
+                &approval,
+                self.thread.id(),
+                &self.thread.header().cwd,
+                &call.id,
+            ),
+            false => JsonObject::new(),
+        };
         let ask = async move {
             (
                 approval.id,
-                questions::ask(call, &approval, settled, &eof).await,
+                questions::ask(call, &approval, extra, settled, &eof).await,
             )
         };
         self.questions.push(ask.boxed());

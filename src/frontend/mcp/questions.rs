@@ -7,7 +7,7 @@
 use rmcp::{
     RoleServer,
     model::{
-        CustomRequest, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests,
+        CustomRequest, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests, JsonObject,
         ProtocolVersion, ServerRequest,
     },
     service::{PeerRequestOptions, RequestContext},
@@ -66,15 +66,20 @@ pub(super) fn requests(approvals: &[Approval]) -> InputRequests {
 }
 
 /// Asks, and gives the answer if one came. Ended by it, by `settled` (somebody else answered, or the turn ended), or by
-/// the end of the connection. Must be awaited in the task of the call, or HTTP would carry it elsewhere.
+/// the end of the connection. `extra` goes beside the form. Must be awaited in the task of the call, or HTTP would carry
+/// it elsewhere.
 pub(super) async fn ask(
     call: &RequestContext<RoleServer>,
     approval: &Approval,
+    extra: JsonObject,
     settled: CancellationToken,
     eof: &CancellationToken,
 ) -> Option<Answer> {
-    let form =
+    let mut form =
         json!({"mode": "form", "message": message(approval), "requestedSchema": schema(approval)});
+    if let Value::Object(form) = &mut form {
+        form.extend(extra);
+    }
     let request: ServerRequest = CustomRequest::new("elicitation/create", Some(form)).into();
     let sending = call
         .peer

@@ -12,10 +12,11 @@ use rmcp::{
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams,
         CancelledNotificationParam, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-        ListToolsResult, PaginatedRequestParams, ServerCapabilities, ServerConfig, TaskPayload,
-        UpdateTaskParams,
+        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
+        SubscriptionFilter, TaskPayload, Tool, UpdateTaskParams,
     },
-    service::{NotificationContext, RequestContext},
+    service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,8 @@ use super::{
     arguments::{QUERY, REPLY, START, tools},
     asked::Asked,
     cancel::Cancellations,
+    codex,
+    resources::Resources,
     result,
     seal::Seal,
     tasks,
@@ -30,7 +33,7 @@ use super::{
 use crate::{
     app::App,
     conversation::{SandboxPolicy, ThreadId, shown_line},
-    frontend::attach::attach,
+    frontend::attach::{attach, may_hold_secrets},
     thread::{Header, ThreadHandle},
     workspace::{Boundaries, Workspace},
 };
@@ -49,8 +52,11 @@ pub(super) struct Shared {
     pub(super) app: Arc<App>,
     /// What the owner said about waiting.
     pub(super) wait: Option<Option<Duration>>,
+    /// Speak as the peer that users come from.
+    pub(super) codex: bool,
     pub(super) eof: CancellationToken,
     pub(super) cancellations: Cancellations,
+    resources: Arc<Resources>,
     pub(super) asked: Arc<Asked>,
     /// Made when the first call comes: a client may start a server only to look at it.
     seal: OnceLock<Arc<Seal>>,
@@ -73,11 +79,14 @@ impl Server {
     pub(super) fn new(
         app: Arc<App>,
         wait: Option<Option<Duration>>,
+        codex: bool,
         eof: CancellationToken,
     ) -> Self {
         let shared = Shared {
+            resources: Arc::new(Resources::new(app.clone())),
             app,
             wait,
+            codex,
             eof,
             cancellations: Cancellations::default(),
             asked: Arc::default(),
@@ -89,8 +98,62 @@ impl Server {
         }
     }
 
+    fn names(&self) -> [&'static str; 3] {
+        match self.shared.codex {
+            true => [codex::START, codex::REPLY, QUERY],
+            false => [START, REPLY, QUERY],
+        }
+    }
+
+    fn tools(&self) -> Vec<Tool> {
+        match self.shared.codex {
+            true => codex::tools(),
+            false => tools(),
+        }
+    }
+
+    /// The call in our words; with what of it is ignored, where it came in those of the peer.
+    fn in_our_words(
+        &self,
+        params: CallToolRequestParams,
+    ) -> Result<(CallToolRequestParams, Option<Vec<String>>), String> {
+        let mut params = params;
+        if !self.shared.codex || params.name == QUERY {
+            return Ok((params, None));
+        }
+        let arguments = params.arguments.take();
+        let (name, ours, ignored) = if params.name == codex::START {
+            let network = self.shared.app.config().policy.network;
+            let (ours, ignored) = codex::start(arguments, network)?;
+            (START, ours, ignored)
+        } else {
+            (REPLY, codex::reply(arguments)?, Vec::new())
+        };
+        params.name = name.into();
+        params.arguments = Some(ours);
+        Ok((params, Some(ignored)))
+    }
+
+    async fn answer(
+        &self,
+        params: CallToolRequestParams,
+        call: &Call,
+    ) -> Result<CallToolResponse, ErrorData> {
+        if let Some(sealed) = params.request_state.clone() {
+            return self.again(params, &sealed, call).await;
+        }
+        let result = match &*params.name {
+            START => self.start(params, call).await,
+            REPLY => self.reply(params, call).await,
+            _ => self.query(params, call).await,
+        };
+        Ok(result.unwrap_or_else(|error| result::refused(error).into()))
+    }
+
     pub(super) fn create(&self, header: Header) -> Result<ThreadHandle, String> {
-        self.shared.app.threads().create(header).map_err(said)
+        let thread = self.shared.app.threads().create(header).map_err(said)?;
+        self.shared.resources.made(thread.header());
+        Ok(thread)
     }
 
     /// The thread of an earlier query.
@@ -137,9 +200,9 @@ impl Server {
         let last = self.callers().last;
         last.or_else(|| {
             let here = self.shared.app.cwd().canonicalize().ok()?;
-            let threads = self.shared.app.threads().store().list().ok()?;
-            threads
-                .into_iter()
+            let store = self.shared.app.threads().store();
+            let ids = store.ids().ok()?.into_iter();
+            ids.filter_map(|id| store.glance(id).ok())
                 .find(|thread| thread.cwd == here && !thread.query)
                 .map(|thread| thread.thread_id)
         })
@@ -148,11 +211,10 @@ impl Server {
     pub(super) async fn fork(&self, parent: &ThreadHandle) -> Result<ThreadHandle, String> {
         let snapshot = parent.subscribe().await.map_err(said)?;
         let header = self.shared.app.question_about(parent.header());
-        self.shared
-            .app
-            .threads()
-            .fork(header, &snapshot.items)
-            .map_err(said)
+        let threads = self.shared.app.threads();
+        let thread = threads.fork(header, &snapshot.items).map_err(said)?;
+        self.shared.resources.made(thread.header());
+        Ok(thread)
     }
 
     /// The prompt and the files that a caller names: inside the working directory only.
@@ -175,10 +237,7 @@ fn readable(workspace: &Workspace, name: &str) -> Result<PathBuf, String> {
     let real = workspace
         .resolve(name)
         .map_err(|error| format!("argument `files`: {error}"))?;
-    let is_env = real
-        .file_name()
-        .is_some_and(|name| name.to_string_lossy().starts_with(".env"));
-    if is_env {
+    if may_hold_secrets(&real) {
         return Err(format!(
             "argument `files`: `{}` may hold secrets and is not read",
             shown_line(name)
@@ -192,17 +251,26 @@ pub(super) fn said(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
+fn capabilities() -> ServerCapabilities {
+    ServerCapabilities::builder()
+        .enable_tools()
+        .enable_resources()
+        .enable_resources_list_changed()
+        .enable_tasks()
+        .build()
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
-            .enable_tools()
-            .enable_tasks()
-            .build();
-        ServerConfig::new(capabilities)
+        ServerConfig::new(capabilities())
             .with_server_info(
                 Implementation::new("openoxide", env!("CARGO_PKG_VERSION")).with_title("openoxide"),
             )
-            .with_instructions(INSTRUCTIONS)
+            .with_instructions(if self.shared.codex {
+                codex::INSTRUCTIONS
+            } else {
+                INSTRUCTIONS
+            })
     }
 
     async fn discover(&self, _: Call) -> Result<DiscoverResult, ErrorData> {
@@ -219,9 +287,53 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: Call,
     ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(tools())
+        Ok(ListToolsResult::with_all_items(self.tools())
             .with_ttl_ms(LISTS_KEEP)
             .with_cache_scope(CacheScope::Public))
+    }
+
+    async fn list_resources(
+        &self,
+        page: Option<PaginatedRequestParams>,
+        _: Call,
+    ) -> Result<ListResourcesResult, ErrorData> {
+        let cursor = page.and_then(|page| page.cursor);
+        self.shared.resources.clone().list(cursor).await
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        _: Call,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        Ok(Resources::templates())
+    }
+
+    async fn read_resource(
+        &self,
+        params: ReadResourceRequestParams,
+        _: Call,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let read = self.shared.resources.clone().read(&params.uri).await;
+        Ok(read?.into())
+    }
+
+    fn accepted_subscription_filter(
+        &self,
+        requested: &SubscriptionFilter,
+    ) -> Option<SubscriptionFilter> {
+        Some(self.shared.resources.changes.accept(requested))
+    }
+
+    async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
+        let changes = &self.shared.resources.changes;
+        changes.serve(subscription, &self.shared.eof).await;
+        Ok(())
+    }
+
+    async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
+        let (resources, eof) = (self.shared.resources.clone(), self.shared.eof.clone());
+        tokio::spawn(async move { resources.changes.announce(session.peer, eof).await });
     }
 
     async fn call_tool(
@@ -229,22 +341,25 @@ impl ServerHandler for Server {
         params: CallToolRequestParams,
         call: Call,
     ) -> Result<CallToolResponse, ErrorData> {
-        if ![START, REPLY, QUERY].contains(&&*params.name) {
+        if !self.names().contains(&&*params.name) {
             let message = format!(
-                "unknown tool `{}`; there are {START}, {REPLY} and {QUERY}",
-                shown_line(&params.name)
+                "unknown tool `{}`; there are {}",
+                shown_line(&params.name),
+                self.names().join(", ")
             );
             return Err(ErrorData::invalid_params(message, None));
         }
-        if let Some(sealed) = params.request_state.clone() {
-            return self.again(params, &sealed, &call).await;
-        }
-        let result = match &*params.name {
-            START => self.start(params, &call).await,
-            REPLY => self.reply(params, &call).await,
-            _ => self.query(params, &call).await,
+        let (params, ignored) = match self.in_our_words(params) {
+            Ok(understood) => understood,
+            Err(error) => return Ok(result::refused(error).into()),
         };
-        Ok(result.unwrap_or_else(|error| result::refused(error).into()))
+        let response = self.answer(params, &call).await?;
+        Ok(match (response, ignored) {
+            (CallToolResponse::Complete(result), Some(ignored)) => {
+                codex::shaped(result, &ignored).into()
+            }
+            (response, _) => response,
+        })
     }
 
     async fn get_task(&self, task: GetTaskParams, call: Call) -> Result<GetTaskResult, ErrorData> {
