@@ -63,14 +63,12 @@ async function late(connect, mode) {
   });
 }
 
-/** Every mode does a task and runs out of time; the `asking` ones carry questions. */
-export async function run(name, connect, modes, asking) {
+/** Every mode does a task, runs out of time, and carries questions. */
+export async function run(name, connect, modes) {
   for (const mode of modes) {
     await task(connect, mode);
     await late(connect, mode);
-  }
-  for (const mode of asking) {
     await asked(connect, mode);
   }
-  console.log(`${name}: tasks, resources and time-outs in ${modes.join(", ")}; questions in ${asking.join(", ")}`);
+  console.log(`${name}: tasks, resources, time-outs and questions in ${modes.join(", ")}`);
 }

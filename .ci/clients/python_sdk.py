@@ -9,8 +9,6 @@ from place import TOOLS, assert_made, assert_rising, place
 
 # What each mode of the client comes to.
 MODES = {"legacy": "2025-11-25", "auto": "2026-07-28"}
-# Where a question reaches the client's callback. "auto" joins when the server returns input-required results.
-ASKED = ["legacy"]
 
 
 def connect(here, mode, **options):
@@ -89,9 +87,8 @@ async def main() -> None:
     for mode in MODES:
         await task(mode)
         await late(mode)
-    for mode in ASKED:
         await asked(mode)
-    print(f"python sdk: tasks, resources and time-outs in {', '.join(MODES)}; questions in {', '.join(ASKED)}")
+    print(f"python sdk: tasks, resources, time-outs and questions in {', '.join(MODES)}")
 
 
 asyncio.run(asyncio.wait_for(main(), 120))

@@ -18,4 +18,4 @@ async function connect(here, _mode, answer) {
   return client;
 }
 
-await run("typescript sdk 1", connect, ["legacy"], ["legacy"]);
+await run("typescript sdk 1", connect, ["legacy"]);
