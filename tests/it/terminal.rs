@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use openoxide::workspace::shell::{Exit, Input, InputError, Patience, Running};
+use tokio::signal::unix::SignalKind;
 
 use crate::support::commands::{Place, watch};
 
@@ -331,6 +332,9 @@ async fn the_time_out_comes_also_in_a_flood() {
 
 #[tokio::test]
 async fn pipes_take_input_too_with_an_end_and_an_interrupt() {
+    // As the program does: who was started in the background ignores it, and so would what is started from here.
+    let heeded = tokio::signal::unix::signal(SignalKind::interrupt());
+    let _heeded = heeded.expect("a handler");
     let (place, ways) = Place::new();
     for way in ways {
         let mut running = place.start(way, Input::Pipe, "cat; echo \"cat ended with $?\"");
