@@ -151,6 +151,7 @@ impl App {
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
             redactor,
@@ -358,6 +359,8 @@ struct Wiring {
     /// What the owner set.
     config: Config,
     layers: Layers,
+    /// Where what is known of directories is kept; none if nothing is.
+    state: Option<PathBuf>,
     paths: Paths,
     key: Option<String>,
     redactor: Redactor,
@@ -432,6 +435,7 @@ impl Wiring {
             writable_roots: policy.writable_roots.clone(),
             closed: self.paths.closed.clone(),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
+            state: self.state.clone(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }

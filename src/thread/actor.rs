@@ -28,11 +28,13 @@ use crate::{
         turn::{Turn, TurnEnd},
     },
     conversation::{
-        Answer, Approval, ApprovalId, CallId, Change, Decision, Event, Item, Outcome, OutputStatus,
-        Redactor, ResolvedBy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId, Usage,
+        Answer, Approval, ApprovalId, CallId, Decision, Event, Item, Outcome, OutputStatus,
+        Redactor, ResolvedBy, SandboxPolicy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId,
+        Usage,
     },
     model::{Head, Model},
     tools::{Answered, Question, gate::Gate},
+    workspace::checkpoint::{Checkpoint, Keeping, Measured},
 };
 
 /// Events that a slow follower may be behind before it loses the oldest.
@@ -225,9 +227,9 @@ impl Actor {
             TurnMessage::Ended {
                 turn_id,
                 end,
-                changes,
+                measured,
             } => {
-                let outcome = self.outcome(turn_id, *end, changes);
+                let outcome = self.outcome(turn_id, *end, measured);
                 self.end(outcome).await;
             }
             TurnMessage::Broken { turn_id } => {
@@ -413,7 +415,12 @@ impl Actor {
             started: Instant::now(),
             waiters,
         });
-        tokio::spawn(run_and_tell(turn, turn_id, self.to_self.clone()));
+        let keeping = Keeping {
+            thread: self.state.header.thread_id,
+            turn: turn_id,
+            folder: self.journal.folder(),
+        };
+        tokio::spawn(run_and_tell(turn, keeping, self.to_self.clone()));
     }
 
     // What the running turn asks for.
@@ -609,8 +616,12 @@ impl Actor {
         }
     }
 
-    fn outcome(&mut self, turn_id: TurnId, end: TurnEnd, mut changes: Vec<Change>) -> Outcome {
+    fn outcome(&mut self, turn_id: TurnId, end: TurnEnd, measured: Measured) -> Outcome {
         self.history = Some(end.history);
+        let Measured {
+            mut changes,
+            partial,
+        } = measured;
         for change in &mut changes {
             change.diff = self.parts.redactor.clean(std::mem::take(&mut change.diff));
         }
@@ -618,6 +629,7 @@ impl Actor {
             status: end.status,
             content: end.content,
             changes,
+            partial_changes: partial,
             commands: end.commands,
             denied: end.denied,
             usage: end.usage,
@@ -663,11 +675,13 @@ impl Actor {
             status: Status::Completed,
             content: String::new(),
             changes: Vec::new(),
+            partial_changes: None,
             commands: Vec::new(),
             approvals: Vec::new(),
             denied: Vec::new(),
             usage: Usage::default(),
             sandbox: self.parts.gate.sandbox_report(),
+            worktree: None,
             model: self.parts.model.name().to_owned(),
             seconds,
             error: None,
@@ -690,20 +704,22 @@ impl Actor {
 }
 
 /// Runs a turn and reports its end, also when it panics.
-async fn run_and_tell(turn: Turn, turn_id: TurnId, actor: mpsc::Sender<TurnMessage>) {
+async fn run_and_tell(turn: Turn, keeping: Keeping, actor: mpsc::Sender<TurnMessage>) {
     let workspace = turn.gate.workspace.clone();
-    workspace.checkpoint().begin();
-    let message = match tokio::spawn(turn.run()).await {
-        Ok(end) => {
-            let measured =
-                tokio::task::spawn_blocking(move || workspace.checkpoint().changes(&workspace))
-                    .await;
-            TurnMessage::Ended {
-                turn_id,
-                end: Box::new(end),
-                changes: measured.unwrap_or_default(),
-            }
-        }
+    let turn_id = keeping.turn;
+    workspace.checkpoint().begin(&workspace, Some(keeping));
+    if workspace.sandbox() != SandboxPolicy::ReadOnly {
+        Checkpoint::look_ahead(&workspace);
+    }
+    let ended = tokio::spawn(turn.run()).await;
+    let measured =
+        tokio::task::spawn_blocking(move || workspace.checkpoint().measure(&workspace)).await;
+    let message = match ended {
+        Ok(end) => TurnMessage::Ended {
+            turn_id,
+            end: Box::new(end),
+            measured: measured.unwrap_or_default(),
+        },
         Err(_) => TurnMessage::Broken { turn_id },
     };
     // The actor lives while a turn runs.

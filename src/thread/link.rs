@@ -7,8 +7,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     agent::{Report, turn::TurnEnd},
-    conversation::{Answer, CallId, Change, Decision, Event, Item, Redactor, TurnId},
+    conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
+    workspace::checkpoint::Measured,
 };
 
 /// What a turn tells its actor.
@@ -33,7 +34,7 @@ pub(super) enum TurnMessage {
     Ended {
         turn_id: TurnId,
         end: Box<TurnEnd>,
-        changes: Vec<Change>,
+        measured: Measured,
     },
     /// It panicked.
     Broken { turn_id: TurnId },

@@ -41,6 +41,11 @@ pub trait Journal: Send {
     /// Writes one record. It is in the file, not yet on the disk.
     fn append(&mut self, record: &Record) -> io::Result<()>;
 
+    /// Where what belongs to the thread besides its records is kept; none if nothing of it is.
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
 }
@@ -292,6 +297,10 @@ impl Journal for Rollout {
     fn release(&mut self) {
         self.lock = None;
         self.file = None;
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.store.directory(self.id))
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {

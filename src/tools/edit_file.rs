@@ -151,7 +151,13 @@ impl Rewrite {
         }
         call.workspace
             .checkpoint()
-            .keep(&self.path, self.before.as_deref());
+            .keep(
+                &call.workspace,
+                &self.path,
+                self.before.as_deref(),
+                &self.after,
+            )
+            .map_err(fail)?;
         file::write(&self.path, &self.after).map_err(fail)?;
         call.workspace.seen().note(&self.path, &self.after);
         let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));

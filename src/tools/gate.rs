@@ -21,6 +21,7 @@ use crate::{
     },
     workspace::{
         Workspace,
+        checkpoint::{Checkpoint, Running},
         sandbox::{Confinement, Protection},
     },
 };
@@ -292,6 +293,10 @@ impl Gate {
         if cancel.is_cancelled() {
             return self.interrupted(call);
         }
+        let _running = tokio::select! {
+            running = self.running(&planned.access, confinement.is_some()) => running,
+            () = cancel.cancelled() => return self.interrupted(call),
+        };
         let title = shown_line(&format!("{}: {}", call.name, planned.title));
         if let Err(error) = host.starting(&call.call_id, title).await {
             return self.ended(
@@ -336,6 +341,15 @@ impl Gate {
             output,
             denied: None,
             abort: false,
+        }
+    }
+
+    /// Held while a command runs that may change files; before it does, what it may change is known.
+    async fn running(&self, access: &Access, confined: bool) -> Option<Running> {
+        let held = confined && self.workspace.sandbox() == SandboxPolicy::ReadOnly;
+        match access {
+            Access::Run { .. } if !held => Some(Checkpoint::command(&self.workspace).await),
+            _ => None,
         }
     }
 

@@ -48,6 +48,8 @@ pub struct Boundaries {
     pub closed: Vec<PathBuf>,
     /// The owner named the working directory by flag, so it may be a home directory.
     pub named_by_owner: bool,
+    /// Where what is known of directories is kept from turn to turn; without it, nothing is.
+    pub state: Option<PathBuf>,
 }
 
 /// Why a directory cannot be worked in.
@@ -129,7 +131,7 @@ impl Workspace {
             writable,
             closed,
             sandbox,
-            checkpoint: Checkpoint::default(),
+            checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
         })
     }

@@ -45,6 +45,33 @@ pub fn unified_diff(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> 
     diff
 }
 
+/// The diff of a file that only its mode tells from what it was.
+pub fn mode_diff(path: &str, old: u32, new: u32) -> Diff {
+    Diff {
+        text: format!(
+            "diff --git {} {}\nold mode 100{old:03o}\nnew mode 100{new:03o}\n",
+            quoted("a/", path),
+            quoted("b/", path)
+        ),
+        ..Diff::default()
+    }
+}
+
+/// The diff of a file that has another name and the same content.
+pub fn rename_diff(old: &str, new: &str) -> Diff {
+    let name = |path| quoted("", path);
+    Diff {
+        text: format!(
+            "diff --git {} {}\nsimilarity index 100%\nrename from {}\nrename to {}\n",
+            quoted("a/", old),
+            quoted("b/", new),
+            name(old),
+            name(new)
+        ),
+        ..Diff::default()
+    }
+}
+
 /// git needs its own header for a file that comes or goes: an empty one has no hunk to tell it by.
 fn header(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
     let mode = match (before, after) {
