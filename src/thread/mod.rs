@@ -5,11 +5,15 @@
 
 mod actor;
 mod approvals;
+pub mod ending;
+pub mod export;
+pub mod fork;
 mod handle;
 mod link;
 pub mod rollout;
 pub mod store;
 pub mod threads;
+pub mod undo;
 
 pub use actor::Parts;
 pub use handle::{Follow, HandleError, Lease, Snapshot, StartError, Started, ThreadHandle};

@@ -289,6 +289,13 @@ impl Loaded {
         self.turns.last().filter(|turn| turn.outcome.is_none())
     }
 
+    /// The items of the turn at `turn`, counted from 0.
+    pub fn items_of(&self, turn: usize) -> &[Item] {
+        let end = self.turns.get(turn + 1);
+        let end = end.map_or(self.items.len(), |next| next.first_item);
+        &self.items[self.turns[turn].first_item..end]
+    }
+
     /// What the last turn came to.
     pub fn last_outcome(&self) -> Option<&Outcome> {
         self.turns

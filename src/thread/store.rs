@@ -122,12 +122,32 @@ impl DirectoryStore {
         Self { root }
     }
 
-    fn directory(&self, id: ThreadId) -> PathBuf {
+    /// Where a thread is kept, with what belongs to it.
+    pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())
     }
 
+    /// The names of all threads, newest first.
+    pub(super) fn ids(&self) -> io::Result<Vec<ThreadId>> {
+        let entries = match fs_err::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut ids: Vec<ThreadId> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        // UUID v7 sorts by time.
+        ids.sort_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    /// Our own directory, where this is the directory of threads.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.root.parent()
+    }
+
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
-        let path = self.directory(id).join("rollout.jsonl");
+        let path = self.folder(id).join("rollout.jsonl");
         let bytes = match fs_err::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Unknown(id));
@@ -141,7 +161,7 @@ impl DirectoryStore {
 
 impl ThreadStore for DirectoryStore {
     fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
-        let directory = self.directory(header.thread_id);
+        let directory = self.folder(header.thread_id);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -163,17 +183,9 @@ impl ThreadStore for DirectoryStore {
     }
 
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
-        let entries = match fs_err::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut ids: Vec<ThreadId> = entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        // UUID v7 sorts by time.
-        ids.sort_by(|a, b| b.cmp(a));
         // A thread that cannot be read must not hide the others.
-        Ok(ids
+        Ok(self
+            .ids()?
             .into_iter()
             .filter_map(|id| self.read(id).ok())
             .map(|loaded| ThreadSummary::new(&loaded))
@@ -197,7 +209,7 @@ struct Rollout {
 
 impl Rollout {
     fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Self {
-        let path = store.directory(id).join("rollout.jsonl");
+        let path = store.folder(id).join("rollout.jsonl");
         Self {
             store,
             id,
@@ -300,7 +312,7 @@ impl Journal for Rollout {
     }
 
     fn folder(&self) -> Option<PathBuf> {
-        Some(self.store.directory(self.id))
+        Some(self.store.folder(self.id))
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {

@@ -119,7 +119,7 @@ impl Threads {
 }
 
 /// The longest beginning in which every call has its output.
-fn whole(items: &[Item]) -> &[Item] {
+pub(super) fn whole(items: &[Item]) -> &[Item] {
     let mut open = 0usize;
     let mut end = 0;
     for (at, item) in items.iter().enumerate() {

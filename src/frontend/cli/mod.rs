@@ -8,6 +8,8 @@ mod log;
 mod prompt;
 mod report;
 mod sandbox;
+mod story;
+mod take_back;
 mod threads;
 
 use std::{

@@ -18,6 +18,7 @@ mod manifest;
 mod measure;
 pub(super) mod plumbing;
 mod scan;
+mod undo;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -38,6 +39,7 @@ use kept::nanoseconds;
 use manifest::Touched;
 pub use manifest::{Entry, Folder, Keeping, Manifest, State};
 pub use measure::Measured;
+pub use undo::{Undo, UndoError};
 
 /// How long the first look may take.
 const BUDGET: Duration = Duration::from_secs(5);
