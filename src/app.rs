@@ -11,10 +11,10 @@ use crate::{
         instructions,
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
+    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, Worktree, shown_line},
     model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
     thread::{
-        Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
+        Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
         rollout::{VERSION, now},
     },
     tools::{
@@ -25,7 +25,7 @@ use crate::{
     workspace::{
         Boundaries, Workspace,
         sandbox::{Confinement, Protection, Sandbox},
-        shell,
+        shell, worktree,
     },
 };
 
@@ -92,6 +92,8 @@ pub struct Wish {
     pub narrowing: Narrowing,
     /// Only a question: read-only, and never asks.
     pub query: bool,
+    /// In a copy of the directory of its own: a git worktree.
+    pub isolated: bool,
 }
 
 /// Why there is no header.
@@ -198,6 +200,16 @@ impl App {
         Ok((workspace, self.wiring.confinement(), settings))
     }
 
+    /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
+    pub fn clear_unused_worktrees(&self) {
+        for header in self.threads.headers() {
+            if let Some(isolated) = &header.isolated {
+                // What cannot be looked through may hold something, and stays.
+                let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
+            }
+        }
+    }
+
     /// The process's working directory.
     pub fn cwd(&self) -> &Path {
         &self.setup.cwd
@@ -227,7 +239,16 @@ impl App {
             writable_roots: config.policy.writable_roots.clone(),
             deny,
         };
-        let workspace = self.wiring.workspace(&cwd, &policy)?;
+        let model = self.model_name(wish.model.clone(), config.model.name)?;
+        let thread_id = ThreadId::generate();
+        let mut workspace = self.wiring.workspace(&cwd, &policy)?;
+        let mut isolated = None;
+        if wish.isolated {
+            let from = workspace.cwd().to_owned();
+            let (worktree, place) = self.wiring.worktree(thread_id, &workspace)?;
+            workspace = self.wiring.workspace(&place, &policy)?;
+            isolated = Some(Isolated { from, worktree });
+        }
         let found = instructions::find(workspace.cwd());
         for warning in &found.warnings {
             tracing::warn!("{}", shown_line(warning));
@@ -244,12 +265,13 @@ impl App {
         let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
         Ok(Header {
             version: VERSION,
-            thread_id: ThreadId::generate(),
+            thread_id,
             cwd: workspace.cwd().to_owned(),
             created_at: now(),
             parent: None,
+            isolated,
             policy,
-            model: self.model_name(wish.model, config.model.name)?,
+            model,
             query: wish.query,
             limits: config.limits,
             context: Context::new(around, tools, config.model.reasoning_effort),
@@ -387,6 +409,12 @@ impl Assemble for Wiring {
             Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
             _ => policy.approval_policy,
         };
+        if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
+            // Nothing had come of it, so it was removed when the process ended that made it.
+            let closed = &self.paths.closed;
+            worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
+                .map_err(|error| error.to_string())?;
+        }
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
         let settings = self.settings(policy.sandbox);
         let owner = &self.config.policy;
@@ -433,11 +461,53 @@ impl Wiring {
     fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
         let bounds = Boundaries {
             writable_roots: policy.writable_roots.clone(),
-            closed: self.paths.closed.clone(),
+            closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.state.clone(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
+    fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
+        let worktrees = self.paths.worktrees();
+        let real = |path: &Path| path.canonicalize().ok();
+        let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
+            let name = cwd.strip_prefix(of).ok()?.components().next()?;
+            Some(name.as_os_str().to_owned())
+        });
+        let Some(own) = within else {
+            return self.paths.closed.clone();
+        };
+        let state = &self.paths.state;
+        let others = self
+            .paths
+            .closed
+            .iter()
+            .filter(|place| !worktrees.starts_with(place));
+        let beside = entries(state).chain(["threads".into(), "directories".into()]);
+        let beside = beside
+            .filter(|name| name != "worktrees")
+            .map(|name| state.join(name));
+        let siblings = entries(&worktrees).filter(|name| *name != own);
+        others
+            .cloned()
+            .chain([self.paths.config_file.clone()])
+            .chain(beside)
+            .chain(siblings.map(|name| worktrees.join(name)))
+            .collect()
+    }
+
+    fn worktree(
+        &self,
+        thread: ThreadId,
+        workspace: &Workspace,
+    ) -> Result<(Worktree, PathBuf), String> {
+        let state = self.state.as_ref().ok_or(
+            "`isolation` needs a place to keep the worktree, which there is not with `--ephemeral`",
+        )?;
+        worktree::make(state, thread, workspace.cwd(), workspace.closed())
+            .map_err(|error| error.to_string())
     }
 
     fn confinement(&self) -> Confinement {
@@ -489,4 +559,9 @@ impl Wiring {
         }
         Ok(Arc::new(Retry::new(responses)))
     }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name())
 }

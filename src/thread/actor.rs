@@ -681,7 +681,12 @@ impl Actor {
             denied: Vec::new(),
             usage: Usage::default(),
             sandbox: self.parts.gate.sandbox_report(),
-            worktree: None,
+            worktree: self
+                .state
+                .header
+                .isolated
+                .as_ref()
+                .map(|isolated| isolated.worktree.clone()),
             model: self.parts.model.name().to_owned(),
             seconds,
             error: None,

@@ -10,13 +10,27 @@ use std::{
 };
 
 use super::store::{DirectoryStore, StoreError, ThreadStore};
-use crate::{conversation::ThreadId, workspace::checkpoint::directory_folder};
+use crate::{
+    conversation::ThreadId,
+    workspace::{checkpoint::directory_folder, worktree},
+};
 
 /// Removes a thread with all that belongs to it.
 pub fn delete(store: &DirectoryStore, id: ThreadId) -> Result<(), StoreError> {
     let (loaded, mut journal) = store.open(id)?;
     journal.hold()?;
     fs_err::remove_dir_all(store.folder(id))?;
+    let mut others = store
+        .ids()?
+        .into_iter()
+        .filter_map(|id| store.read(id).ok());
+    if others.any(|other| other.header.cwd == loaded.header.cwd) {
+        return Ok(());
+    }
+    if let Some(isolated) = &loaded.header.isolated {
+        // What came of it is the user's; a worktree that cannot be looked through stays.
+        let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
+    }
     forget_directory(store, &loaded.header.cwd)
 }
 
@@ -42,8 +56,7 @@ fn unused_for(folder: &Path, age: Duration) -> bool {
 }
 
 fn forget_directory(store: &DirectoryStore, cwd: &Path) -> Result<(), StoreError> {
-    let still_used = store.list()?.iter().any(|thread| thread.cwd == cwd);
-    let Some(state) = store.state().filter(|_| !still_used) else {
+    let Some(state) = store.state() else {
         return Ok(());
     };
     match fs_err::remove_dir_all(directory_folder(state, cwd)) {

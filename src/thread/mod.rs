@@ -17,6 +17,6 @@ pub mod undo;
 
 pub use actor::Parts;
 pub use handle::{Follow, HandleError, Lease, Snapshot, StartError, Started, ThreadHandle};
-pub use rollout::{Header, Loaded, Policy, Record};
+pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

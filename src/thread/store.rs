@@ -77,7 +77,7 @@ pub enum StoreError {
 pub struct ThreadSummary {
     /// Its name.
     pub thread_id: ThreadId,
-    /// Its working directory.
+    /// The directory that it is about.
     pub cwd: PathBuf,
     /// RFC 3339, UTC.
     pub created_at: String,
@@ -100,7 +100,7 @@ impl ThreadSummary {
         let open = loaded.open_turn().map(|_| Status::Interrupted);
         Self {
             thread_id: loaded.header.thread_id,
-            cwd: loaded.header.cwd.clone(),
+            cwd: loaded.header.directory().to_owned(),
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
             turns: loaded.turns.len(),

@@ -100,6 +100,14 @@ impl Threads {
         Ok(handle)
     }
 
+    /// What the threads in memory were made with.
+    pub fn headers(&self) -> Vec<Header> {
+        let open = self.map();
+        open.values()
+            .map(|handle| handle.header().clone())
+            .collect()
+    }
+
     /// Where they are kept.
     pub fn store(&self) -> &Arc<dyn ThreadStore> {
         &self.store
@@ -107,7 +115,7 @@ impl Threads {
 
     /// Interrupts every running turn and waits until its end is recorded, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
-        let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
+        let handles: Vec<ThreadHandle> = self.map().values().cloned().collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
         // What does not stop in time is found open in the rollout and closed when the thread is next used.
         let _ = tokio::time::timeout(grace, stopped).await;

@@ -10,6 +10,7 @@ pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
+pub mod worktree;
 
 use std::{
     io,

@@ -6,6 +6,7 @@ mod sandbox;
 mod support;
 
 mod bad_input;
+mod changes;
 mod command_line;
 mod mcp;
 mod secrets;

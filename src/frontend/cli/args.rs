@@ -50,6 +50,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Vec<String>,
 
+    /// Work in the directory itself, or in a git worktree of it, as it is now, on a branch of its own.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", conflicts_with_all = ["resume", "continue"])]
+    pub(super) isolation: Isolation,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -69,6 +73,14 @@ pub(super) enum Output {
     Text,
     Json,
     StreamJson,
+}
+
+/// Where a task works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Isolation {
+    #[default]
+    None,
+    Worktree,
 }
 
 /// How logs look.

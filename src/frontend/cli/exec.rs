@@ -42,6 +42,7 @@ pub(super) struct Run {
     newest: bool,
     output: Output,
     files: Vec<String>,
+    isolated: bool,
     instructions: Option<String>,
 }
 
@@ -52,6 +53,7 @@ impl Run {
         newest: bool,
         output: Output,
         files: Vec<String>,
+        isolated: bool,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let task = match message.as_deref() {
@@ -70,6 +72,7 @@ impl Run {
             newest,
             output,
             files,
+            isolated,
             instructions: options.instructions.clone(),
         })
     }
@@ -113,6 +116,7 @@ impl Run {
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
+        app.clear_unused_worktrees();
         Ok(exit_code(&outcome))
     }
 
@@ -123,6 +127,7 @@ impl Run {
             (None, false) => {
                 let wish = Wish {
                     instructions: self.instructions.clone(),
+                    isolated: self.isolated,
                     ..Wish::default()
                 };
                 let header = app.header(wish).map_err(HeaderError::into_anyhow)?;

@@ -26,7 +26,7 @@ use crate::{
     frontend::mcp,
     workspace::{self, shell},
 };
-use args::{Args, Command, LogFormat, Options};
+use args::{Args, Command, Isolation, LogFormat, Options};
 use log::Log;
 
 /// Everything went as asked.
@@ -85,6 +85,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.r#continue,
                 args.output,
                 args.file,
+                args.isolation == Isolation::Worktree,
                 &args.options,
             )?;
             start(run.drive(App::build(args.options.setup()?)?))

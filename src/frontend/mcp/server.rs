@@ -18,7 +18,9 @@ use rmcp::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    arguments::{self, Detail, GivenDecision, QUERY, Query, REPLY, Reply, START, Start, tools},
+    arguments::{
+        self, Detail, GivenDecision, Isolation, QUERY, Query, REPLY, Reply, START, Start, tools,
+    },
     cancel::Cancellations,
     follow::{Follower, Manner},
     questions, result,
@@ -96,7 +98,7 @@ impl Server {
             config,
             wait_seconds,
             detail,
-            ..
+            isolation,
         } = arguments::parse(START, arguments)?;
         let manner = self.manner(wait_seconds, detail)?;
         not_empty("prompt", &prompt)?;
@@ -107,6 +109,7 @@ impl Server {
             approval_policy,
             instructions,
             narrowing: config.unwrap_or_default(),
+            isolated: isolation == Isolation::Worktree,
             ..Wish::default()
         };
         let header = self.shared.app.header(wish).map_err(said)?;
@@ -284,7 +287,7 @@ impl Server {
             id => id.parse().map_err(|_| unknown())?,
         };
         let thread = self.shared.app.threads().find(id).map_err(said)?;
-        self.shared.app.within_roots(&thread.header().cwd)?;
+        self.shared.app.within_roots(thread.header().directory())?;
         Ok(thread)
     }
 

@@ -108,7 +108,7 @@ impl Before {
 
     fn object(&self, path: &Path, stat: &Stat) -> Option<ObjectId> {
         let (_, index) = self.repository.as_ref()?;
-        index.object(path, stat)
+        index.object(path, stat).copied()
     }
 
     /// Where the content of `path` from before is; none if it was not kept.

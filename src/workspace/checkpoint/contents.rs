@@ -120,7 +120,7 @@ impl Contents {
 }
 
 /// Makes `path` and what is missing above it, for the owner alone.
-pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+pub(in crate::workspace) fn private_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

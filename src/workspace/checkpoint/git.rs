@@ -145,9 +145,9 @@ impl Index {
     }
 
     /// The object with the content of `path`, if it is still as git saw it.
-    pub(super) fn object(&self, path: &Path, stat: &Stat) -> Option<ObjectId> {
+    pub(super) fn object(&self, path: &Path, stat: &Stat) -> Option<&ObjectId> {
         let entry = self.entries.get(path)?;
-        (entry.sound && entry.fits(stat)).then_some(entry.id)
+        (entry.sound && entry.fits(stat)).then_some(&entry.id)
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {

@@ -11,6 +11,7 @@
 
 mod before;
 mod contents;
+mod everything;
 pub(super) mod git;
 mod journal;
 mod kept;
@@ -33,7 +34,9 @@ use uuid::Uuid;
 
 use super::Workspace;
 use before::Before;
+pub(in crate::workspace) use contents::private_directory;
 pub use contents::{ContentId, Contents};
+pub(super) use everything::Everything;
 use journal::{Deed, Journal};
 use kept::nanoseconds;
 use manifest::Touched;
