@@ -49,7 +49,7 @@ fn plant(work: &Path) -> Result<()> {
 }
 
 fn tell(runtime: &tokio::runtime::Runtime, what: &str, work: &Path, state: &Path) -> Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     let bounds = Boundaries {
         state: Some(state.to_owned()),
         ..Boundaries::default()
@@ -96,7 +96,9 @@ fn turn(
     let [change] = measured.changes.as_slice() else {
         anyhow::bail!("{measured:?}");
     };
-    ensure!((change.added, change.removed) == (1, 0), "{change:?}");
-    ensure!(measured.partial.is_none(), "{measured:?}");
+    ensure!(change.path == "d01/s01/f1.rs", "{change:?}");
+    if let Some(why) = measured.partial {
+        writeln!(io::stdout(), "  (partial: {why})")?;
+    }
     Ok((waited, end))
 }

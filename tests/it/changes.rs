@@ -30,12 +30,16 @@ const COMMIT: &str = "git add . && git -c user.name=a -c user.email=a@b commit -
 /// A turn that runs these commands and writes these files, in order.
 fn turn(home: &Home, calls: &[Value], more: &[&str]) -> Value {
     let mut replies: Vec<Reply> = Vec::new();
-    for (at, call) in calls.iter().enumerate() {
+    for call in calls {
         let name = match call.get("command") {
             Some(_) => "shell",
             None => "write_file",
         };
-        replies.push(Reply::call(&format!("c{at}"), name, call.clone()));
+        replies.push(Reply::call(
+            &format!("c{}", uuid::Uuid::now_v7()),
+            name,
+            call.clone(),
+        ));
     }
     replies.push(Reply::text("Done."));
     let model = ModelServer::start(replies);
@@ -314,6 +318,8 @@ fn what_somebody_else_changed_meanwhile_is_not_the_turns() {
     ];
     let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
     crate::support::home::eventually("the command", || model.requests().len() == 2);
+    // The file system's clock ticks coarsely: what comes right behind a command looks like the command's.
+    std::thread::sleep(std::time::Duration::from_millis(100));
     std::fs::write(&theirs, "theirs\n").expect("a file");
     let outcome = running.ended().expect(0).json();
     assert_eq!(
@@ -412,11 +418,9 @@ fn nothing_that_a_repository_names_is_run() {
         "web.browser",
     ];
     let dir = home.project();
-    sh(&dir, "git init -q . && git init -q sub/module");
-    sh(
-        &dir,
-        &format!("{COMMIT} && cd sub/module && echo m > m && {COMMIT}"),
-    );
+    let module = "git init -q sub/module && cd sub/module && echo m > m";
+    sh(&dir, &format!("git init -q . && {module} && {COMMIT}"));
+    sh(&dir, COMMIT);
     let set = |dir: &Path, file: &str| {
         for key in keys {
             sh(dir, &format!("git config --file {file} {key} {marker}"));
@@ -488,5 +492,128 @@ fn nothing_that_a_repository_names_is_run() {
         !mark.exists(),
         "{}",
         std::fs::read_to_string(mark).unwrap_or_default()
+    );
+}
+
+#[test]
+fn a_thread_in_a_worktree_leaves_the_directory_alone() {
+    let home = project();
+    let commit = format!(
+        "git init -q . && {COMMIT} && sleep 0.1 && git status -s && echo dirty >> b.txt && echo u > untracked"
+    );
+    sh(&home.project(), &commit);
+    let before = tree(&home);
+    let calls = [
+        shell("cat b.txt untracked && cat target/built || git status --short"),
+        shell(
+            "echo 2 > a.txt; git add a.txt && git -c user.name=a -c user.email=a@b commit -qm 'A step'",
+        ),
+    ];
+    let outcome = turn(&home, &calls, &["--isolation", "worktree"]);
+    assert_eq!(outcome["commands"][1]["exit_code"], 0, "{outcome}");
+    home_is(&home, &before, "");
+    let told = &outcome["worktree"];
+    let (path, branch) = (
+        told["path"].as_str().expect("a path"),
+        told["branch"].as_str().expect("a branch"),
+    );
+    assert_eq!(branch, format!("openoxide/{}", &id(&outcome)[..8]));
+    assert!(Path::new(path).starts_with(home.state()));
+    assert_eq!(changes(&outcome), ["modified a.txt"]);
+    // The branch holds what was there, and then what the thread did.
+    let dir = home.project();
+    sh(
+        &dir,
+        &format!("test \"$(git show {branch}:b.txt)\" = \"$(printf 'beta\\ndirty')\""),
+    );
+    sh(
+        &dir,
+        &format!(
+            "test \"$(git show {branch}:untracked)\" = u && test \"$(git show {branch}:a.txt)\" = 2"
+        ),
+    );
+    sh(
+        &dir,
+        &format!("test \"$(git rev-parse {branch}~2)\" = \"$(git rev-parse HEAD)\""),
+    );
+    sh(
+        &dir,
+        "git fsck --strict && git worktree list | grep -q openoxide/",
+    );
+    sh(Path::new(path), "test -z \"$(git status --short)\"");
+    threads(&home, &["delete", &id(&outcome)]).expect(0);
+    assert!(
+        Path::new(path).join("a.txt").exists(),
+        "what came of it stays"
+    );
+}
+
+#[test]
+fn a_worktree_that_nothing_came_of_goes_and_comes_again() {
+    let home = project();
+    sh(&home.project(), &format!("git init -q . && {COMMIT}"));
+    let outcome = turn(&home, &[shell("cat a.txt")], &["--isolation", "worktree"]);
+    let path = Path::new(outcome["worktree"]["path"].as_str().expect("a path")).to_owned();
+    assert!(!path.exists());
+    sh(
+        &home.project(),
+        "test -z \"$(git branch --list 'openoxide/*')\" && test $(git worktree list | wc -l) = 1",
+    );
+    let again = turn(
+        &home,
+        &[shell("echo 2 > a.txt")],
+        &["--resume", &id(&outcome)],
+    );
+    assert_eq!(changes(&again), ["modified a.txt"]);
+    assert_eq!(
+        (home.read("a.txt"), path.join("a.txt").exists()),
+        ("one\ntwo\n".into(), true)
+    );
+}
+
+#[test]
+fn without_a_repository_a_worktree_is_refused_with_the_way_out() {
+    let home = project();
+    let ran = run(home.openoxide(&["-m", "x", "--isolation", "worktree"])).expect(2);
+    assert!(
+        ran.stderr.contains("not in a git repository"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_thread_is_forked_at_a_turn_exported_and_deleted() {
+    let home = project();
+    let first = turn(&home, &[shell("echo 2 > a.txt")], &[]);
+    let thread = id(&first);
+    turn(&home, &[write("d.txt", "```\n")], &["--resume", &thread]);
+    let fork = threads(&home, &["fork", &thread, "--turn", "1"])
+        .expect(0)
+        .stdout;
+    let fork = fork.trim();
+    let markdown = threads(&home, &["export", &thread]).expect(0).stdout;
+    for part in ["## Turn 2", "> x", "**shell**", "added d.txt", "````"] {
+        assert!(markdown.contains(part), "no {part} in {markdown}");
+    }
+    let forked: Value = threads(&home, &["export", fork, "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(forked["thread"]["parent"], thread.as_str());
+    assert!(!forked["items"].to_string().contains("d.txt"), "{forked}");
+    let more = turn(&home, &[shell("cat a.txt")], &["--resume", fork]);
+    assert_eq!(id(&more), fork);
+    let list = threads(&home, &["list", "--json", "--cwd", "."])
+        .expect(0)
+        .json();
+    assert_eq!(list[0]["thread_id"], fork);
+    assert_eq!(list.as_array().map(Vec::len), Some(2));
+    threads(&home, &["delete", &thread, fork]).expect(0);
+    assert_eq!(home.threads(), [""; 0]);
+    let left = std::fs::read_dir(home.state().join("directories")).map(Iterator::count);
+    assert_eq!(
+        left.unwrap_or(0),
+        0,
+        "what was known of the directory goes with its last thread"
     );
 }

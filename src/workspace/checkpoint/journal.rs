@@ -133,9 +133,9 @@ impl Others {
 
     /// True if a command of another thread ran at `moment`.
     pub(super) fn ran_at(&self, moment: i64) -> bool {
-        self.ran.iter().any(|(from, to)| {
-            (from.saturating_sub(super::SLACK)..=to.saturating_add(super::SLACK)).contains(&moment)
-        })
+        let ran = self.ran.iter();
+        ran.map(|(from, to)| from.saturating_sub(super::SLACK)..=*to)
+            .any(|ran| ran.contains(&moment))
     }
 }
 

@@ -47,7 +47,7 @@ pub use undo::{Undo, UndoError};
 /// How long the first look may take.
 const BUDGET: Duration = Duration::from_secs(5);
 
-/// Nanoseconds that the clock of the file system may be off ours.
+/// Nanoseconds that the clock of the file system may be behind ours: it ticks more coarsely, and is never ahead.
 const SLACK: i64 = 20_000_000;
 
 /// Commands whose times are remembered, to tell our own changes from those of others.
@@ -352,9 +352,8 @@ impl Turn {
 }
 
 fn ran_at(runs: &[Run], moment: i64) -> bool {
-    runs.iter().any(|run| {
-        (run.from.saturating_sub(SLACK)..=run.to.saturating_add(SLACK)).contains(&moment)
-    })
+    runs.iter()
+        .any(|run| (run.from.saturating_sub(SLACK)..=run.to).contains(&moment))
 }
 
 fn now() -> i64 {

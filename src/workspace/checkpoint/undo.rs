@@ -127,18 +127,15 @@ impl Undo {
     }
 
     fn add(&mut self, folder: &Folder, entry: Entry, changed: &mut Vec<String>) {
-        if entry.before == entry.after {
-            return;
-        }
         if let Some(why) = untouchable(&entry) {
             return self.leave(&entry.path, why);
         }
-        let (now, bytes_now) = held(&entry.path);
-        if now == entry.before {
-            return;
-        }
         if entry.after != State::Absent && entry.after.content().is_none() {
             return self.leave(&entry.path, "it is too large to be compared");
+        }
+        let (now, bytes_now) = held(&entry.path);
+        if now == entry.before || entry.before == entry.after {
+            return;
         }
         if now != entry.after {
             return changed.push(self.show(&entry.path));
