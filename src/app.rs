@@ -15,6 +15,7 @@ use crate::{
     model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
     thread::{
         Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
+        ending,
         rollout::{VERSION, now},
     },
     tools::{
@@ -198,6 +199,24 @@ impl App {
         let workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
         Ok((workspace, self.wiring.confinement(), settings))
+    }
+
+    /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the
+    /// next time.
+    pub fn expire_threads(&self) {
+        let keep = self.config.threads.keep();
+        if let Some(store) = self
+            .wiring
+            .state
+            .as_ref()
+            .map(|state| DirectoryStore::new(state.join("threads")))
+        {
+            std::thread::spawn(move || {
+                if let Err(error) = ending::expire(&store, keep) {
+                    tracing::warn!("old threads: {error}");
+                }
+            });
+        }
     }
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.

@@ -617,3 +617,52 @@ fn a_thread_is_forked_at_a_turn_exported_and_deleted() {
         "what was known of the directory goes with its last thread"
     );
 }
+
+#[test]
+fn an_edit_of_what_somebody_else_changed_is_refused_with_what_changed() {
+    let home = project();
+    let edit = json!({"path": "a.txt", "edits": [{"search": "one", "replace": "1"}]});
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "read_file", json!({"path": "a.txt"})),
+        Reply::call("c2", "edit_file", edit.clone()).delayed(std::time::Duration::from_secs(2)),
+        Reply::call("c3", "edit_file", edit),
+        Reply::text("Done."),
+    ]);
+    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
+    crate::support::home::eventually("the reading", || model.requests().len() == 2);
+    std::fs::write(home.project().join("a.txt"), "one\nzwei\n").expect("a file");
+    running.ended().expect(0);
+    let told = model.requests()[2].body["input"].to_string();
+    assert!(
+        told.contains("changed by somebody else since you last saw it"),
+        "{told}"
+    );
+    assert!(told.contains("new from line 2:\\nzwei"), "{told}");
+    assert_eq!(
+        home.read("a.txt"),
+        "1\nzwei\n",
+        "the second call means the file as it is"
+    );
+}
+
+#[test]
+fn threads_that_nobody_used_for_long_leave_the_disk() {
+    let home = project();
+    let old = id(&turn(&home, &[write("a.txt", "2\n")], &[]));
+    let recent = id(&turn(&home, &[], &[]));
+    let days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 86400);
+    let file = std::fs::File::options()
+        .append(true)
+        .open(home.rollout_file(&old))
+        .expect("a rollout");
+    file.set_modified(days_ago).expect("its time");
+    let last = id(&turn(
+        &home,
+        &[shell("true")],
+        &["-c", "threads.keep_days=2"],
+    ));
+    crate::support::home::eventually("the old thread to go", || !home.threads().contains(&old));
+    let mut left = [recent, last];
+    left.sort();
+    assert_eq!(home.threads(), left);
+}

@@ -80,6 +80,7 @@ impl Run {
     /// Runs it and gives the exit code.
     pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
         let message = self.message(&app)?;
+        app.expire_threads();
         let thread = self.thread(&app)?;
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)

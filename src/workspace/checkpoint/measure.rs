@@ -436,7 +436,7 @@ impl Held {
 }
 
 /// The directory that is left of those above `path`, and when an entry of it last came or went.
-fn last_change_around(path: &Path) -> (PathBuf, i64) {
+pub(super) fn last_change_around(path: &Path) -> (PathBuf, i64) {
     let existing = path.ancestors().skip(1).find_map(|directory| {
         let about = std::fs::symlink_metadata(directory).ok()?;
         Some((directory.to_owned(), modified(&about)))

@@ -226,10 +226,13 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// True if `real` was last changed while a command of this workspace ran.
+    /// True if `real` was last changed, or taken away, while a command of this workspace ran.
     pub fn is_by_own_command(&self, real: &Path) -> bool {
-        let changed = scan::Stat::at(real).map(|stat| stat.changed);
-        changed.is_some_and(|changed| ran_at(&locked(&self.runs), changed))
+        let changed = match scan::Stat::at(real) {
+            Some(stat) => stat.changed,
+            None => measure::last_change_around(real).1,
+        };
+        ran_at(&locked(&self.runs), changed)
     }
 
     /// What differs from when the turn began; keeps with the thread what is needed to take it back. Blocks.
