@@ -3,7 +3,10 @@
 //! What to take back is read from the folder of the thread, under its lock, so that no turn runs meanwhile. An undo is
 //! kept as the turns are: it names what it took back.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
     rollout::Loaded,
@@ -11,7 +14,7 @@ use super::{
 };
 use crate::{
     conversation::{ThreadId, TurnId},
-    workspace::checkpoint::{Folder, Manifest, Undo, UndoError},
+    workspace::checkpoint::{Folder, Manifest, Undo, UndoError, tell_others},
 };
 
 /// How far back.
@@ -45,6 +48,9 @@ pub struct Ready {
     pub undo: Undo,
     /// Why what the turns changed may be more than that.
     pub partial: Vec<String>,
+    thread: ThreadId,
+    /// Our own directory.
+    state: Option<PathBuf>,
     folder: Folder,
     journal: Box<dyn Journal>,
 }
@@ -63,6 +69,8 @@ pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready
     Ok(Ready {
         undo,
         partial: chosen.into_iter().filter_map(|(_, m)| m.partial).collect(),
+        thread: id,
+        state: store.state().map(Path::to_owned),
         folder,
         journal,
     })
@@ -72,6 +80,9 @@ impl Ready {
     /// Does it.
     pub fn apply(&self) -> Result<(), BackError> {
         let done = self.undo.apply(&self.folder)?;
+        if let Some(state) = &self.state {
+            tell_others(state, self.thread, &done);
+        }
         let written = self.folder.write(TurnId::generate(), &done);
         Ok(written.map_err(UndoError::Storage)?)
     }
@@ -142,8 +153,6 @@ pub fn taken_back(store: &DirectoryStore, loaded: &Loaded) -> Vec<TurnId> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -112,6 +112,7 @@ fn project() -> Home {
         .file("b.txt", "beta\n")
         .file("old.txt", "a name\nof its own\n")
         .file("sub/c.txt", "gamma\n")
+        .file("turned", "a file that becomes a directory\n")
         .file("run.sh", "echo\n")
         .file("target/built", "0\n");
     symlink("a.txt", home.project().join("link")).expect("a link");
@@ -119,7 +120,7 @@ fn project() -> Home {
 }
 
 const MESS: &str = "sed -i s/two/2/ a.txt; rm b.txt; mv old.txt sub/new.txt; chmod +x run.sh; ln -sfn b.txt link; \
-    mkdir -p made/deep; echo new > made/deep/n.txt; echo 1 > target/built; touch sub/c.txt";
+    mkdir -p made/deep; echo new > made/deep/n.txt; rm -f turned; mkdir turned; echo in > turned/in.txt; echo 1 > target/built; touch sub/c.txt";
 
 fn mess_is_measured_and_taken_back(home: &Home) {
     let before = tree(home);
@@ -141,6 +142,8 @@ fn mess_is_measured_and_taken_back(home: &Home) {
             "added made/deep/n.txt",
             "modified run.sh",
             "renamed sub/new.txt from old.txt",
+            "deleted turned",
+            "added turned/in.txt",
             "added w.txt",
         ]
     );

@@ -71,7 +71,6 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "ignore",
         &["workspace/search", "workspace/checkpoint/scan.rs"],
     ),
-    ("ring", &["workspace/checkpoint", "model"]),
     ("globset", &["workspace/search"]),
     ("grep_matcher", &["workspace/search"]),
     ("grep_regex", &["workspace/search"]),

@@ -186,6 +186,8 @@ fn outcome_schema() -> Value {
             "denied": {"type": "array"},
             "usage": {"type": "object"},
             "sandbox": {"type": "object"},
+            "worktree": {"type": "object"},
+            "partial_changes": {"type": "string"},
             "error": {"type": "object"},
             "next": {"type": "string"}
         },

@@ -33,6 +33,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::Workspace;
+use crate::conversation::ThreadId;
 use before::Before;
 pub(in crate::workspace) use contents::private_directory;
 pub use contents::{ContentId, Contents};
@@ -248,6 +249,18 @@ impl Checkpoint {
     /// Where what is known of the directory is kept from turn to turn.
     fn place(&self, workspace: &Workspace) -> Option<PathBuf> {
         Some(directory_folder(self.state.as_deref()?, workspace.cwd()))
+    }
+}
+
+/// Tells other threads, by the journal of the directory, that `thread` wrote what `manifest` says it left.
+pub fn tell_others(state: &Path, thread: ThreadId, manifest: &Manifest) {
+    let journal = Journal::new(&directory_folder(state, &manifest.root), thread);
+    for entry in &manifest.entries {
+        journal.add(Deed::Wrote {
+            at: now(),
+            path: entry.path.clone(),
+            content: entry.after.content().cloned(),
+        });
     }
 }
 

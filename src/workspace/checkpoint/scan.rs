@@ -96,8 +96,10 @@ pub(super) struct Scope<'a> {
 impl Scope<'_> {
     /// Looks through all of it. `rules` are those of an earlier scan; without them they are read on the way.
     pub(super) fn scan(&self, rules: Option<&Rules>, deadline: Instant) -> Result<Scan, TooLong> {
+        // Few are, and each would be compared with each path.
+        let inside = |place: &&PathBuf| self.roots.iter().any(|root| place.starts_with(root));
         let walk = Walk {
-            closed: self.closed,
+            closed: self.closed.iter().filter(inside).collect(),
             rules,
             deadline,
             queue: Mutex::default(),
@@ -118,6 +120,8 @@ impl Scope<'_> {
         if walk.queue().given_up {
             return Err(TooLong);
         }
+        scan.files
+            .reserve(parts.iter().map(|part| part.files.len()).sum());
         for part in parts {
             scan.files.extend(part.files);
             scan.directories.extend(part.directories);
@@ -176,7 +180,7 @@ impl Chain {
 }
 
 struct Walk<'a> {
-    closed: &'a [PathBuf],
+    closed: Vec<&'a PathBuf>,
     rules: Option<&'a Rules>,
     deadline: Instant,
     queue: Mutex<Queue>,

@@ -97,6 +97,8 @@ impl Undo {
                 Err(path) => changed.push(undo.show(&path)),
             }
         }
+        // What goes makes room for what comes back: a directory may stand where a file was.
+        undo.steps.sort_by_key(|step| step.then != State::Absent);
         match changed.is_empty() {
             true => Ok(undo),
             false => Err(UndoError::Changed(changed)),
@@ -171,7 +173,15 @@ impl Undo {
         for bytes in self.steps.iter().filter_map(|step| step.bytes_now.as_ref()) {
             folder.contents.put(bytes)?;
         }
+        let gone = self
+            .steps
+            .iter()
+            .take_while(|step| step.then == State::Absent);
+        let gone = gone.count();
         for (at, step) in self.steps.iter().enumerate() {
+            if at == gone {
+                self.clear_directories();
+            }
             if let Err(error) = step.forth() {
                 return Err(self.take_back(at, error));
             }
