@@ -669,3 +669,44 @@ fn threads_that_nobody_used_for_long_leave_the_disk() {
     left.sort();
     assert_eq!(home.threads(), left);
 }
+
+#[test]
+fn what_a_turn_did_until_it_was_killed_can_be_taken_back() {
+    let home = project();
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "write_file", write("a.txt", "2\n")),
+        Reply::call("c2", "write_file", write("made/new.txt", "new\n")),
+        Reply::text("Never.").delayed(std::time::Duration::from_secs(60)),
+    ]);
+    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
+    crate::support::home::eventually("both edits", || model.requests().len() == 3);
+    running.signal(rustix::process::Signal::KILL);
+    running.ended();
+    let thread = home.threads().remove(0);
+    let undone = threads(&home, &["undo", &thread]).expect(0);
+    assert!(
+        undone
+            .stdout
+            .contains("perhaps not all: the turn was cut off"),
+        "{}",
+        undone.stdout
+    );
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+    assert!(!home.project().join("made").exists());
+}
+
+#[test]
+fn a_command_that_hides_its_change_behind_a_new_rule_does_not() {
+    let home = project();
+    let outcome = turn(
+        &home,
+        &[shell(
+            "echo 2 > a.txt; echo '*.txt' >> .gitignore; echo 3 > new.txt",
+        )],
+        &[],
+    );
+    assert_eq!(
+        changes(&outcome),
+        ["modified .gitignore", "modified a.txt", "added new.txt"]
+    );
+}

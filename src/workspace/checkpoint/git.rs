@@ -268,3 +268,137 @@ pub(crate) fn object_id(content: &[u8]) -> ObjectId {
     id.copy_from_slice(hash.finish().as_ref());
     id
 }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(dir: &Path, line: &str) {
+        let ran = std::process::Command::new("sh")
+            .args(["-ec", line])
+            .current_dir(dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{line}: {ran:?}");
+    }
+
+    /// A repository with some names that are alike, whose index is older than nothing in it.
+    fn repository() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        sh(
+            dir.path(),
+            "git init -q . && mkdir -p a/b && echo 1 >a/b/one && echo 11 >a/b/one-more && echo 2 >a/two && : >empty \
+             && ln -s a/two link && git add . && git -c user.name=a -c user.email=a@b commit -qm x",
+        );
+        dir
+    }
+
+    fn believed(dir: &Path) -> Vec<String> {
+        let index = Repository::around(dir).unwrap().index();
+        let mut names: Vec<String> = index
+            .paths()
+            .filter(|path| Stat::at(path).is_some_and(|stat| index.object(path, &stat).is_some()))
+            .map(|path| path.strip_prefix(dir).unwrap().display().to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
+    const ALL: [&str; 5] = ["a/b/one", "a/b/one-more", "a/two", "empty", "link"];
+
+    #[test]
+    fn an_index_of_each_version_is_believed_as_far_as_the_files_are_as_git_saw_them() {
+        for version in [2, 3, 4] {
+            let dir = repository();
+            let top = dir.path().canonicalize().unwrap();
+            sh(
+                &top,
+                &format!(
+                    "sleep 0.05; git update-index --index-version {version}; git update-index --really-refresh"
+                ),
+            );
+            let index = Repository::around(&top.join("a")).unwrap().index();
+            for path in index.paths().filter(|path| !path.ends_with("link")) {
+                let id = index.object(path, &Stat::at(path).unwrap());
+                assert_eq!(id, Some(&object_id(&fs::read(path).unwrap())), "{path:?}");
+            }
+            assert_eq!(believed(&top), ALL);
+            sh(
+                &top,
+                "echo 3 >a/b/one; chmod +x a/two; git update-index --assume-unchanged empty",
+            );
+            assert_eq!(believed(&top), ["a/b/one-more", "link"]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_forged_index_is_not_believed() {
+        let dir = repository();
+        let top = dir.path();
+        let bytes = fs::read(top.join(".git/index")).unwrap();
+        for end in 0..bytes.len() {
+            // Whatever it gives, it gives it without harm.
+            let _ = Index::parse(&bytes[..end], top, i64::MAX);
+        }
+        let name = bytes.windows(3).position(|word| word == b"a/b").unwrap();
+        let mut forged = bytes;
+        forged[name..name + 3].copy_from_slice(b"../");
+        let index = Index::parse(&forged, top, i64::MAX).unwrap();
+        assert!(
+            !index
+                .paths()
+                .any(|path| path.to_string_lossy().contains(".."))
+        );
+        assert_eq!(index.paths().count(), ALL.len() - 1);
+    }
+
+    #[test]
+    fn an_attribute_that_names_a_filter_is_seen_wherever_it_is() {
+        for place in ["a/.gitattributes", ".gitattributes", ".git/info/attributes"] {
+            let dir = repository();
+            let find = || {
+                let found = Repository::around(dir.path()).unwrap();
+                found.may_filter(&found.index())
+            };
+            assert!(!find(), "{place}");
+            sh(
+                dir.path(),
+                &format!("echo '*.txt filter=x' >{place} && git add ."),
+            );
+            assert!(find(), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_linked_worktree_leads_to_its_repository_and_a_forged_one_nowhere() {
+        let dir = repository();
+        let top = dir.path().canonicalize().unwrap();
+        sh(
+            &top,
+            "git worktree add -q -b linked ../$(basename $PWD)-linked && mkdir forged && cp ../$(basename $PWD)-linked/.git forged/",
+        );
+        let linked = top.with_file_name(format!("{}-linked", top.file_name().unwrap().display()));
+        let found = Repository::around(&linked).unwrap();
+        assert_eq!(
+            (found.top, found.common),
+            (linked.clone(), top.join(".git"))
+        );
+        assert!(Repository::around(&top.join("forged")).is_none());
+        fs::remove_dir_all(linked).unwrap();
+    }
+
+    #[test]
+    fn objects_come_by_a_git_that_sees_nothing_else() {
+        let dir = repository();
+        let found = Repository::around(dir.path()).unwrap();
+        let ids = [object_id(b"1\n"), object_id(b"nowhere"), object_id(b"2\n")];
+        let fetch = || {
+            let git = super::super::plumbing::Plumbing::new(&found.objects()).unwrap();
+            git.blobs(&ids).unwrap()
+        };
+        let expected = [Some(b"1\n".to_vec()), None, Some(b"2\n".to_vec())];
+        assert_eq!(fetch(), expected);
+        sh(dir.path(), "git gc -q");
+        assert_eq!(fetch(), expected, "also from packs");
+    }
+}

@@ -199,3 +199,38 @@ pub(super) fn nanoseconds(time: SystemTime) -> i64 {
         i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_again_only_when_it_changed_and_only_in_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("state");
+        let files: Vec<PathBuf> = (0..3).map(|n| dir.path().join(n.to_string())).collect();
+        for path in &files {
+            fs::write(path, "old").unwrap();
+        }
+        // What is younger than a tick of the clock is not believed the next time.
+        std::thread::sleep(TICK * 3);
+        let renew = |deadline| {
+            let stats: Vec<Stat> = files.iter().map(|path| Stat::at(path).unwrap()).collect();
+            let mut kept = Kept::open(&folder);
+            let left_out = kept.renew(files.iter().zip(&stats).collect(), deadline);
+            let content = |(path, stat): (&PathBuf, &Stat)| kept.content(path, stat).cloned();
+            let contents: Vec<_> = files.iter().zip(&stats).map(content).collect();
+            (left_out, contents)
+        };
+        let (old, new) = (ContentId::of(b"old"), ContentId::of(b"new"));
+        let soon = || Instant::now() + Duration::from_secs(60);
+        let past = Instant::now();
+        assert_eq!(renew(past), (3, vec![None; 3]), "no time at all");
+        assert_eq!(renew(soon()), (0, vec![Some(old.clone()); 3]));
+        fs::write(&files[1], "new").unwrap();
+        let known = vec![Some(old.clone()), None, Some(old.clone())];
+        assert_eq!(renew(past), (1, known), "no time for what is new");
+        let all = vec![Some(old.clone()), Some(new), Some(old)];
+        assert_eq!(renew(soon()), (0, all));
+    }
+}

@@ -329,3 +329,66 @@ fn read_rules(directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
     }
     builder.build().ok().map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn names(scan: &Scan, root: &Path) -> Vec<String> {
+        let below = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+        let mut names: Vec<String> = scan.files.keys().map(below).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_rules_of_the_first_look_hold_for_the_second() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in [
+            "a",
+            "sub/b.log",
+            "sub/c",
+            "sub/kept.log",
+            "closed/d",
+            ".git/e",
+            ".hidden",
+        ] {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            fs::write(root.join(name), "").unwrap();
+        }
+        fs::write(root.join(".gitignore"), "*.log\n").unwrap();
+        fs::write(root.join("sub/.gitignore"), "!kept.log\n").unwrap();
+        let (roots, closed) = ([root.clone(), root.join("sub")], [root.join("closed")]);
+        let tracked = [root.join("sub/b.log"), root.join("gone")];
+        let scope = |tracked| Scope {
+            roots: &roots,
+            closed: &closed,
+            tracked,
+        };
+        let soon = Instant::now() + Duration::from_secs(60);
+        let first = scope(&[]).scan(None, soon).unwrap();
+        let found = [
+            ".gitignore",
+            ".hidden",
+            "a",
+            "sub/.gitignore",
+            "sub/c",
+            "sub/kept.log",
+        ];
+        assert_eq!(names(&first, &root), found);
+        fs::write(root.join(".gitignore"), "*\n").unwrap();
+        fs::write(root.join("new.log"), "").unwrap();
+        let second = scope(&tracked).scan(Some(&first.rules), soon).unwrap();
+        let mut found = found.to_vec();
+        found.insert(4, "sub/b.log");
+        assert_eq!(names(&second, &root), found, "and what git tracks counts");
+        assert!(
+            scope(&[])
+                .scan(None, Instant::now() - Duration::from_secs(1))
+                .is_err()
+        );
+    }
+}
