@@ -222,10 +222,15 @@ impl App {
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
         for header in self.threads.headers() {
-            if let Some(isolated) = &header.isolated {
-                // What cannot be looked through may hold something, and stays.
-                let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
-            }
+            self.abandon(&header);
+        }
+    }
+
+    /// Removes the worktree of a thread that does not begin, or ends, if nothing came of it.
+    pub fn abandon(&self, header: &Header) {
+        if let Some(isolated) = &header.isolated {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
         }
     }
 

@@ -113,7 +113,8 @@ impl Server {
             ..Wish::default()
         };
         let header = self.shared.app.header(wish).map_err(said)?;
-        let message = self.attached(&prompt, &files, &header.cwd)?;
+        let message = self.attached(&prompt, &files, &header.cwd);
+        let message = message.inspect_err(|_| self.shared.app.abandon(&header))?;
         let thread = self.create(header)?;
         self.follow(thread, call, manner, async |thread| {
             begin_or_go_on(thread, Some(message), detail).await
