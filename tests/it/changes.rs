@@ -710,3 +710,42 @@ fn a_command_that_hides_its_change_behind_a_new_rule_does_not() {
         ["modified .gitignore", "modified a.txt", "added new.txt"]
     );
 }
+
+#[test]
+fn callers_of_the_server_work_side_by_side() {
+    use crate::support::client::{Client, NEWEST_SESSION, outcome};
+    let home = project();
+    sh(&home.project(), &format!("git init -q . && {COMMIT}"));
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "write_file", write("a.txt", "2\n")),
+        Reply::text("Done."),
+    ]);
+    let arguments = ["mcp-server", "--root", "."];
+    let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
+    let arguments = json!({"prompt": "x", "isolation": "worktree"});
+    let results = [(); 2].map(|()| client.call("openoxide", arguments.clone()));
+    let worktrees = results
+        .each_ref()
+        .map(|result| outcome(result)["worktree"].clone());
+    assert_ne!(
+        worktrees[0]["branch"], worktrees[1]["branch"],
+        "made in the same minute"
+    );
+    for worktree in &worktrees {
+        let file = Path::new(worktree["path"].as_str().expect("a path")).join("a.txt");
+        assert_eq!(std::fs::read_to_string(file).expect("it is there"), "2\n");
+    }
+    assert!(
+        results[0].to_string().contains("worktree: "),
+        "{}",
+        results[0]
+    );
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+    let thread = outcome(&results[0])["thread_id"].clone();
+    let again = client.call("openoxide-reply", json!({"thread_id": thread}));
+    assert_eq!(
+        outcome(&again)["worktree"],
+        worktrees[0],
+        "inside the server's roots"
+    );
+}
