@@ -59,20 +59,20 @@ fn tell(runtime: &tokio::runtime::Runtime, what: &str, work: &Path, state: &Path
         SandboxPolicy::WorkspaceWrite,
         bounds,
     )?);
+    let before = processor_time()?;
     let (first, end) = turn(runtime, &workspace, work)?;
-    writeln!(
-        out,
-        "{what}: first command waits {first:.1?}, end of turn {end:.1?}"
-    )?;
+    let used = processor_time()? - before;
+    let figures = format!("{first:.1?}, end of turn {end:.1?} ({used:.1?} of processors)");
+    writeln!(out, "{what}: first command waits {figures}")?;
+    let before = processor_time()?;
     let turns: Vec<_> = (0..TURNS)
         .map(|_| turn(runtime, &workspace, work))
         .collect::<Result<_>>()?;
+    let used = (processor_time()? - before) / TURNS as u32;
     let best = turns.iter().map(|turn| turn.0).min().context("turns")?;
     let end = turns.iter().map(|turn| turn.1).min().context("turns")?;
-    writeln!(
-        out,
-        "{what}: a later one waits {best:.1?}, end of turn {end:.1?}"
-    )?;
+    let figures = format!("{best:.1?}, end of turn {end:.1?} ({used:.1?} of processors)");
+    writeln!(out, "{what}: a later one waits {figures}")?;
     Ok(())
 }
 

@@ -3,10 +3,15 @@
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    time::Instant,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     BUDGET,
@@ -25,13 +30,15 @@ pub(super) struct Before {
     /// Paths that git has in its index, which count even where rules ignore them.
     pub(super) tracked: Vec<PathBuf>,
     repository: Option<(Repository, Index)>,
-    kept: Option<Kept>,
+    kept: OnceLock<Kept>,
     /// Why commands' changes are not known at all.
     pub(super) unknown: Option<String>,
     /// Files whose contents could not be kept.
-    pub(super) left_out: usize,
+    pub(super) left_out: AtomicUsize,
+    /// Cancelled when as much is kept as will be.
+    pub(super) finished: CancellationToken,
     /// Lives as long as what is kept in it.
-    _temporary: Option<TempDir>,
+    temporary: OnceLock<TempDir>,
 }
 
 /// Where a content is.
@@ -42,9 +49,8 @@ pub(super) enum Source {
 }
 
 impl Before {
-    /// Looks. Blocks, [`BUDGET`] at most and a little.
-    pub(super) fn look(workspace: &Workspace, place: Option<&Path>) -> Self {
-        let deadline = Instant::now() + BUDGET;
+    /// Looks. Blocks, until `deadline` at most and a little.
+    pub(super) fn look(workspace: &Workspace, deadline: Instant) -> Self {
         let repository = Repository::around(workspace.cwd()).map(|repository| {
             let index = repository.index();
             (repository, index)
@@ -67,20 +73,21 @@ impl Before {
                 };
             }
         };
-        let mut before = Self {
+        Self {
             scan,
             tracked,
             repository: repository.filter(|(repository, index)| {
                 !index.is_empty() && !repository.may_filter(index) && git_is_there()
             }),
             ..Self::default()
-        };
-        before.keep(place, deadline);
-        before
+        }
     }
 
-    /// Copies what no git has.
-    fn keep(&mut self, place: Option<&Path>, deadline: Instant) {
+    /// Copies what no git has. Blocks, until `deadline` at most and a little. A file that changes meanwhile is left
+    /// out, never kept as what it was not.
+    pub(super) fn keep(&self, place: Option<&Path>, deadline: Instant) {
+        // Also when this breaks down: nobody must wait for it then.
+        let _finished = self.finished.clone().drop_guard();
         let wanted: Vec<(&PathBuf, &Stat)> = self
             .scan
             .files
@@ -94,16 +101,23 @@ impl Before {
                 .prefix("openoxide-before-")
                 .tempdir()
             {
-                Ok(made) => self._temporary.insert(made).path().to_owned(),
-                Err(_) => {
-                    self.left_out = wanted.len();
-                    return;
-                }
+                Ok(made) => self.temporary.get_or_init(|| made).path().to_owned(),
+                Err(_) => return self.left_out.store(wanted.len(), Ordering::Relaxed),
             },
         };
         let mut kept = Kept::open(&folder);
-        self.left_out = kept.renew(wanted, deadline);
-        self.kept = Some(kept);
+        let left_out = kept.renew(wanted, deadline);
+        self.left_out.store(left_out, Ordering::Relaxed);
+        // Only one task keeps.
+        let _ = self.kept.set(kept);
+    }
+
+    /// Waits until as much is kept as will be. Blocks; ended by [`Self::keep`], which has a deadline, or by [`BUDGET`].
+    pub(super) fn wait(&self) {
+        let until = Instant::now() + BUDGET;
+        while !self.finished.is_cancelled() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn object(&self, path: &Path, stat: &Stat) -> Option<ObjectId> {
@@ -117,13 +131,13 @@ impl Before {
         if let Some(id) = self.object(path, stat) {
             return Some(Source::Object(id));
         }
-        let kept = self.kept.as_ref()?.content(path, stat)?;
+        let kept = self.kept.get()?.content(path, stat)?;
         Some(Source::Kept(kept.clone()))
     }
 
     /// Our own copies.
     pub(super) fn contents(&self) -> Option<&Contents> {
-        self.kept.as_ref().map(|kept| &kept.contents)
+        self.kept.get().map(|kept| &kept.contents)
     }
 
     /// Fetches what is in objects, all at once; what cannot be had is not in the answer.

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
     time::Instant,
 };
 
@@ -123,10 +124,12 @@ impl Measure<'_> {
             self.before = None;
             return;
         }
-        if before.left_out > 0 {
+        before.wait();
+        let left_out = before.left_out.load(Ordering::Relaxed);
+        if left_out > 0 {
             self.reasons.push(format!(
                 "the contents of {} files were not kept (the budget is 5 s and 512 MB), so their changes have no diff and cannot be undone",
-                before.left_out
+                left_out
             ));
         }
         let scope = Scope {

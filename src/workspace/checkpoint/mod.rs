@@ -6,8 +6,8 @@
 //! tool kept, from the objects of a git repository whose index says that the file was as git knows it, or from a copy
 //! of our own; see [`git`] and [`kept`]. Ignored files are not looked at; the rules are those of the first look.
 //!
-//! A command waits for the first look, which ends at the latest after [`BUDGET`]. Without it, or beyond what can be
-//! kept, the outcome says that the changes are partial.
+//! A command waits for the first look, and for what is kept of it at most [`PATIENCE`]; all of it ends after [`BUDGET`].
+//! Without it, or beyond what can be kept, the outcome says that the changes are partial.
 
 mod before;
 mod contents;
@@ -26,7 +26,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::OnceCell;
@@ -45,8 +45,12 @@ pub use manifest::{Entry, Folder, Keeping, Manifest, State};
 pub use measure::Measured;
 pub use undo::{Undo, UndoError};
 
-/// How long the first look may take.
+/// How long the first look may take, and keeping what it finds.
 const BUDGET: Duration = Duration::from_secs(5);
+
+/// How long a command waits for what is kept. It is begun long before, so a command hardly ever does; where there is
+/// more to keep, the rest is kept beside the command.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Nanoseconds that the clock of the file system may be behind ours: it ticks more coarsely, and is never ahead.
 const SLACK: i64 = 20_000_000;
@@ -166,7 +170,9 @@ impl Checkpoint {
     pub async fn command(workspace: &Arc<Workspace>) -> Running {
         let checkpoint = workspace.checkpoint();
         let turn = checkpoint.turn();
-        turn.look(workspace).await;
+        let before = turn.look(workspace).await;
+        // Ended by the deadline of the keeping, if not by this.
+        let _ = tokio::time::timeout(PATIENCE, before.finished.cancelled()).await;
         turn.deeds().ran = true;
         let (id, from) = (Uuid::now_v7(), now());
         let mut runs = locked(&checkpoint.runs);
@@ -272,17 +278,19 @@ pub fn directory_folder(state: &Path, directory: &Path) -> PathBuf {
 }
 
 impl Turn {
-    async fn look(&self, workspace: &Arc<Workspace>) {
+    async fn look(&self, workspace: &Arc<Workspace>) -> Arc<Before> {
         let look = || async {
+            let deadline = Instant::now() + BUDGET;
+            let place = workspace.checkpoint().place(workspace);
             let workspace = workspace.clone();
-            let looked = tokio::task::spawn_blocking(move || {
-                let place = workspace.checkpoint().place(&workspace);
-                Arc::new(Before::look(&workspace, place.as_deref()))
-            });
+            let looked = tokio::task::spawn_blocking(move || Before::look(&workspace, deadline));
             // It does not panic; if it did, nothing would be known.
-            looked.await.unwrap_or_default()
+            let before = Arc::new(looked.await.unwrap_or_default());
+            let kept = before.clone();
+            tokio::task::spawn_blocking(move || kept.keep(place.as_deref(), deadline));
+            before
         };
-        self.before.get_or_init(look).await;
+        self.before.get_or_init(look).await.clone()
     }
 
     /// If this turn was begun by a process that died, what its file tools kept still counts.
