@@ -96,7 +96,7 @@ fn turn(
     workspace: &Arc<Workspace>,
     work: &Path,
 ) -> Result<(Duration, Duration)> {
-    workspace.checkpoint().begin(workspace, None);
+    let begun = workspace.checkpoint().begin(workspace, None);
     let started = Instant::now();
     let running = runtime.block_on(Checkpoint::command(workspace));
     let waited = started.elapsed();
@@ -105,7 +105,7 @@ fn turn(
     std::fs::write(&file, text)?;
     drop(running);
     let started = Instant::now();
-    let measured = workspace.checkpoint().measure(workspace);
+    let measured = workspace.checkpoint().measure(workspace, &begun);
     let end = started.elapsed();
     let [change] = measured.changes.as_slice() else {
         anyhow::bail!("{measured:?}");

@@ -11,7 +11,9 @@ use crate::{
         instructions,
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, Worktree, shown_line},
+    conversation::{
+        ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree, shown_line,
+    },
     model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
     thread::{
         Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
@@ -237,6 +239,11 @@ impl App {
     /// The process's working directory.
     pub fn cwd(&self) -> &Path {
         &self.setup.cwd
+    }
+
+    /// The directory of our own files; none where nothing is kept.
+    pub fn state(&self) -> Option<&Path> {
+        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
     }
 
     /// Places that no caller may name.
@@ -465,6 +472,7 @@ impl Assemble for Wiring {
             model,
             gate: Arc::new(gate),
             limits,
+            when_unattended: self.when_unattended(),
             redactor: self.redactor.clone(),
         })
     }
@@ -480,6 +488,15 @@ impl Wiring {
             }
             None => SandboxPolicy::WorkspaceWrite,
         }
+    }
+
+    /// The owner's strategy; a command line that asks nobody says no.
+    fn when_unattended(&self) -> WhenUnattended {
+        let default = match self.asker {
+            Asker::Owner => WhenUnattended::Deny,
+            Asker::Caller => WhenUnattended::AutoWithinPolicy,
+        };
+        self.config.policy.when_unattended.unwrap_or(default)
     }
 
     fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
@@ -546,6 +563,7 @@ impl Wiring {
                 &extra,
                 self.depth.saturating_add(1),
             ),
+            keeper: self.sandbox.keeper(),
             commands_are_held: sandbox == SandboxPolicy::ReadOnly
                 && match self.sandbox.protection() {
                     Protection::Whole => true,

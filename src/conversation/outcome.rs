@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Approval, SandboxPolicy, ThreadId, TurnId};
 
@@ -32,6 +33,9 @@ pub struct Outcome {
     /// Questions that are open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// Other threads that were at work in the same directory when the turn began, and may change its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ThreadId>,
     /// What was refused, by policy or by somebody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
@@ -71,6 +75,18 @@ pub enum Status {
     Failed,
     /// Ran into a limit on steps, seconds or tokens.
     LimitReached,
+}
+
+impl Outcome {
+    /// The outcome as JSON for whoever asked for the turn.
+    pub fn shown(&self) -> Value {
+        // Every part of an outcome has a JSON form.
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if !self.approvals.is_empty() {
+            value["approvals"] = self.approvals.iter().map(Approval::shown).collect();
+        }
+        value
+    }
 }
 
 impl Status {

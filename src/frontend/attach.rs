@@ -32,6 +32,14 @@ pub(super) fn attach(
     Ok(message)
 }
 
+/// True for `.env` and its relatives, which nobody who only names a path gets to read.
+pub(super) fn may_hold_secrets(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name.starts_with(".env")
+    })
+}
+
 fn read(real: &Path, name: &str) -> Result<String, String> {
     let name = shown_line(name);
     let bytes = file::read(real)

@@ -8,6 +8,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{Endpoint, Head, Model, ModelEvent, Request, Responses, Retry, Secret, ToolSpec};
 use crate::conversation::{CallId, Item, OutputStatus, ThreadId, ToolOutput, Wire};
 
+#[expect(dead_code, reason = "the tests of whole programs use more of it")]
 #[path = "../../tests/it/support/model_server.rs"]
 mod model_server;
 use model_server::{ModelServer, Reply};

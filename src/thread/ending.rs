@@ -23,7 +23,7 @@ pub fn delete(store: &DirectoryStore, id: ThreadId) -> Result<(), StoreError> {
     let mut others = store
         .ids()?
         .into_iter()
-        .filter_map(|id| store.read(id).ok());
+        .filter_map(|id| store.ends(id).ok());
     if others.any(|other| other.header.cwd == loaded.header.cwd) {
         return Ok(());
     }

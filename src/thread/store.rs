@@ -11,7 +11,11 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
-use super::rollout::{self, Header, Loaded, ReadError, Record};
+use super::{
+    holder,
+    rollout::{self, Header, Loaded, ReadError, Record},
+    skim::skim,
+};
 use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
 
 /// Keeps threads.
@@ -27,6 +31,23 @@ pub trait ThreadStore: Send + Sync {
 
     /// All of them, newest first.
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError>;
+
+    /// The names of all of them, newest first.
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
+        Ok(self
+            .list()?
+            .into_iter()
+            .map(|thread| thread.thread_id)
+            .collect())
+    }
+
+    /// A line about one, turns not counted, at a cost that does not grow with its length.
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        Ok(ThreadSummary::new(&self.read(id)?))
+    }
+
+    /// Where the process that holds the thread listens; none where no other process can hold it.
+    fn socket(&self, id: ThreadId) -> Option<PathBuf>;
 }
 
 /// The place of one thread. Only its actor writes.
@@ -45,6 +66,9 @@ pub trait Journal: Send {
     fn folder(&self) -> Option<PathBuf> {
         None
     }
+
+    /// Where to listen for other processes while the thread is held; none where there are none.
+    fn socket(&self) -> Option<PathBuf>;
 
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
@@ -83,8 +107,9 @@ pub struct ThreadSummary {
     pub created_at: String,
     /// How its last turn stands; none if it has none.
     pub status: Option<Status>,
-    /// Turns so far.
-    pub turns: usize,
+    /// Turns so far; none where they were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<usize>,
     /// The beginning of what was first asked.
     pub title: String,
     /// A question only: read-only for its life.
@@ -97,13 +122,18 @@ impl ThreadSummary {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
         });
-        let open = loaded.open_turn().map(|_| Status::Interrupted);
+        let open = loaded
+            .open_turn()
+            .map(|turn| match turn.open_approvals.is_empty() {
+                true => Status::Interrupted,
+                false => Status::ApprovalRequired,
+            });
         Self {
             thread_id: loaded.header.thread_id,
             cwd: loaded.header.directory().to_owned(),
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
-            turns: loaded.turns.len(),
+            turns: Some(loaded.turns.len()),
             title: title.unwrap_or_default(),
             query: loaded.header.query,
         }
@@ -127,23 +157,21 @@ impl DirectoryStore {
         self.root.join(id.to_string())
     }
 
-    /// The names of all threads, newest first.
-    pub(super) fn ids(&self) -> io::Result<Vec<ThreadId>> {
-        let entries = match fs_err::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
-        let mut ids: Vec<ThreadId> = entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
-        // UUID v7 sorts by time.
-        ids.sort_by(|a, b| b.cmp(a));
-        Ok(ids)
-    }
-
     /// Our own directory, where this is the directory of threads.
     pub(super) fn state(&self) -> Option<&Path> {
         self.root.parent()
+    }
+
+    /// A thread without its middle: how it began and how it stands.
+    pub(super) fn ends(&self, id: ThreadId) -> Result<Loaded, StoreError> {
+        let path = self.folder(id).join("rollout.jsonl");
+        let bytes = match skim(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Unknown(id));
+            }
+            read => read.map_err(|error| named(&path, &error))?,
+        };
+        rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })
     }
 
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
@@ -190,6 +218,30 @@ impl ThreadStore for DirectoryStore {
             .filter_map(|id| self.read(id).ok())
             .map(|loaded| ThreadSummary::new(&loaded))
             .collect())
+    }
+
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
+        let entries = match fs_err::read_dir(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut ids: Vec<ThreadId> = entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        // UUID v7 sorts by time.
+        ids.sort_by(|a, b| b.cmp(a));
+        Ok(ids)
+    }
+
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        Ok(ThreadSummary {
+            turns: None,
+            ..ThreadSummary::new(&self.ends(id)?)
+        })
+    }
+
+    fn socket(&self, id: ThreadId) -> Option<PathBuf> {
+        Some(self.folder(id).join(holder::SOCKET))
     }
 }
 
@@ -319,6 +371,10 @@ impl Journal for Rollout {
         self.write(&rollout::record_line(record).map_err(io::Error::other)?)
     }
 
+    fn socket(&self) -> Option<PathBuf> {
+        self.store.socket(self.id)
+    }
+
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         let (file, path) = (self.file.clone(), self.path.clone());
         async move {
@@ -357,6 +413,10 @@ impl ThreadStore for NoStore {
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
         Ok(Vec::new())
     }
+
+    fn socket(&self, _: ThreadId) -> Option<PathBuf> {
+        None
+    }
 }
 
 struct Nowhere;
@@ -370,6 +430,10 @@ impl Journal for Nowhere {
 
     fn append(&mut self, _: &Record) -> io::Result<()> {
         Ok(())
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        None
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {

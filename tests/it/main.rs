@@ -5,10 +5,21 @@
 mod sandbox;
 mod support;
 
+mod answering;
 mod bad_input;
 mod changes;
 mod command_line;
+mod crash;
+mod damage;
+#[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod mcp;
 mod secrets;
+mod sessions;
+mod setup;
+mod suspended;
+mod terminal;
 mod threads;
 mod tidy;

@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     path::Path,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -279,7 +280,7 @@ async fn the_model_is_told_of_unknown_tools_and_broken_arguments() {
     call call_0_1: read_file {"path":
     call call_0_2: read_file {"path":"a.txt","start_line":"soon"}
     call call_0_3: read_file {"path":"../outside"}
-    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, edit_file, write_file, shell, update_plan"
+    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, edit_file, write_file, shell, shell_input, update_plan"
     output call_0_1 Failed: "the arguments of `read_file` could not be read (at `path`): EOF while parsing a value at line 1 column 8. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_2 Failed: "the arguments of `read_file` could not be read (at `start_line`): expected a whole number, 0 or more at line 1 column 36. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_3 Failed: "`../outside` is outside the workspace `[work]`; only paths inside it can be used"
@@ -1196,6 +1197,10 @@ impl ThreadStore for Faulty {
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
         self.sound.list()
     }
+
+    fn socket(&self, id: ThreadId) -> Option<PathBuf> {
+        self.sound.socket(id)
+    }
 }
 
 impl Journal for FaultyJournal {
@@ -1212,6 +1217,10 @@ impl Journal for FaultyJournal {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => self.sound.append(record),
         }
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        self.sound.socket()
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
@@ -1736,6 +1745,17 @@ fn a_rollout_of_version_1_that_was_cut_short_is_readable() {
 }
 
 #[test]
+fn a_rollout_of_version_1_whose_question_is_open_is_readable() {
+    let loaded = rollout::read(&old_rollout("suspended.jsonl")).unwrap();
+    let open = loaded.open_turn().unwrap();
+    assert_eq!((open.open_calls.len(), open.open_approvals.len()), (1, 1));
+    let so_far = open.suspended.as_ref().unwrap();
+    assert_eq!(so_far.status, Status::ApprovalRequired);
+    assert_eq!(so_far.approvals, open.open_approvals);
+    assert_eq!(loaded.damaged, 0);
+}
+
+#[test]
 fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_policy() {
     let loaded = rollout::read(&old_rollout("damaged.jsonl")).unwrap();
     insta::assert_snapshot!(told(&loaded), @r#"
@@ -1753,6 +1773,7 @@ fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_polic
 fn every_record_of_version_1_is_in_a_fixture() {
     let mut kinds = rollout::census(&old_rollout("completed.jsonl"));
     kinds.extend(rollout::census(&old_rollout("cut_short.jsonl")));
+    kinds.extend(rollout::census(&old_rollout("suspended.jsonl")));
     let kinds: Vec<&str> = kinds
         .keys()
         .map(String::as_str)
@@ -1771,6 +1792,7 @@ fn every_record_of_version_1_is_in_a_fixture() {
             "tool_output",
             "turn_ended",
             "turn_started",
+            "turn_suspended",
             "user_message"
         ]
     );
@@ -1778,7 +1800,12 @@ fn every_record_of_version_1_is_in_a_fixture() {
 
 #[tokio::test]
 async fn rollouts_of_version_1_go_on() {
-    for name in ["completed.jsonl", "cut_short.jsonl", "damaged.jsonl"] {
+    for name in [
+        "completed.jsonl",
+        "cut_short.jsonl",
+        "damaged.jsonl",
+        "suspended.jsonl",
+    ] {
         let fresh = Harness::new();
         let text = String::from_utf8(old_rollout(name)).unwrap();
         let text = text.replace("/home/ana/greet", &fresh.work().to_string_lossy());

@@ -58,12 +58,15 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Which package may be named where. What is not listed may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("rmcp", &["frontend/mcp", "tools/mcp"]),
+    ("base64", &["frontend/mcp/resources"]),
+    ("percent_encoding", &["frontend/mcp/resources"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
+    ("filedescriptor", &["workspace/shell"]),
     ("vte", &["workspace/shell"]),
     ("similar", &["workspace/edit"]),
     // The rules of a checkpoint outlive the walk of a search: those of the first look hold for the second.

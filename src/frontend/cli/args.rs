@@ -12,10 +12,13 @@ use serde::{
 };
 use toml::Table;
 
+use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, assignment},
-    conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, WhenUnattended},
+    conversation::{
+        Answer, ApprovalId, ApprovalPolicy, Decision, SandboxPolicy, ThreadId, WhenUnattended,
+    },
 };
 
 /// A coding agent in one program: run a task here, or serve it to others over MCP.
@@ -112,6 +115,14 @@ pub(super) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the configuration that makes an MCP client use this server.
+    Setup {
+        /// Which client; without one, all are listed.
+        client: Option<Client>,
+        /// Call the server and its tools as `codex mcp-server` did, so that old prompts and permission rules work.
+        #[arg(long)]
+        codex_tools: bool,
+    },
     /// Print the completion script for a shell.
     Completions {
         /// Which shell.
@@ -185,6 +196,8 @@ pub(super) enum ThreadsCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
+    /// Answer a question of a thread that another process works on, an MCP server say.
+    Answer(AnswerArgs),
 }
 
 /// How a thread is exported.
@@ -193,6 +206,62 @@ pub(super) enum ExportFormat {
     #[default]
     Markdown,
     Json,
+}
+
+/// The answer; without one it is asked for on the terminal.
+#[derive(Debug, ClapArgs)]
+pub(super) struct AnswerArgs {
+    /// The thread's id, or enough of its end to know it.
+    pub(super) id: String,
+
+    /// Which question, where several are open.
+    #[arg(long, value_name = "ID")]
+    pub(super) approval: Option<ApprovalId>,
+
+    #[command(flatten)]
+    decision: DecisionArgs,
+
+    /// A word for the model.
+    #[arg(long, value_name = "TEXT", requires = "decision")]
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(id = "decision", multiple = false)]
+struct DecisionArgs {
+    /// Approve this once.
+    #[arg(long)]
+    approve: bool,
+
+    /// Approve, and for the session what the question says that covers.
+    #[arg(long)]
+    approve_for_session: bool,
+
+    /// Deny, and let the agent go on.
+    #[arg(long)]
+    deny: bool,
+
+    /// Deny, and end the turn.
+    #[arg(long)]
+    abort: bool,
+}
+
+impl AnswerArgs {
+    /// What was decided, if anything was.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let given = &self.decision;
+        let decisions = [
+            (given.approve, Decision::Approve),
+            (given.approve_for_session, Decision::ApproveForSession),
+            (given.deny, Decision::Deny),
+            (given.abort, Decision::Abort),
+        ];
+        let (_, decision) = decisions.into_iter().find(|(given, _)| *given)?;
+        Some(Answer {
+            decision,
+            note: self.note.clone(),
+        })
+    }
 }
 
 /// One command, confined.
@@ -227,12 +296,16 @@ pub(super) struct ServerArgs {
     pub(super) root: Vec<PathBuf>,
 
     /// What becomes of a question that nobody can answer.
-    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "deny"]), value_name = "STRATEGY")]
+    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "return-to-caller", "deny"]), value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.
     #[arg(long, value_name = "SECONDS")]
     pub(super) wait: Option<String>,
+
+    /// Call the tools `codex` and `codex-reply`, with the arguments and results of that peer.
+    #[arg(long)]
+    pub(super) codex_tools: bool,
 
     #[command(flatten)]
     pub(super) options: Options,

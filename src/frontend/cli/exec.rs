@@ -106,14 +106,16 @@ impl Run {
             Err(error) => bail!("{error}; give it a task with -m"),
         };
         let followed = follow(&thread, started, snapshot, &mut display).await;
-        if let Err(error) = &followed {
-            // Its processes end with it.
-            app.threads().shut_down(GRACE).await;
-            if is_broken_pipe(error) {
-                return Ok(INTERRUPTED);
-            }
+        // Its processes end with it, also those in the background.
+        app.threads().shut_down(GRACE).await;
+        if followed.as_ref().is_err_and(is_broken_pipe) {
+            return Ok(INTERRUPTED);
         }
         let mut outcome = Outcome::clone(&*followed?);
+        if outcome.status == Status::ApprovalRequired {
+            // It waits for an answer that cannot come here: the question is kept for whoever goes on.
+            app.threads().shut_down(GRACE).await;
+        }
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
@@ -183,10 +185,13 @@ fn real(here: &Path, name: &str) -> Result<PathBuf, String> {
 
 fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
     let here = app.cwd().canonicalize()?;
-    let threads = app.threads().store().list()?;
-    let newest = threads
-        .iter()
-        .find(|thread| thread.cwd == here && !thread.query);
+    let store = app.threads().store();
+    // One that cannot be read must not hide the others.
+    let mut threads = store
+        .ids()?
+        .into_iter()
+        .filter_map(|id| store.glance(id).ok());
+    let newest = threads.find(|thread| thread.cwd == here && !thread.query);
     newest
         .map(|thread| thread.thread_id)
         .with_context(|| format!("there is no thread of `{}` to continue", here.display()))
@@ -305,11 +310,15 @@ impl Display {
         let thread = thread.clone();
         tokio::spawn(async move {
             let id = approval.id;
-            if let Ok(Some(answer)) =
-                tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
-            {
-                // Somebody else may have been first; then this answer is too late and that was said.
-                let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+            let asked = tokio::task::spawn_blocking(move || prompt::ask(&approval)).await;
+            // Somebody else may have been first; then this answer is too late and that was said.
+            match asked.ok().flatten() {
+                Some(answer) => {
+                    let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+                }
+                None => {
+                    let _ = thread.give_up(id).await;
+                }
             }
         });
     }
@@ -328,8 +337,9 @@ impl Display {
                 io::stdout().write_all(answer.as_bytes())?;
             }
             Output::Text => {}
-            Output::Json => json_line(&serde_json::to_value(outcome)?)?,
+            Output::Json => json_line(&outcome.shown())?,
             Output::StreamJson => {
+                let outcome = outcome.shown();
                 json_line(&serde_json::json!({"type": "turn.completed", "outcome": outcome}))?;
             }
         }

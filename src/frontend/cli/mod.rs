@@ -1,5 +1,6 @@
 //! The command line. Standard output carries what was asked for and nothing else; the rest goes to standard error.
 
+mod answer;
 mod args;
 mod demo;
 mod doctor;
@@ -8,6 +9,7 @@ mod log;
 mod prompt;
 mod report;
 mod sandbox;
+mod setup;
 mod story;
 mod take_back;
 mod threads;
@@ -26,7 +28,7 @@ use crate::{
     frontend::mcp,
     workspace::{self, shell},
 };
-use args::{Args, Command, Isolation, LogFormat, Options};
+use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
 use log::Log;
 
 /// Everything went as asked.
@@ -55,13 +57,21 @@ fn run(args: Args) -> anyhow::Result<u8> {
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
             start(async move {
-                mcp::serve(app, wait).await?;
+                mcp::serve(app, wait, server.codex_tools).await?;
                 Ok(OK)
             })
         }
+        (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
         (Some(Command::Doctor { json }), _) => doctor::run(json),
+        (
+            Some(Command::Setup {
+                client,
+                codex_tools,
+            }),
+            _,
+        ) => setup::run(client, codex_tools),
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {

@@ -41,9 +41,10 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
         text.extend(items.iter().map(|one| item(one, items)));
         for approval in &turn.open_approvals {
             text.push_str(&format!(
-                "? waits for an answer: {} ({})\n",
+                "? waits for an answer (`openoxide threads answer {}`): {} {}\n",
+                header.thread_id,
                 shown_line(&approval.summary),
-                approval.id
+                shown_line(&approval.place),
             ));
         }
         match &turn.outcome {

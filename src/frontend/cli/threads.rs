@@ -19,6 +19,7 @@ use crate::{
     },
 };
 
+/// All but `answer`, which goes to the process that asks.
 pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
     let store = kept_threads()?;
     let text = match command {
@@ -50,13 +51,16 @@ pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
             };
             return take_back::run(&store, id, back, take_back::Manner { dry_run, yes });
         }
+        ThreadsCommand::Answer(_) => bail!("an answer goes to the process that asks"),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(OK)
 }
 
 fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Result<String> {
-    let mut threads = store.list()?;
+    // One that cannot be read must not hide the others.
+    let glance = |id| store.glance(id).ok();
+    let mut threads: Vec<_> = store.ids()?.into_iter().filter_map(glance).collect();
     if let Some(cwd) = cwd {
         let cwd = cwd
             .canonicalize()
@@ -156,17 +160,18 @@ fn named(loaded: &Loaded, name: &str) -> anyhow::Result<usize> {
     })
 }
 
-fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<ThreadId> {
+/// The thread whose name is `id`, or ends in it.
+pub(super) fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<ThreadId> {
     if let Ok(id) = id.parse() {
         return Ok(id);
     }
     let found: Vec<_> = store
-        .list()?
+        .ids()?
         .into_iter()
-        .filter(|thread| thread.thread_id.to_string().ends_with(id))
+        .filter(|thread| thread.to_string().ends_with(id))
         .collect();
     match found.as_slice() {
-        [only] => Ok(only.thread_id),
+        [only] => Ok(*only),
         [] => bail!(
             "there is no thread `{}`; `openoxide threads list` shows them",
             shown_line(id)

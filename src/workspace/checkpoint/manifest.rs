@@ -143,20 +143,36 @@ impl Folder {
     }
 
     fn read(&self, turn: TurnId) -> io::Result<Manifest> {
+        Ok(match self.written(turn)? {
+            Some(written) if !self.begun(turn).exists() => written,
+            written => self.cut_off(turn, written),
+        })
+    }
+
+    fn begun(&self, turn: TurnId) -> PathBuf {
+        self.root.join(format!("{turn}.jsonl"))
+    }
+
+    /// What a turn had changed when it was last measured.
+    pub(super) fn written(&self, turn: TurnId) -> io::Result<Option<Manifest>> {
         let path = self.root.join(format!("{turn}.json"));
         match fs_err::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
                 .map_err(|error| io::Error::other(format!("`{}`: {error}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(self.cut_off(turn)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Of a turn that did not end: what its file tools meant to leave.
-    fn cut_off(&self, turn: TurnId) -> Manifest {
-        let mut manifest = Manifest::new(Path::new("/"));
-        manifest.partial =
-            Some("the turn was cut off: only what its file tools did is known".to_owned());
+    /// Of a turn that did not end: what its file tools meant to leave since it was last measured.
+    fn cut_off(&self, turn: TurnId, written: Option<Manifest>) -> Manifest {
+        let mut manifest = written.unwrap_or_else(|| Manifest::new(Path::new("/")));
+        let why = "the turn was cut off: only what its file tools did is known";
+        manifest.partial = Some(match manifest.partial {
+            Some(partial) => format!("{partial}; {why}"),
+            None => why.to_owned(),
+        });
         for touched in self.touched(turn) {
             manifest.root = touched.root;
             manifest.made.extend(touched.made);
@@ -173,7 +189,7 @@ impl Folder {
     }
 
     pub(super) fn touched(&self, turn: TurnId) -> Vec<Touched> {
-        let text = fs::read(self.root.join(format!("{turn}.jsonl"))).unwrap_or_default();
+        let text = fs::read(self.begun(turn)).unwrap_or_default();
         let lines = text.split(|byte| *byte == b'\n');
         lines
             .filter_map(|line| serde_json::from_slice(line).ok())
@@ -187,16 +203,18 @@ impl Folder {
             .append(true)
             .create(true)
             .mode(0o600)
-            .open(self.root.join(format!("{turn}.jsonl")))?
+            .open(self.begun(turn))?
             .write_all(line.as_bytes())
     }
 
     /// Keeps what a turn came to, if it came to anything.
     pub fn write(&self, turn: TurnId, manifest: &Manifest) -> io::Result<()> {
-        let begun = self.root.join(format!("{turn}.jsonl"));
-        if !manifest.entries.is_empty() {
+        let path = self.root.join(format!("{turn}.json"));
+        if manifest.entries.is_empty() {
+            // It had changed something when it was let go of.
+            gone(fs::remove_file(&path))?;
+        } else {
             private_directory(&self.root)?;
-            let path = self.root.join(format!("{turn}.json"));
             let temporary = path.with_extension("new");
             let mut file = OpenOptions::new()
                 .write(true)
@@ -208,10 +226,14 @@ impl Folder {
             file.sync_data()?;
             fs::rename(temporary, path)?;
         }
-        match fs::remove_file(begun) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        gone(fs::remove_file(self.begun(turn)))
+    }
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

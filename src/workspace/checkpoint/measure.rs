@@ -41,6 +41,8 @@ pub struct Measured {
     pub changes: Vec<Change>,
     /// Why this may not be all; one sentence.
     pub partial: Option<String>,
+    /// Paths that the turn had changed when it was let go of, and that are again as they were before.
+    pub restored: Vec<String>,
 }
 
 /// A difference on its way.
@@ -61,36 +63,46 @@ struct Measure<'a> {
     workspace: &'a Workspace,
     turn: &'a Turn,
     deeds: &'a Deeds,
+    /// What the turn had changed when it was let go of, by path.
+    earlier: BTreeMap<&'a Path, &'a Entry>,
+    /// A command of this thread ran in the turn: one of its own, or one from before that went on.
+    ran: bool,
     before: Option<&'a Before>,
     after: Option<Scan>,
     others: Others,
     runs: &'a [Run],
     reasons: Vec<String>,
+    restored: Vec<String>,
     room_for_diffs: usize,
     room_to_keep: usize,
 }
 
 pub(super) fn measure(workspace: &Workspace, turn: &Turn, runs: &[Run]) -> Measured {
     let deeds = &*turn.deeds();
+    let ran = deeds.ran || runs.iter().any(|run| run.to >= turn.began);
+    let earlier = turn.earlier.as_ref();
+    let entries = earlier.into_iter().flat_map(|manifest| &manifest.entries);
     let others = turn
         .journal
         .as_ref()
-        .filter(|_| deeds.ran || !deeds.wrote.is_empty());
+        .filter(|_| ran || earlier.is_some() || !deeds.wrote.is_empty());
     let mut measure = Measure {
         workspace,
         turn,
         deeds,
-        before: turn
-            .before
-            .get()
-            .map(|before| &**before)
-            .filter(|_| deeds.ran),
+        earlier: entries.map(|entry| (&*entry.path, entry)).collect(),
+        ran,
+        before: turn.before.get().map(|before| &**before).filter(|_| ran),
         after: None,
         others: others
             .map(|journal| journal.others(turn.began))
             .unwrap_or_default(),
         runs,
-        reasons: Vec::new(),
+        reasons: earlier
+            .and_then(|manifest| manifest.partial.clone())
+            .into_iter()
+            .collect(),
+        restored: Vec::new(),
         room_for_diffs: MOST_DIFF,
         room_to_keep: MOST_KEPT,
     };
@@ -104,7 +116,8 @@ pub(super) fn measure(workspace: &Workspace, turn: &Turn, runs: &[Run]) -> Measu
     measure.pair_renames(&mut found);
     measure.keep_manifest(&found);
     Measured {
-        partial: (!measure.reasons.is_empty()).then(|| measure.reasons.join("; ")),
+        partial: measure.partial(),
+        restored: measure.restored,
         changes: found
             .into_iter()
             .filter(|found| !found.moved_away)
@@ -118,7 +131,7 @@ impl Measure<'_> {
     fn look_again(&mut self) {
         let Some(before) = self.before else { return };
         if let Some(why) = &before.unknown {
-            self.reasons.push(format!(
+            self.because(format!(
                 "{why}, so only what the file tools changed is known"
             ));
             self.before = None;
@@ -127,7 +140,7 @@ impl Measure<'_> {
         before.wait();
         let left_out = before.left_out.load(Ordering::Relaxed);
         if left_out > 0 {
-            self.reasons.push(format!(
+            self.because(format!(
                 "the contents of {} files were not kept (the budget is 5 s and 512 MB), so their changes have no diff and cannot be undone",
                 left_out
             ));
@@ -140,7 +153,7 @@ impl Measure<'_> {
         match scope.scan(Some(&before.scan.rules), Instant::now() + BUDGET) {
             Ok(scan) => self.after = Some(scan),
             Err(error) => {
-                self.reasons.push(format!(
+                self.because(format!(
                     "{error}, so only what the file tools changed is known"
                 ));
                 self.before = None;
@@ -148,9 +161,21 @@ impl Measure<'_> {
         }
     }
 
+    /// Notes why the changes may not be all, once.
+    fn because(&mut self, why: String) {
+        if self.reasons.iter().all(|known| !known.contains(&why)) {
+            self.reasons.push(why);
+        }
+    }
+
+    fn partial(&self) -> Option<String> {
+        (!self.reasons.is_empty()).then(|| self.reasons.join("; "))
+    }
+
     /// Paths that may differ, in order.
     fn candidates(&self) -> Vec<PathBuf> {
         let mut paths: BTreeSet<PathBuf> = self.deeds.wrote.keys().cloned().collect();
+        paths.extend(self.earlier.keys().map(|path| path.to_path_buf()));
         if let (Some(before), Some(after)) = (self.before, &self.after) {
             let (before, after) = (&before.scan.files, &after.files);
             let changed = before
@@ -191,13 +216,24 @@ impl Measure<'_> {
         found
     }
 
-    /// Where the directory's look has what `path` held; none if the file tools know better.
+    /// Where the directory's look has what `path` held; none if it is known from before, or the file tools know better.
     fn source(&self, path: &Path) -> Option<Source> {
+        if self.earlier.contains_key(path) {
+            return None;
+        }
         let early = self.deeds.wrote.get(path).is_some_and(|wrote| !wrote.late);
         self.before.filter(|_| !early)?.source(path)
     }
 
     fn held_before(&self, path: &Path, bytes: Option<Vec<u8>>) -> Held {
+        if let Some(entry) = self.earlier.get(path) {
+            let contents = self.turn.folder.as_ref().map(|folder| &folder.contents);
+            let id = contents.zip(entry.before.content());
+            return Held {
+                state: entry.before.clone(),
+                bytes: id.and_then(|(contents, id)| contents.get(id).ok()),
+            };
+        }
         let looked = self.before.and_then(|before| before.scan.files.get(path));
         let wrote = self.deeds.wrote.get(path);
         if let Some(wrote) = wrote.filter(|wrote| !wrote.late) {
@@ -227,6 +263,9 @@ impl Measure<'_> {
             Some(stat) => Held::of(stat, read_as(path, stat.link).ok().flatten()),
         };
         if before.state == after.state && !self.may_differ_unseen(path, &before, stat.as_ref()) {
+            if self.earlier.contains_key(path) {
+                self.restored.push(self.workspace.show(path));
+            }
             return None;
         }
         let by = self.by(path, stat.as_ref(), after.state.content());
@@ -308,7 +347,11 @@ impl Measure<'_> {
         {
             return None;
         }
-        let wrote = self.deeds.wrote.contains_key(path);
+        let earlier = self.earlier.get(path);
+        if let Some(entry) = earlier.filter(|entry| entry.after.content() == content) {
+            return entry.by;
+        }
+        let wrote = self.deeds.wrote.contains_key(path) || earlier.is_some();
         let own_run = match stat {
             Some(stat) => ran_at(self.runs, stat.changed),
             None => self.may_have_taken(path),
@@ -323,7 +366,7 @@ impl Measure<'_> {
             (true, true) => Some(By::Unsure),
             (false, _) if wrote => Some(By::Unsure),
             // Its directory was used again, so when it went is not known.
-            (false, _) if stat.is_none() && self.deeds.ran => Some(By::Unsure),
+            (false, _) if stat.is_none() && self.ran => Some(By::Unsure),
             (false, _) => Some(By::Other),
         }
     }
@@ -334,7 +377,7 @@ impl Measure<'_> {
         let (directory, moment) = last_change_around(path);
         let mut wrote = self.deeds.wrote.keys();
         let tool = wrote.any(|wrote| wrote.parent() == Some(&directory));
-        ran_at(self.runs, moment) || (self.deeds.ran && tool)
+        ran_at(self.runs, moment) || (self.ran && tool)
     }
 
     /// One entry for a file that left one place and came to another.
@@ -380,11 +423,11 @@ impl Measure<'_> {
         let manifest = Manifest {
             entries,
             made: self.made(),
-            partial: (!self.reasons.is_empty()).then(|| self.reasons.join("; ")),
+            partial: self.partial(),
             ..Manifest::new(self.workspace.cwd())
         };
         if let Err(error) = folder.write(keeping.turn, &manifest) {
-            self.reasons.push(format!(
+            self.because(format!(
                 "what is needed to undo this turn could not be kept: {error}"
             ));
         }
@@ -393,6 +436,12 @@ impl Measure<'_> {
     /// Directories that came with the turn and are still there.
     fn made(&self) -> Vec<PathBuf> {
         let mut made = self.deeds.made.clone();
+        let earlier = self.turn.earlier.as_ref();
+        made.extend(
+            earlier
+                .into_iter()
+                .flat_map(|manifest| manifest.made.clone()),
+        );
         if let (Some(before), Some(after)) = (self.before, &self.after) {
             let new = after.directories.difference(&before.scan.directories);
             made.extend(new.cloned());

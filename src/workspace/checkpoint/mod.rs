@@ -58,6 +58,10 @@ const SLACK: i64 = 20_000_000;
 /// Commands whose times are remembered, to tell our own changes from those of others.
 const REMEMBERED_RUNS: usize = 1000;
 
+/// A turn that was begun, to measure it against.
+#[derive(Clone, Debug)]
+pub struct Begun(Arc<Turn>);
+
 /// The checkpoint of one workspace. It is empty between turns.
 #[derive(Debug, Default)]
 pub struct Checkpoint {
@@ -75,6 +79,8 @@ struct Turn {
     folder: Option<Folder>,
     journal: Option<Journal>,
     began: i64,
+    /// What it had changed when it was let go of.
+    earlier: Option<Manifest>,
     before: OnceCell<Arc<Before>>,
     deeds: Mutex<Deeds>,
 }
@@ -137,15 +143,18 @@ impl Checkpoint {
         }
     }
 
-    /// A new turn begins: what was known of the last is forgotten.
-    pub fn begin(&self, workspace: &Workspace, keeping: Option<Keeping>) {
+    /// A turn begins, or one that was let go of goes on; what was known of the last is forgotten.
+    pub fn begin(&self, workspace: &Workspace, keeping: Option<Keeping>) -> Begun {
         let place = self.place(workspace);
         let thread = keeping.as_ref().map(|keeping| keeping.thread);
         let folder = keeping
             .as_ref()
             .and_then(|keeping| keeping.folder.as_deref())
             .map(Folder::of_thread);
+        let earlier = keeping.as_ref().zip(folder.as_ref());
         let turn = Turn {
+            // One that cannot be read is named by whatever takes the turn back.
+            earlier: earlier.and_then(|(keeping, folder)| folder.written(keeping.turn).ok()?),
             journal: place.zip(thread).map(|(at, id)| Journal::new(&at, id)),
             folder,
             keeping,
@@ -153,17 +162,16 @@ impl Checkpoint {
             ..Turn::default()
         };
         turn.go_on();
-        *locked(&self.turn) = Arc::new(turn);
+        let turn = Arc::new(turn);
+        *locked(&self.turn) = turn.clone();
+        Begun(turn)
     }
 
     /// Looks at the directory in the background, so that the first command need not wait for it.
     pub fn look_ahead(workspace: &Arc<Workspace>) {
-        let workspace = workspace.clone();
+        let (workspace, turn) = (workspace.clone(), workspace.checkpoint().turn());
         // Ends with the look; nobody needs to wait for it here.
-        tokio::spawn(async move {
-            let turn = workspace.checkpoint().turn();
-            turn.look(&workspace).await;
-        });
+        tokio::spawn(async move { turn.look(&workspace).await });
     }
 
     /// Waits until what a command may change is known, and notes that one runs for as long as the answer lives.
@@ -177,7 +185,8 @@ impl Checkpoint {
         let (id, from) = (Uuid::now_v7(), now());
         let mut runs = locked(&checkpoint.runs);
         if runs.len() >= REMEMBERED_RUNS {
-            runs.remove(0);
+            let ended = runs.iter().position(|run| run.to != i64::MAX);
+            runs.remove(ended.unwrap_or(0));
         }
         let to = i64::MAX;
         runs.push(Run { id, from, to });
@@ -242,10 +251,19 @@ impl Checkpoint {
         ran_at(&locked(&self.runs), changed)
     }
 
-    /// What differs from when the turn began; keeps with the thread what is needed to take it back. Blocks.
-    pub fn measure(&self, workspace: &Workspace) -> Measured {
-        let turn = std::mem::take(&mut *locked(&self.turn));
-        measure::measure(workspace, &turn, &locked(&self.runs).clone())
+    /// What differs from when the turn began; keeps with the thread what is needed to take it back. The turn may go on
+    /// and be measured again. Blocks.
+    pub fn measure(&self, workspace: &Workspace, begun: &Begun) -> Measured {
+        let runs = locked(&self.runs).clone();
+        measure::measure(workspace, &begun.0, &runs)
+    }
+
+    /// The turn has ended, or was let go of.
+    pub fn forget(&self, begun: &Begun) {
+        let mut turn = locked(&self.turn);
+        if Arc::ptr_eq(&turn, &begun.0) {
+            *turn = Arc::default();
+        }
     }
 
     fn turn(&self) -> Arc<Turn> {

@@ -26,7 +26,7 @@ use openoxide::{
     },
     conversation::{
         Access, Answer, ApprovalId, ApprovalPolicy, CallId, Decision, Event, Item, Outcome,
-        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage,
+        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage, WhenUnattended,
     },
     model::{Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
     thread::{
@@ -63,6 +63,7 @@ pub(crate) struct Harness {
     model: Arc<dyn Model>,
     policy: Policy,
     limits: Limits,
+    unattended: WhenUnattended,
     secrets: Vec<String>,
     tools: Vec<AddTool>,
     store: Arc<dyn ThreadStore>,
@@ -86,6 +87,7 @@ impl Harness {
                 deny: Vec::new(),
             },
             limits: Limits::default(),
+            unattended: WhenUnattended::AutoWithinPolicy,
             secrets: Vec::new(),
             tools: Vec::new(),
             store: Arc::new(store),
@@ -123,8 +125,20 @@ impl Harness {
         self
     }
 
+    /// A prefix of commands that the owner denies.
+    pub(crate) fn denies(mut self, prefix: &str) -> Self {
+        self.policy.deny.push(prefix.to_owned());
+        self
+    }
+
     pub(crate) fn limits(mut self, set: impl FnOnce(&mut Limits)) -> Self {
         set(&mut self.limits);
+        self
+    }
+
+    /// What becomes of a question that nobody can answer.
+    pub(crate) fn unattended(mut self, strategy: WhenUnattended) -> Self {
+        self.unattended = strategy;
         self
     }
 
@@ -222,6 +236,7 @@ impl Harness {
         let settings = Settings {
             environment: shell::for_commands(variables, &[], 1),
             commands_are_held: true,
+            keeper: held().keeper(),
         };
         let Policy {
             sandbox,
@@ -270,6 +285,7 @@ impl Assemble for Assembly {
             model: Arc::new(model),
             gate: Arc::new(gate),
             limits: header.limits,
+            when_unattended: harness.unattended,
             redactor,
         })
     }
