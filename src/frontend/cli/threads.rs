@@ -68,6 +68,11 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
         threads.retain(|thread| thread.cwd == cwd);
     }
     if json {
+        // Told only here, since to count them the whole thread is read.
+        for thread in &mut threads {
+            let loaded = store.read(thread.thread_id).ok();
+            thread.turns = loaded.map(|loaded| loaded.turns.len());
+        }
         return Ok(serde_json::to_string_pretty(&threads)? + "\n");
     }
     if threads.is_empty() {
