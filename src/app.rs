@@ -251,6 +251,11 @@ impl App {
         &self.wiring.paths.closed
     }
 
+    /// The same for a thread that works in `cwd`, which is in one of them if it is a worktree of ours.
+    pub fn closed_in(&self, cwd: &Path) -> Vec<PathBuf> {
+        self.wiring.closed(cwd)
+    }
+
     /// The header of a new thread as wished.
     pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
         let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());

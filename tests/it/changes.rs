@@ -722,7 +722,7 @@ fn callers_of_the_server_work_side_by_side() {
     ]);
     let arguments = ["mcp-server", "--root", "."];
     let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
-    let arguments = json!({"prompt": "x", "isolation": "worktree"});
+    let arguments = json!({"prompt": "x", "isolation": "worktree", "files": ["a.txt"]});
     let results = [(); 2].map(|()| client.call("openoxide", arguments.clone()));
     let worktrees = results
         .each_ref()

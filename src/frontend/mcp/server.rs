@@ -225,7 +225,7 @@ impl Server {
         cwd: &Path,
     ) -> Result<String, String> {
         let bounds = Boundaries {
-            closed: self.shared.app.closed().to_vec(),
+            closed: self.shared.app.closed_in(cwd),
             ..Boundaries::default()
         };
         let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;

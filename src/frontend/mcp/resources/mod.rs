@@ -64,7 +64,7 @@ impl Resources {
                 .called_with
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            called_with.insert(header.cwd.clone());
+            called_with.insert(header.directory().to_owned());
         }
         self.changes.tell();
     }
