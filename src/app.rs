@@ -11,10 +11,13 @@ use crate::{
         instructions,
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, shown_line},
+    conversation::{
+        ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree, shown_line,
+    },
     model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
     thread::{
-        Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
+        Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
+        ending,
         rollout::{VERSION, now},
     },
     tools::{
@@ -25,7 +28,7 @@ use crate::{
     workspace::{
         Boundaries, Workspace,
         sandbox::{Confinement, Protection, Sandbox},
-        shell,
+        shell, worktree,
     },
 };
 
@@ -92,6 +95,8 @@ pub struct Wish {
     pub narrowing: Narrowing,
     /// Only a question: read-only, and never asks.
     pub query: bool,
+    /// In a copy of the directory of its own: a git worktree.
+    pub isolated: bool,
 }
 
 /// Why there is no header.
@@ -151,6 +156,7 @@ impl App {
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
             redactor,
@@ -197,6 +203,39 @@ impl App {
         Ok((workspace, self.wiring.confinement(), settings))
     }
 
+    /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the
+    /// next time.
+    pub fn expire_threads(&self) {
+        let keep = self.config.threads.keep();
+        if let Some(store) = self
+            .wiring
+            .state
+            .as_ref()
+            .map(|state| DirectoryStore::new(state.join("threads")))
+        {
+            std::thread::spawn(move || {
+                if let Err(error) = ending::expire(&store, keep) {
+                    tracing::warn!("old threads: {error}");
+                }
+            });
+        }
+    }
+
+    /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
+    pub fn clear_unused_worktrees(&self) {
+        for header in self.threads.headers() {
+            self.abandon(&header);
+        }
+    }
+
+    /// Removes the worktree of a thread that does not begin, or ends, if nothing came of it.
+    pub fn abandon(&self, header: &Header) {
+        if let Some(isolated) = &header.isolated {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
+        }
+    }
+
     /// The process's working directory.
     pub fn cwd(&self) -> &Path {
         &self.setup.cwd
@@ -210,6 +249,11 @@ impl App {
     /// Places that no caller may name.
     pub fn closed(&self) -> &[PathBuf] {
         &self.wiring.paths.closed
+    }
+
+    /// The same for a thread that works in `cwd`, which is in one of them if it is a worktree of ours.
+    pub fn closed_in(&self, cwd: &Path) -> Vec<PathBuf> {
+        self.wiring.closed(cwd)
     }
 
     /// The header of a new thread as wished.
@@ -231,7 +275,16 @@ impl App {
             writable_roots: config.policy.writable_roots.clone(),
             deny,
         };
-        let workspace = self.wiring.workspace(&cwd, &policy)?;
+        let model = self.model_name(wish.model.clone(), config.model.name)?;
+        let thread_id = ThreadId::generate();
+        let mut workspace = self.wiring.workspace(&cwd, &policy)?;
+        let mut isolated = None;
+        if wish.isolated {
+            let from = workspace.cwd().to_owned();
+            let (worktree, place) = self.wiring.worktree(thread_id, &workspace)?;
+            workspace = self.wiring.workspace(&place, &policy)?;
+            isolated = Some(Isolated { from, worktree });
+        }
         let found = instructions::find(workspace.cwd());
         for warning in &found.warnings {
             tracing::warn!("{}", shown_line(warning));
@@ -248,12 +301,13 @@ impl App {
         let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
         Ok(Header {
             version: VERSION,
-            thread_id: ThreadId::generate(),
+            thread_id,
             cwd: workspace.cwd().to_owned(),
             created_at: now(),
             parent: None,
+            isolated,
             policy,
-            model: self.model_name(wish.model, config.model.name)?,
+            model,
             query: wish.query,
             limits: config.limits,
             context: Context::new(around, tools, config.model.reasoning_effort),
@@ -363,6 +417,8 @@ struct Wiring {
     /// What the owner set.
     config: Config,
     layers: Layers,
+    /// Where what is known of directories is kept; none if nothing is.
+    state: Option<PathBuf>,
     paths: Paths,
     key: Option<String>,
     redactor: Redactor,
@@ -389,6 +445,12 @@ impl Assemble for Wiring {
             Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
             _ => policy.approval_policy,
         };
+        if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
+            // Nothing had come of it, so it was removed when the process ended that made it.
+            let closed = &self.paths.closed;
+            worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
+                .map_err(|error| error.to_string())?;
+        }
         let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
         let settings = self.settings(policy.sandbox);
         let owner = &self.config.policy;
@@ -445,10 +507,53 @@ impl Wiring {
     fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
         let bounds = Boundaries {
             writable_roots: policy.writable_roots.clone(),
-            closed: self.paths.closed.clone(),
+            closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
+            state: self.state.clone(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
+    fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
+        let worktrees = self.paths.worktrees();
+        let real = |path: &Path| path.canonicalize().ok();
+        let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
+            let name = cwd.strip_prefix(of).ok()?.components().next()?;
+            Some(name.as_os_str().to_owned())
+        });
+        let Some(own) = within else {
+            return self.paths.closed.clone();
+        };
+        let state = &self.paths.state;
+        let others = self
+            .paths
+            .closed
+            .iter()
+            .filter(|place| !worktrees.starts_with(place));
+        let beside = entries(state).chain(["threads".into(), "directories".into()]);
+        let beside = beside
+            .filter(|name| name != "worktrees")
+            .map(|name| state.join(name));
+        let siblings = entries(&worktrees).filter(|name| *name != own);
+        others
+            .cloned()
+            .chain([self.paths.config_file.clone()])
+            .chain(beside)
+            .chain(siblings.map(|name| worktrees.join(name)))
+            .collect()
+    }
+
+    fn worktree(
+        &self,
+        thread: ThreadId,
+        workspace: &Workspace,
+    ) -> Result<(Worktree, PathBuf), String> {
+        let state = self.state.as_ref().ok_or(
+            "`isolation` needs a place to keep the worktree, which there is not with `--ephemeral`",
+        )?;
+        worktree::make(state, thread, workspace.cwd(), workspace.closed())
+            .map_err(|error| error.to_string())
     }
 
     fn confinement(&self) -> Confinement {
@@ -501,4 +606,9 @@ impl Wiring {
         }
         Ok(Arc::new(Retry::new(responses)))
     }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name())
 }

@@ -6,7 +6,7 @@
 mod layers;
 mod paths;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +28,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// What ends a turn early.
     pub limits: Limits,
+    /// How long threads are kept.
+    pub threads: ThreadsConfig,
     /// How the MCP server behaves.
     pub server: ServerConfig,
     /// Named sets of any of the above, chosen by `--profile`.
@@ -98,6 +100,39 @@ pub struct PolicyConfig {
     pub credential_paths: Vec<PathBuf>,
     /// Run commands unasked where this machine can enforce only a part of the sandbox.
     pub accept_partial: bool,
+}
+
+/// How long threads are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThreadsConfig {
+    /// Days after its last turn that a thread leaves the disk.
+    #[serde(deserialize_with = "days")]
+    pub keep_days: f64,
+}
+
+impl Default for ThreadsConfig {
+    fn default() -> Self {
+        Self { keep_days: 30.0 }
+    }
+}
+
+impl ThreadsConfig {
+    /// The time after which a thread that nobody used is removed.
+    pub fn keep(&self) -> Duration {
+        Duration::try_from_secs_f64(self.keep_days * 86400.0).unwrap_or(Duration::MAX)
+    }
+}
+
+fn days<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let days = f64::deserialize(from)?;
+    // Not zero: a thread must outlive the process that made it.
+    match days > 0.0 {
+        true => Ok(days),
+        false => Err(serde::de::Error::custom(
+            "expected a number of days above 0",
+        )),
+    }
 }
 
 /// How the MCP server behaves.

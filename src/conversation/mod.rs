@@ -16,8 +16,8 @@ pub use event::Event;
 pub use ids::{ApprovalId, CallId, ThreadId, TurnId};
 pub use item::{Item, OutputStatus, ToolCall, ToolOutput, Wire};
 pub use outcome::{
-    Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
-    TurnErrorKind, Usage,
+    By, Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
+    TurnErrorKind, Usage, Worktree,
 };
 pub use policy::{Access, ApprovalPolicy, SandboxPolicy, WhenUnattended};
 pub use redact::Redactor;

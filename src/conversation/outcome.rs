@@ -2,6 +2,8 @@
 //!
 //! Always whole here. What a client gets to see of it is cut to size in `frontend/`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -22,6 +24,9 @@ pub struct Outcome {
     /// Files that differ from what they were when the turn began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+    /// Why `changes` may not be all; one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_changes: Option<String>,
     /// Commands that ran, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandRun>,
@@ -39,6 +44,9 @@ pub struct Outcome {
     pub usage: Usage,
     /// What stood between commands and the machine.
     pub sandbox: SandboxReport,
+    /// Where the work is, if the thread has a copy of the directory to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<Worktree>,
     /// The model that did it.
     pub model: String,
     /// Wall time of the turn.
@@ -102,6 +110,12 @@ pub struct Change {
     pub path: String,
     /// What happened to it.
     pub kind: ChangeKind,
+    /// Where a renamed file was before, written as `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whose it was, where it was not certainly this turn's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// Lines added.
     pub added: usize,
     /// Lines removed.
@@ -121,6 +135,37 @@ pub enum ChangeKind {
     Modified,
     /// It is gone.
     Deleted,
+    /// It has another name.
+    Renamed,
+}
+
+/// Whose change it was, if not the turn's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Another thread, or somebody else.
+    Other,
+    /// This turn, somebody else, or both.
+    Unsure,
+}
+
+impl By {
+    /// The spelling that the contract uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Unsure => "unsure",
+        }
+    }
+}
+
+/// Where a thread works that has a copy of the directory to itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worktree {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its branch.
+    pub branch: String,
 }
 
 impl ChangeKind {
@@ -130,6 +175,7 @@ impl ChangeKind {
             Self::Added => "added",
             Self::Modified => "modified",
             Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
         }
     }
 }

@@ -7,8 +7,9 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
-    conversation::{Answer, CallId, Change, Decision, Event, Item, Redactor, TurnId},
+    conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
+    workspace::checkpoint::Measured,
 };
 
 /// What a turn tells its actor.
@@ -30,7 +31,7 @@ pub(super) enum TurnMessage {
         reply: oneshot::Sender<()>,
     },
     /// What differs on disk, for those who are told that the turn waits.
-    Measured { changes: Vec<Change> },
+    Measured { measured: Measured },
     /// Find an answer.
     Ask {
         question: Question,
@@ -40,7 +41,7 @@ pub(super) enum TurnMessage {
     Ended {
         turn_id: TurnId,
         end: Box<TurnEnd>,
-        changes: Vec<Change>,
+        measured: Measured,
     },
     /// It panicked.
     Broken { turn_id: TurnId },

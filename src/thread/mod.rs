@@ -5,6 +5,9 @@
 
 mod actor;
 mod approvals;
+pub mod ending;
+pub mod export;
+pub mod fork;
 mod handle;
 mod holder;
 mod lease;
@@ -13,6 +16,7 @@ pub mod rollout;
 mod skim;
 pub mod store;
 pub mod threads;
+pub mod undo;
 mod writers;
 
 pub use actor::Parts;
@@ -22,6 +26,6 @@ pub use handle::{
 };
 pub use holder::{Visit, Watch};
 pub use lease::Lease;
-pub use rollout::{Header, Loaded, Policy, Record};
+pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -15,7 +15,7 @@ use crate::{
     agent::{Limits, context::Context, sample::Left},
     conversation::{
         Answer, Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus,
-        Resolution, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
+        Resolution, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId, Worktree,
     },
 };
 
@@ -36,6 +36,9 @@ pub struct Header {
     /// The thread it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ThreadId>,
+    /// A copy of a directory that it has to itself; then `cwd` is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolated>,
     /// What its calls may do. A thread is never continued under a wider one.
     #[serde(default)]
     pub policy: Policy,
@@ -49,6 +52,24 @@ pub struct Header {
     pub limits: Limits,
     /// What is sent before the conversation, exactly.
     pub context: Context,
+}
+
+/// A thread that works side by side with others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Isolated {
+    /// The directory that it was asked to work in, resolved.
+    pub from: PathBuf,
+    /// Where it works instead.
+    pub worktree: Worktree,
+}
+
+impl Header {
+    /// The directory that it is about: that of a worktree is the one it was made from.
+    pub fn directory(&self) -> &Path {
+        self.isolated
+            .as_ref()
+            .map_or(&self.cwd, |isolated| &isolated.from)
+    }
 }
 
 /// What the calls of a thread may do. A header without one reads as the narrowest.
@@ -298,6 +319,13 @@ impl Loaded {
     /// The last turn, if it has no outcome.
     pub fn open_turn(&self) -> Option<&LoadedTurn> {
         self.turns.last().filter(|turn| turn.outcome.is_none())
+    }
+
+    /// The items of the turn at `turn`, counted from 0.
+    pub fn items_of(&self, turn: usize) -> &[Item] {
+        let end = self.turns.get(turn + 1);
+        let end = end.map_or(self.items.len(), |next| next.first_item);
+        &self.items[self.turns[turn].first_item..end]
     }
 
     /// What the last turn came to.

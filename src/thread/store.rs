@@ -62,6 +62,11 @@ pub trait Journal: Send {
     /// Writes one record. It is in the file, not yet on the disk.
     fn append(&mut self, record: &Record) -> io::Result<()>;
 
+    /// Where what belongs to the thread besides its records is kept; none if nothing of it is.
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// Where to listen for other processes while the thread is held; none where there are none.
     fn socket(&self) -> Option<PathBuf>;
 
@@ -96,7 +101,7 @@ pub enum StoreError {
 pub struct ThreadSummary {
     /// Its name.
     pub thread_id: ThreadId,
-    /// Its working directory.
+    /// The directory that it is about.
     pub cwd: PathBuf,
     /// RFC 3339, UTC.
     pub created_at: String,
@@ -125,7 +130,7 @@ impl ThreadSummary {
             });
         Self {
             thread_id: loaded.header.thread_id,
-            cwd: loaded.header.cwd.clone(),
+            cwd: loaded.header.directory().to_owned(),
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
             turns: Some(loaded.turns.len()),
@@ -147,12 +152,30 @@ impl DirectoryStore {
         Self { root }
     }
 
-    fn directory(&self, id: ThreadId) -> PathBuf {
+    /// Where a thread is kept, with what belongs to it.
+    pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())
     }
 
+    /// Our own directory, where this is the directory of threads.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.root.parent()
+    }
+
+    /// A thread without its middle: how it began and how it stands.
+    pub(super) fn ends(&self, id: ThreadId) -> Result<Loaded, StoreError> {
+        let path = self.folder(id).join("rollout.jsonl");
+        let bytes = match skim(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Unknown(id));
+            }
+            read => read.map_err(|error| named(&path, &error))?,
+        };
+        rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })
+    }
+
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
-        let path = self.directory(id).join("rollout.jsonl");
+        let path = self.folder(id).join("rollout.jsonl");
         let bytes = match fs_err::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Unknown(id));
@@ -166,7 +189,7 @@ impl DirectoryStore {
 
 impl ThreadStore for DirectoryStore {
     fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
-        let directory = self.directory(header.thread_id);
+        let directory = self.folder(header.thread_id);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -211,22 +234,14 @@ impl ThreadStore for DirectoryStore {
     }
 
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
-        let path = self.directory(id).join("rollout.jsonl");
-        let bytes = match skim(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(StoreError::Unknown(id));
-            }
-            read => read.map_err(|error| named(&path, &error))?,
-        };
-        let loaded = rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })?;
         Ok(ThreadSummary {
             turns: None,
-            ..ThreadSummary::new(&loaded)
+            ..ThreadSummary::new(&self.ends(id)?)
         })
     }
 
     fn socket(&self, id: ThreadId) -> Option<PathBuf> {
-        Some(self.directory(id).join(holder::SOCKET))
+        Some(self.folder(id).join(holder::SOCKET))
     }
 }
 
@@ -246,7 +261,7 @@ struct Rollout {
 
 impl Rollout {
     fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Self {
-        let path = store.directory(id).join("rollout.jsonl");
+        let path = store.folder(id).join("rollout.jsonl");
         Self {
             store,
             id,
@@ -346,6 +361,10 @@ impl Journal for Rollout {
     fn release(&mut self) {
         self.lock = None;
         self.file = None;
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.store.folder(self.id))
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {

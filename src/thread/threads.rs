@@ -103,6 +103,14 @@ impl Threads {
         Ok(handle)
     }
 
+    /// What the threads in memory were made with.
+    pub fn headers(&self) -> Vec<Header> {
+        let open = self.map();
+        open.values()
+            .map(|handle| handle.header().clone())
+            .collect()
+    }
+
     /// The thread of that name if this process has it in memory. Loads nothing.
     pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
         self.map().get(&id).cloned()
@@ -137,7 +145,7 @@ impl Threads {
     /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the
     /// background, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
-        let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
+        let handles: Vec<ThreadHandle> = self.map().values().cloned().collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
         // What does not stop in time is found open in the rollout and closed when the thread is next used.
         let _ = tokio::time::timeout(grace, stopped).await;
@@ -149,7 +157,7 @@ impl Threads {
 }
 
 /// The longest beginning in which every call has its output.
-fn whole(items: &[Item]) -> &[Item] {
+pub(super) fn whole(items: &[Item]) -> &[Item] {
     let mut open = 0usize;
     let mut end = 0;
     for (at, item) in items.iter().enumerate() {

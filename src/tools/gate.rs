@@ -21,6 +21,7 @@ use crate::{
     },
     workspace::{
         Workspace,
+        checkpoint::{Checkpoint, Running},
         sandbox::{Confinement, Protection},
     },
 };
@@ -345,6 +346,10 @@ impl Gate {
         if cancel.is_cancelled() {
             return self.interrupted(call);
         }
+        let under_way = tokio::select! {
+            running = self.running(&planned.access, confinement.is_some()) => running,
+            () = cancel.cancelled() => return self.interrupted(call),
+        };
         let title = shown_line(&format!("{}: {}", call.name, planned.title));
         if let Err(error) = host.starting(&call.call_id, title).await {
             return self.ended(
@@ -370,6 +375,8 @@ impl Gate {
             cancel,
             host,
             confinement,
+            // A command that goes on in the background holds it for as long as it does.
+            under_way: under_way.clone(),
         };
         // A tool that panics must cost its call, not the turn; one that is given up must not act any more.
         let tool = AbortOnDropHandle::new(tokio::spawn((planned.plan)(running)));
@@ -405,6 +412,21 @@ impl Gate {
             output,
             denied: None,
             abort: false,
+        }
+    }
+
+    /// Held while a command runs that may change files; before it does, what it may change is known. What is typed may
+    /// make it do so too.
+    async fn running(&self, access: &Access, confined: bool) -> Option<Arc<Running>> {
+        let may_write = match access {
+            Access::Run { .. } => !confined,
+            Access::Type { free, .. } => *free,
+            Access::Nothing | Access::Read(_) | Access::Write { .. } => return None,
+        };
+        let may_write = may_write || self.workspace.sandbox() != SandboxPolicy::ReadOnly;
+        match may_write {
+            true => Some(Arc::new(Checkpoint::command(&self.workspace).await)),
+            false => None,
         }
     }
 

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     conversation::{Access, Answer, ApprovalKind, CallId, CommandRun},
-    workspace::{Workspace, sandbox::Confinement},
+    workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
 
 /// One tool. `Input` is what the model writes, and its doc comments are what the model reads about it.
@@ -82,6 +82,8 @@ pub struct Call {
     pub host: Arc<dyn Host>,
     /// What a command runs behind, as the gate decided; none outside the sandbox.
     pub confinement: Option<Confined>,
+    /// Held while a command may change files; a command that outlives its call holds it too.
+    pub under_way: Option<Arc<checkpoint::Running>>,
 }
 
 /// What a command runs behind.

@@ -121,6 +121,7 @@ impl Tool for Shell {
             })?);
         }
         let mut running = Running::start(&command).map_err(ToolError::new)?;
+        running.note(call.under_way.clone());
         let show = |line: &str| {
             call.host
                 .progress(&call.id, Progress::Line(line.to_owned()))

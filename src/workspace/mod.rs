@@ -11,6 +11,7 @@ pub mod search;
 pub mod seen;
 pub mod shell;
 mod width;
+pub mod worktree;
 
 use std::{
     io,
@@ -49,6 +50,8 @@ pub struct Boundaries {
     pub closed: Vec<PathBuf>,
     /// The owner named the working directory by flag, so it may be a home directory.
     pub named_by_owner: bool,
+    /// Where what is known of directories is kept from turn to turn; without it, nothing is.
+    pub state: Option<PathBuf>,
 }
 
 /// Why a directory cannot be worked in.
@@ -135,7 +138,7 @@ impl Workspace {
             writable,
             closed,
             sandbox,
-            checkpoint: Checkpoint::default(),
+            checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
         })
     }

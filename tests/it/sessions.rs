@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use openoxide::conversation::{ApprovalPolicy, Decision, Item, OutputStatus, Status, ToolOutput};
+use openoxide::conversation::{
+    ApprovalPolicy, By, Decision, Item, Outcome, OutputStatus, Status, ToolOutput,
+};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -143,6 +145,35 @@ async fn what_still_runs_at_the_end_of_a_turn_is_in_its_outcome_and_goes_on() {
     assert_eq!(outcome.commands.len(), 1);
     let (outcome, _) = lab.run("and now?").await;
     assert_eq!(outcome.commands.len(), 0, "it was not used");
+}
+
+#[tokio::test]
+async fn what_a_session_changes_later_is_its_threads_own() {
+    let script = json!([
+        {"calls": [shell(json!({"command": "read line; echo $line >typed.txt; sleep 60", "wait_seconds": 0}))]},
+        {"text": "started"},
+        {"calls": [input(1, "hello\n", 1.0)]},
+        {"text": "typed"},
+        {"calls": [shell(json!({"command": "while [ ! -e late.txt ]; do sleep 0.05; done; sleep 60", "wait_seconds": 0}))]},
+        {"calls": [shell(json!({"command": "sleep 1.5; echo late >late.txt", "wait_seconds": 0}))]},
+        {"text": "started"},
+        {"calls": [{"name": "read_file", "arguments": {"path": "typed.txt"}}, input(3, "", 5.0)]},
+        {"text": "looked"},
+    ]);
+    let lab = Harness::new().model(script).thread();
+    let told = |outcome: &Outcome| -> Vec<(String, Option<By>)> {
+        let changes = outcome.changes.iter();
+        changes
+            .map(|change| (change.path.clone(), change.by))
+            .collect()
+    };
+    let (outcome, _) = lab.run("start it").await;
+    assert_eq!(told(&outcome), []);
+    let (outcome, log) = lab.run("type").await;
+    assert_eq!(told(&outcome), [("typed.txt".to_owned(), None)], "{log}");
+    lab.run("start another").await;
+    let (outcome, log) = lab.run("look").await;
+    assert_eq!(told(&outcome), [("late.txt".to_owned(), None)], "{log}");
 }
 
 #[tokio::test]

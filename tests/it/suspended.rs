@@ -4,10 +4,13 @@ use std::time::{Duration, Instant};
 
 use openoxide::{
     conversation::{
-        Answer, ApprovalId, ApprovalPolicy, Decision, Outcome, OutputStatus, ResolvedBy, Status,
-        WhenUnattended,
+        Answer, ApprovalId, ApprovalPolicy, By, ChangeKind, Decision, Outcome, OutputStatus,
+        ResolvedBy, Status, WhenUnattended,
     },
-    thread::{Abandoned, DecideError, Follow, Record},
+    thread::{
+        Abandoned, DecideError, DirectoryStore, Follow, Record,
+        undo::{self, Back},
+    },
 };
 use serde_json::{Value, json};
 
@@ -211,6 +214,74 @@ async fn what_a_turn_changed_before_it_was_let_go_of_is_in_its_outcome() {
     assert_eq!(done.status, Status::Completed);
     assert_eq!(done.changes, waits.changes);
     assert_eq!(done.denied.len(), 1);
+}
+
+/// What the turn came to, and what is kept of it: one state before for each path, however often it was let go of.
+#[tokio::test]
+async fn a_turn_that_is_taken_up_elsewhere_is_measured_against_what_was_there_before_it() {
+    let first = "sed -i s/one/two/ a.txt; rm b.txt; echo new >c.txt; echo made >d.txt";
+    let later = "sed -i s/two/three/ a.txt; echo b >b.txt; rm c.txt; echo e >e.txt";
+    let lab = Harness::new()
+        .file("a.txt", "one\n")
+        .file("b.txt", "b\n")
+        .limits(|limits| limits.park_seconds = 0.1)
+        .unattended(WhenUnattended::ReturnToCaller)
+        .model(json!([
+            {"calls": [
+                {"name": "shell", "arguments": {"command": first}},
+                {"name": "shell", "arguments": {"command": "true", "escalate": true}},
+            ]},
+            {"calls": [{"name": "shell", "arguments": {"command": later}}]},
+            {"text": "done"},
+        ]))
+        .thread();
+    let told_of = |outcome: &Outcome| -> Vec<(String, ChangeKind, Option<By>)> {
+        let changes = outcome.changes.iter();
+        changes
+            .map(|change| (change.path.clone(), change.kind, change.by))
+            .collect()
+    };
+    let own = |path: &str, kind| (path.to_owned(), kind, None);
+    let waits = told(&lab).await;
+    let (added, modified, deleted) = (ChangeKind::Added, ChangeKind::Modified, ChangeKind::Deleted);
+    assert_eq!(
+        told_of(&waits),
+        [
+            own("a.txt", modified),
+            own("b.txt", deleted),
+            own("c.txt", added),
+            own("d.txt", added),
+        ]
+    );
+    until_let_go(&lab).await;
+    let lab = lab.elsewhere();
+    lab.handle
+        .decide(None, Decision::Deny.into())
+        .await
+        .unwrap();
+    let done = ended(&lab).await;
+    assert_eq!(done.status, Status::Completed);
+    assert_eq!(done.partial_changes, None);
+    assert_eq!(
+        told_of(&done),
+        [
+            own("a.txt", modified),
+            own("d.txt", added),
+            own("e.txt", added),
+        ]
+    );
+    let diff = &done.changes[0].diff;
+    assert!(diff.contains("-one") && diff.contains("+three"), "{diff}");
+    let store = DirectoryStore::new(lab.harness.state());
+    let undo = undo::prepare(&store, lab.handle.id(), Back::LastTurn).unwrap();
+    undo.apply().unwrap();
+    let text = |path: &str| std::fs::read_to_string(lab.harness.work().join(path)).ok();
+    assert_eq!(text("a.txt").as_deref(), Some("one\n"));
+    assert_eq!(text("b.txt").as_deref(), Some("b\n"));
+    assert_eq!(
+        (text("c.txt"), text("d.txt"), text("e.txt")),
+        (None, None, None)
+    );
 }
 
 /// Cut after each record, the turn is taken up by somebody who approves: its command runs once in all, and a run that

@@ -53,6 +53,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Vec<String>,
 
+    /// Work in the directory itself, or in a git worktree of it, as it is now, on a branch of its own.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", conflicts_with_all = ["resume", "continue"])]
+    pub(super) isolation: Isolation,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -74,6 +78,14 @@ pub(super) enum Output {
     StreamJson,
 }
 
+/// Where a task works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Isolation {
+    #[default]
+    None,
+    Worktree,
+}
+
 /// How logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -92,7 +104,7 @@ pub(super) enum Command {
         #[arg(long)]
         mcp: bool,
     },
-    /// List threads, or show one.
+    /// See, undo, fork, export or delete what is kept of threads.
     #[command(subcommand)]
     Threads(ThreadsCommand),
     /// Run a command exactly as the agent would, to see what it may do.
@@ -137,8 +149,63 @@ pub(super) enum ThreadsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What a turn changed, as a diff that `git apply` takes.
+    Diff {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// The turn, by its number or id (default: the last one).
+        #[arg(long, value_name = "TURN")]
+        turn: Option<String>,
+    },
+    /// Take back what the last turn changed: all or nothing, and only files that are still as it left them.
+    Undo {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// Go back to before this turn, by its number or id.
+        #[arg(long, value_name = "TURN", conflicts_with = "redo")]
+        turn: Option<String>,
+        /// Take back the last undo.
+        #[arg(long)]
+        redo: bool,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask on a terminal.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Begin a new thread with what this one said, and print its id. Files stay as they are.
+    Fork {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// The last turn to take along, by its number or id (default: all of them).
+        #[arg(long, value_name = "TURN")]
+        turn: Option<String>,
+    },
+    /// The whole thread for other eyes, on standard output.
+    Export {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: ExportFormat,
+    },
+    /// Remove threads with all that belongs to them; files of their directories stay as they are.
+    Delete {
+        /// Their ids, or enough of their ends to know them.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
+    },
     /// Answer a question of a thread that another process works on, an MCP server say.
     Answer(AnswerArgs),
+}
+
+/// How a thread is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    #[default]
+    Markdown,
+    Json,
 }
 
 /// The answer; without one it is asked for on the terminal.

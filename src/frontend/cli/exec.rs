@@ -42,6 +42,7 @@ pub(super) struct Run {
     newest: bool,
     output: Output,
     files: Vec<String>,
+    isolated: bool,
     instructions: Option<String>,
 }
 
@@ -52,6 +53,7 @@ impl Run {
         newest: bool,
         output: Output,
         files: Vec<String>,
+        isolated: bool,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let task = match message.as_deref() {
@@ -70,6 +72,7 @@ impl Run {
             newest,
             output,
             files,
+            isolated,
             instructions: options.instructions.clone(),
         })
     }
@@ -77,6 +80,7 @@ impl Run {
     /// Runs it and gives the exit code.
     pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
         let message = self.message(&app)?;
+        app.expire_threads();
         let thread = self.thread(&app)?;
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)
@@ -115,6 +119,7 @@ impl Run {
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
+        app.clear_unused_worktrees();
         Ok(exit_code(&outcome))
     }
 
@@ -125,6 +130,7 @@ impl Run {
             (None, false) => {
                 let wish = Wish {
                     instructions: self.instructions.clone(),
+                    isolated: self.isolated,
                     ..Wish::default()
                 };
                 let header = app.header(wish).map_err(HeaderError::into_anyhow)?;
@@ -179,10 +185,13 @@ fn real(here: &Path, name: &str) -> Result<PathBuf, String> {
 
 fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
     let here = app.cwd().canonicalize()?;
-    let threads = app.threads().store().list()?;
-    let newest = threads
-        .iter()
-        .find(|thread| thread.cwd == here && !thread.query);
+    let store = app.threads().store();
+    // One that cannot be read must not hide the others.
+    let mut threads = store
+        .ids()?
+        .into_iter()
+        .filter_map(|id| store.glance(id).ok());
+    let newest = threads.find(|thread| thread.cwd == here && !thread.query);
     newest
         .map(|thread| thread.thread_id)
         .with_context(|| format!("there is no thread of `{}` to continue", here.display()))

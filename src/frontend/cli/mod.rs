@@ -10,6 +10,8 @@ mod prompt;
 mod report;
 mod sandbox;
 mod setup;
+mod story;
+mod take_back;
 mod threads;
 
 use std::{
@@ -26,7 +28,7 @@ use crate::{
     frontend::mcp,
     workspace::{self, shell},
 };
-use args::{Args, Command, LogFormat, Options, ThreadsCommand};
+use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
 use log::Log;
 
 /// Everything went as asked.
@@ -93,6 +95,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.r#continue,
                 args.output,
                 args.file,
+                args.isolation == Isolation::Worktree,
                 &args.options,
             )?;
             start(run.drive(App::build(args.options.setup()?)?))

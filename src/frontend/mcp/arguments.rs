@@ -47,21 +47,18 @@ pub(super) struct Start {
     /// How much of the outcome to return (default brief).
     #[serde(default)]
     pub(super) detail: Detail,
-    /// Where the work happens; only in `cwd` itself so far.
+    /// worktree: in a git worktree of its own, from the directory as it is (default none).
     #[serde(default)]
-    #[schemars(skip)]
-    #[expect(
-        dead_code,
-        reason = "one value so far; another is an error that names it"
-    )]
-    isolation: Isolation,
+    pub(super) isolation: Isolation,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Isolation {
+#[schemars(inline)]
+pub(super) enum Isolation {
     #[default]
     None,
+    Worktree,
 }
 
 /// Go on with a thread: send the next message, wait for its turn, resume it, or answer its question.
@@ -203,6 +200,8 @@ fn outcome_schema() -> Value {
             "denied": {"type": "array"},
             "usage": {"type": "object"},
             "sandbox": {"type": "object"},
+            "worktree": {"type": "object"},
+            "partial_changes": {"type": "string"},
             "error": {"type": "object"},
             "next": {"type": "string"}
         },

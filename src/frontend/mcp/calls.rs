@@ -11,7 +11,7 @@ use rmcp::{
 };
 
 use super::{
-    arguments::{self, Detail, QUERY, Query, REPLY, Reply, START, Start},
+    arguments::{self, Detail, Isolation, QUERY, Query, REPLY, Reply, START, Start},
     asked::{FRESH, One},
     finding::{self, Found, begin_or_go_on},
     follow::{Followed, Follower, Manner},
@@ -52,7 +52,7 @@ impl Server {
             config,
             wait_seconds,
             detail,
-            ..
+            isolation,
         } = arguments::parse(START, params.arguments.clone())?;
         let manner = self.manner(&params, wait_seconds, detail, call)?;
         not_empty("prompt", &prompt)?;
@@ -67,10 +67,12 @@ impl Server {
             approval_policy,
             instructions,
             narrowing: config.unwrap_or_default(),
+            isolated: isolation == Isolation::Worktree,
             ..Wish::default()
         };
         let header = self.shared.app.header(wish).map_err(said)?;
-        let message = self.attached(&prompt, &files, &header.cwd)?;
+        let message = self.attached(&prompt, &files, &header.cwd);
+        let message = message.inspect_err(|_| self.shared.app.abandon(&header))?;
         let thread = self.create(header)?;
         self.follow(thread, call, manner, Some(key), async |thread| {
             begin_or_go_on(thread, Some(message), detail).await

@@ -48,6 +48,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     end_on_signal(eof.clone())?;
     let app = Arc::new(app);
     let server = Server::new(app.clone(), wait, codex, eof.clone());
+    app.expire_threads();
     let transport = Stdio::new(process::input(), process::output(), eof.clone());
     let session = async {
         match server.serve(transport).await {
@@ -60,6 +61,9 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     let winding_down = async {
         eof.cancelled().await;
         app.threads().shut_down(WINDING_DOWN).await;
+        let app = app.clone();
+        // As long as it takes, or until this is overdue.
+        let _ = tokio::task::spawn_blocking(move || app.clear_unused_worktrees()).await;
     };
     let overdue = async {
         eof.cancelled().await;

@@ -104,12 +104,16 @@ fn text(outcome: &Outcome, remarks: &[String]) -> String {
         let files = outcome.changes.iter().take(CHANGES);
         let files: Vec<String> = files
             .map(|change| {
+                let from = change.from.as_ref();
+                let by = change.by.map(|by| format!(", by {}", by.as_str()));
                 format!(
-                    "{} ({} +{} −{})",
+                    "{} ({}{} +{} −{}{})",
                     change.path,
                     change.kind.as_str(),
+                    from.map(|from| format!(" from {from}")).unwrap_or_default(),
                     change.added,
-                    change.removed
+                    change.removed,
+                    by.unwrap_or_default()
                 )
             })
             .collect();
@@ -120,6 +124,14 @@ fn text(outcome: &Outcome, remarks: &[String]) -> String {
             String::new()
         };
         lines.push(format!("changed: {}{more}", files.join(", ")));
+    }
+    if let Some(why) = &outcome.partial_changes {
+        lines.push(format!("perhaps not all changes: {}", shown_line(why)));
+    }
+    if let Some(worktree) = &outcome.worktree {
+        let path = worktree.path.to_string_lossy();
+        let branch = &worktree.branch;
+        lines.push(format!("worktree: {} (branch {branch})", shown_line(&path)));
     }
     lines.extend(failed_commands(outcome));
     for denied in outcome.denied.iter().take(10) {

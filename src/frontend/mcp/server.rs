@@ -191,7 +191,7 @@ impl Server {
             id => id.parse().map_err(|_| unknown())?,
         };
         let thread = self.shared.app.threads().find(id).map_err(said)?;
-        self.shared.app.within_roots(&thread.header().cwd)?;
+        self.shared.app.within_roots(thread.header().directory())?;
         Ok(thread)
     }
 
@@ -225,7 +225,7 @@ impl Server {
         cwd: &Path,
     ) -> Result<String, String> {
         let bounds = Boundaries {
-            closed: self.shared.app.closed().to_vec(),
+            closed: self.shared.app.closed_in(cwd),
             ..Boundaries::default()
         };
         let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;

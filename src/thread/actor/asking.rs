@@ -240,11 +240,12 @@ impl Actor {
     pub(super) fn park_if_left_open(&mut self) {
         let Some(running) = &self.running else { return };
         if self.approvals.all_left_open() && !running.is_deserted() {
-            let (actor, workspace) = (running.messages.clone(), self.parts.gate.workspace.clone());
+            let (actor, begun) = (running.messages.clone(), running.begun.clone());
+            let workspace = self.parts.gate.workspace.clone();
             tokio::spawn(async move {
-                let changes = super::starting::measured(workspace).await;
+                let measured = super::starting::measured(workspace, begun).await;
                 // If the turn is gone, so are those who followed it.
-                let _ = actor.send(TurnMessage::Measured { changes }).await;
+                let _ = actor.send(TurnMessage::Measured { measured }).await;
             });
         }
     }

@@ -6,10 +6,11 @@ use super::{Actor, starting::measured};
 use crate::{
     agent::sample::EFFECTS_UNKNOWN,
     conversation::{
-        Change, Decision, Event, Item, Outcome, OutputStatus, ResolvedBy, Status, ToolOutput,
-        TurnError, TurnErrorKind, TurnId, WhenUnattended,
+        Decision, Event, Item, Outcome, OutputStatus, ResolvedBy, Status, ToolOutput, TurnError,
+        TurnErrorKind, TurnId, WhenUnattended,
     },
     thread::{handle::Abandoned, rollout::Record},
+    workspace::checkpoint::Measured,
 };
 
 /// How long measuring may hold up the end of the process.
@@ -123,9 +124,14 @@ impl Actor {
 
     /// Lets go of a turn and leaves it as it is: its call stays open, and so does its question.
     pub(super) async fn suspend(&mut self) {
-        let changes = self.parts.gate.workspace.clone();
-        let changes = tokio::time::timeout(MEASURED, measured(changes)).await;
-        let so_far = self.so_far(changes.unwrap_or_default());
+        let Some(begun) = self.running.as_ref().map(|running| running.begun.clone()) else {
+            return;
+        };
+        let workspace = self.parts.gate.workspace.clone();
+        let measured = measured(workspace.clone(), begun.clone());
+        let measured = tokio::time::timeout(MEASURED, measured).await;
+        let so_far = self.so_far(measured.unwrap_or_else(|_| in_no_time()));
+        workspace.checkpoint().forget(&begun);
         let Some(running) = self.running.take() else {
             return;
         };
@@ -162,11 +168,11 @@ impl Actor {
     }
 
     /// What the turn came to is told to those who follow it: it waits for the caller.
-    pub(super) fn parked(&mut self, changes: Vec<Change>) {
+    pub(super) fn parked(&mut self, measured: Measured) {
         if !self.approvals.all_left_open() {
             return;
         }
-        let outcome = Arc::new(self.so_far(changes));
+        let outcome = Arc::new(self.so_far(measured));
         // One that was told to stop has an end for them soon.
         if let Some(running) = &mut self.running
             && !running.stop.is_cancelled()
@@ -213,5 +219,14 @@ impl Actor {
                 Abandoned::Over
             }
         }
+    }
+}
+
+fn in_no_time() -> Measured {
+    Measured {
+        partial: Some(
+            "what was changed could not be found out before the turn was let go of".to_owned(),
+        ),
+        ..Measured::default()
     }
 }

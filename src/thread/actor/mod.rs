@@ -241,13 +241,13 @@ impl Actor {
                 let _ = reply.send(());
             }
             TurnMessage::Ask { question, reply } => self.ask(question, reply).await,
-            TurnMessage::Measured { changes } => self.parked(changes),
+            TurnMessage::Measured { measured } => self.parked(measured),
             TurnMessage::Ended {
                 turn_id,
                 end,
-                changes,
+                measured,
             } => {
-                let outcome = self.outcome(turn_id, *end, changes);
+                let outcome = self.outcome(turn_id, *end, measured);
                 self.end(outcome).await;
             }
             TurnMessage::Broken { turn_id } => {

@@ -5,26 +5,22 @@ use crate::{
     agent::{Tally, turn::TurnEnd},
     conversation::{Change, Outcome, Status, TurnError, TurnErrorKind, TurnId, Usage},
     thread::handle::Standing,
+    workspace::checkpoint::Measured,
 };
 
 impl Actor {
-    pub(super) fn outcome(
-        &mut self,
-        turn_id: TurnId,
-        end: TurnEnd,
-        changes: Vec<Change>,
-    ) -> Outcome {
+    pub(super) fn outcome(&mut self, turn_id: TurnId, end: TurnEnd, measured: Measured) -> Outcome {
         self.history = Some(end.history);
         Outcome {
             status: end.status,
             error: end.error,
             seconds: end.took.as_secs_f64(),
-            ..self.told(end.tally, changes, turn_id)
+            ..self.told(end.tally, measured, turn_id)
         }
     }
 
     /// How the open turn stands: it waits for an answer, or it runs.
-    pub(super) fn so_far(&self, changes: Vec<Change>) -> Outcome {
+    pub(super) fn so_far(&self, measured: Measured) -> Outcome {
         let Some(open) = self.state.open_turn() else {
             return self.blank(TurnId::generate());
         };
@@ -40,7 +36,7 @@ impl Actor {
             approvals: open.open_approvals.clone(),
             ..self.told(
                 tally.or(suspended).unwrap_or_default(),
-                changes,
+                measured,
                 open.turn_id,
             )
         }
@@ -49,7 +45,7 @@ impl Actor {
     /// How the open turn stands, if there is one.
     pub(super) fn standing(&self) -> Option<Standing> {
         self.state.open_turn().map(|_| Standing {
-            outcome: self.so_far(Vec::new()),
+            outcome: self.so_far(Measured::default()),
             left_open: self.approvals.all_left_open(),
         })
     }
@@ -66,16 +62,19 @@ impl Actor {
             || self.queue.iter().any(|queued| queued.turn_id == turn_id)
     }
 
-    fn told(&self, tally: Tally, changes: Vec<Change>, turn_id: TurnId) -> Outcome {
+    fn told(&self, tally: Tally, measured: Measured, turn_id: TurnId) -> Outcome {
         let clean = |text| self.parts.redactor.clean(text);
-        let mut all = self.changed_before(&changes);
-        all.extend(changes.into_iter().map(|change| Change {
+        let mut all = self.changed_before(&measured);
+        let before = self.running.as_ref();
+        let before = before.and_then(|running| running.partial_before.clone());
+        all.extend(measured.changes.into_iter().map(|change| Change {
             diff: clean(change.diff),
             ..change
         }));
         Outcome {
             content: tally.content,
             changes: all,
+            partial_changes: measured.partial.or(before),
             commands: tally.commands,
             denied: tally.denied,
             usage: tally.usage,
@@ -83,11 +82,12 @@ impl Actor {
         }
     }
 
-    /// What the turn had changed before it was taken up, but for the files that it changed again.
-    fn changed_before(&self, again: &[Change]) -> Vec<Change> {
+    /// What the turn had changed before it was taken up, but for the files of which more is known now.
+    fn changed_before(&self, measured: &Measured) -> Vec<Change> {
         let before = self.running.as_ref().map(|running| &running.changed_before);
         let mut before = before.cloned().unwrap_or_default();
-        before.retain(|change| again.iter().all(|other| other.path != change.path));
+        let again = |path: &String| measured.changes.iter().any(|other| other.path == *path);
+        before.retain(|change| !again(&change.path) && !measured.restored.contains(&change.path));
         before
     }
 
@@ -155,12 +155,19 @@ impl Actor {
             status: Status::Completed,
             content: String::new(),
             changes: Vec::new(),
+            partial_changes: None,
             commands: Vec::new(),
             approvals: Vec::new(),
             beside,
             denied: Vec::new(),
             usage: Usage::default(),
             sandbox: self.parts.gate.sandbox_report(),
+            worktree: self
+                .state
+                .header
+                .isolated
+                .as_ref()
+                .map(|isolated| isolated.worktree.clone()),
             model: self.parts.model.name().to_owned(),
             seconds,
             error: None,

@@ -10,14 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Actor, Waiter};
 use crate::{
-    agent::{
-        Tally,
-        context::History,
-        turn::{Turn, TurnEnd},
-    },
-    conversation::{
-        Change, Event, Item, Outcome, SandboxPolicy, Status, ThreadId, TurnErrorKind, TurnId,
-    },
+    agent::{Tally, context::History, turn::Turn},
+    conversation::{Change, Event, Item, SandboxPolicy, Status, ThreadId, TurnErrorKind, TurnId},
     model::Head,
     thread::{
         handle::{Follow, LEAVING, StartError, Started},
@@ -27,7 +21,10 @@ use crate::{
         store::StoreError,
         writers::AtWork,
     },
-    workspace::Workspace,
+    workspace::{
+        Workspace,
+        checkpoint::{Begun, Checkpoint, Keeping, Measured},
+    },
 };
 
 /// A turn on its way.
@@ -43,6 +40,10 @@ pub(super) struct Running {
     pub(super) tally: Tally,
     /// What it had changed when another process, or this one, let go of it.
     pub(super) changed_before: Vec<Change>,
+    /// Why that may not have been all.
+    pub(super) partial_before: Option<String>,
+    /// What it is measured against.
+    pub(super) begun: Begun,
     /// Other threads at work in the same directory.
     pub(super) beside: Vec<ThreadId>,
     /// The way of its messages, for what is measured meanwhile.
@@ -298,6 +299,10 @@ impl Actor {
         let tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
         let turn = self.turn(open_calls, tally.clone(), &to_actor);
         let (_at_work, beside) = self.enter();
+        let begun = self.checkpoint(turn_id);
+        let (changed_before, partial_before) = suspended
+            .map(|outcome| (outcome.changes, outcome.partial_changes))
+            .unwrap_or_default();
         self.messages = Some(messages);
         self.running = Some(Running {
             turn_id,
@@ -306,12 +311,29 @@ impl Actor {
             waiters,
             deserted: None,
             tally,
-            changed_before: suspended.map_or_else(Vec::new, |outcome: Outcome| outcome.changes),
+            changed_before,
+            partial_before,
+            begun: begun.clone(),
             beside,
             messages: to_actor.clone(),
             _at_work,
         });
-        tokio::spawn(run_and_tell(turn, turn_id, to_actor));
+        tokio::spawn(run_and_tell(turn, turn_id, begun, to_actor));
+    }
+
+    /// Begins to look at what the turn changes, or goes on with what is known of it.
+    fn checkpoint(&self, turn: TurnId) -> Begun {
+        let workspace = &self.parts.gate.workspace;
+        let keeping = Keeping {
+            thread: self.state.header.thread_id,
+            turn,
+            folder: self.journal.folder(),
+        };
+        let begun = workspace.checkpoint().begin(workspace, Some(keeping));
+        if workspace.sandbox() != SandboxPolicy::ReadOnly {
+            Checkpoint::look_ahead(workspace);
+        }
+        begun
     }
 
     fn turn(
@@ -377,28 +399,30 @@ impl Actor {
 }
 
 /// Runs a turn and reports its end, also when it panics.
-async fn run_and_tell(turn: Turn, turn_id: TurnId, actor: mpsc::Sender<TurnMessage>) {
+async fn run_and_tell(turn: Turn, turn_id: TurnId, begun: Begun, actor: mpsc::Sender<TurnMessage>) {
     let workspace = turn.gate.workspace.clone();
-    workspace.checkpoint().begin();
-    let message = match tokio::spawn(turn.run()).await {
-        Ok(end) => ended(turn_id, end, workspace).await,
+    let ended = tokio::spawn(turn.run()).await;
+    if actor.is_closed() {
+        // It was let go of: whoever takes it up measures it, and nobody needs this end.
+        return;
+    }
+    let measured = measured(workspace.clone(), begun.clone()).await;
+    workspace.checkpoint().forget(&begun);
+    let message = match ended {
+        Ok(end) => TurnMessage::Ended {
+            turn_id,
+            end: Box::new(end),
+            measured,
+        },
         Err(_) => TurnMessage::Broken { turn_id },
     };
-    // The actor lives while a turn runs; if it let go of this one, nobody needs its end.
+    // The actor lives while a turn runs; if it let go of this one just now, as above.
     let _ = actor.send(message).await;
 }
 
-async fn ended(turn_id: TurnId, end: TurnEnd, workspace: Arc<Workspace>) -> TurnMessage {
-    TurnMessage::Ended {
-        turn_id,
-        end: Box::new(end),
-        changes: measured(workspace).await,
-    }
-}
-
-/// What differs on disk from what it was when the turn began.
-pub(super) async fn measured(workspace: Arc<Workspace>) -> Vec<Change> {
-    let measure = move || workspace.checkpoint().changes(&workspace);
-    let changes = tokio::task::spawn_blocking(measure).await;
-    changes.unwrap_or_default()
+/// What differs on disk from what it was when the turn began. What is needed to take that back is kept.
+pub(super) async fn measured(workspace: Arc<Workspace>, begun: Begun) -> Measured {
+    let measure = move || workspace.checkpoint().measure(&workspace, &begun);
+    let measured = tokio::task::spawn_blocking(measure).await;
+    measured.unwrap_or_default()
 }

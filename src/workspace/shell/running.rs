@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    super::checkpoint,
     Command, Input, ShellError,
     child::{Child, InTerminal},
     guard::TreeGuard,
@@ -52,6 +54,8 @@ pub struct Running {
     exit: Option<Exit>,
     /// Once nothing is left of it.
     took: Option<Duration>,
+    /// That it may change files until then.
+    under_way: Option<Arc<checkpoint::Running>>,
 }
 
 /// What a command did since it was last looked at.
@@ -143,7 +147,13 @@ impl Running {
             deadline: started + command.timeout,
             exit: None,
             took: None,
+            under_way: None,
         })
+    }
+
+    /// Holds `under_way` until nothing is left of the command, however long that is.
+    pub fn note(&mut self, under_way: Option<Arc<checkpoint::Running>>) {
+        self.under_way = under_way;
     }
 
     /// The shell line.
@@ -309,7 +319,7 @@ impl Running {
         self.drain().await;
         self.tree.take().end_leftovers().await;
         self.drain().await;
-        self.took = Some(self.started.elapsed());
+        self.is_over();
     }
 
     /// Ends the command before it has ended by itself.
@@ -322,7 +332,12 @@ impl Running {
         // It has been killed; only one that the kernel cannot end is waited for in vain.
         let _ = timeout(DRAIN_MOST, self.child.wait()).await;
         self.drain().await;
+        self.is_over();
+    }
+
+    fn is_over(&mut self) {
         self.took = Some(self.started.elapsed());
+        self.under_way = None;
     }
 
     /// Reads until nobody has the other end, or those who still do are silent for a while or have had their time.

@@ -220,6 +220,7 @@ impl Harness {
             cwd,
             created_at: now(),
             parent: None,
+            isolated: None,
             policy: self.policy.clone(),
             model: self.model.name().to_owned(),
             query: false,

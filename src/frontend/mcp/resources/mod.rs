@@ -64,7 +64,7 @@ impl Resources {
                 .called_with
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            called_with.insert(header.cwd.clone());
+            called_with.insert(header.directory().to_owned());
         }
         self.changes.tell();
     }
@@ -266,7 +266,7 @@ impl Resources {
         let read = tokio::task::spawn_blocking(move || store.read(id).ok()).await;
         read.ok()
             .flatten()
-            .filter(|loaded| self.app.within_roots(&loaded.header.cwd).is_ok())
+            .filter(|loaded| self.app.within_roots(loaded.header.directory()).is_ok())
             .ok_or_else(|| unknown(uri, "there is no such thread"))
     }
 
