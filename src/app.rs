@@ -12,7 +12,7 @@ use crate::{
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
-    model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
+    model::{Endpoint, Model, Recorded, Remote, Retry, Secret},
     thread::{
         Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
         rollout::{VERSION, now},
@@ -467,6 +467,10 @@ impl Wiring {
         let endpoint = Endpoint {
             key: self.key.clone().map(Secret::new),
             key_variable: model.api_key_env.clone(),
+            wire_api: model.wire_api,
+            // Both are said of the model that is configured.
+            context_window: model.context_window.filter(|_| name == model.name),
+            prices: model.prices.filter(|_| name == model.name),
             headers: model
                 .headers
                 .clone()
@@ -475,14 +479,14 @@ impl Wiring {
                 .collect(),
             ..Endpoint::new(model.base_url.clone(), name)
         };
-        let loopback = endpoint.is_loopback();
-        let responses = Responses::new(endpoint).map_err(|error| error.to_string())?;
-        if self.key.is_none() && model.headers.is_empty() && !loopback {
+        let needs_key = endpoint.needs_key();
+        let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
+        if self.key.is_none() && model.headers.is_empty() && needs_key {
             return Err(format!(
                 "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
                 model.base_url, model.api_key_env
             ));
         }
-        Ok(Arc::new(Retry::new(responses)))
+        Ok(Arc::new(Retry::new(remote)))
     }
 }

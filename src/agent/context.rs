@@ -2,12 +2,12 @@
 
 use std::{fmt::Write, path::Path, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{
     conversation::{ApprovalPolicy, Item, SandboxPolicy, ThreadId},
-    model::{Head, Model, ToolSpec},
+    model::{Effort, Head, Model, ToolSpec},
 };
 
 const SYSTEM: &str = include_str!("../../prompts/system.md");
@@ -23,9 +23,13 @@ pub struct Context {
     pub preamble: String,
     /// The tools as the model sees them.
     pub tools: Vec<ToolSpec>,
-    /// `minimal` to `high`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reasoning_effort: Option<String>,
+    /// How hard the model thinks, where the owner or caller said so.
+    #[serde(
+        default,
+        deserialize_with = "known_effort",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reasoning_effort: Option<Effort>,
 }
 
 /// What a context is made from.
@@ -50,7 +54,7 @@ impl Context {
     pub fn new(
         around: Surroundings<'_>,
         tools: Vec<ToolSpec>,
-        reasoning_effort: Option<String>,
+        reasoning_effort: Option<Effort>,
     ) -> Self {
         let mut instructions = SYSTEM.to_owned();
         if around.query {
@@ -75,9 +79,15 @@ impl Context {
             thread_id,
             instructions: self.instructions.clone(),
             tools: self.tools.clone(),
-            reasoning_effort: self.reasoning_effort.clone(),
+            reasoning_effort: self.reasoning_effort,
         }
     }
+}
+
+/// Older files hold whatever was typed; what is no effort reads as none given.
+fn known_effort<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Effort>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(Effort::deserialize(value).ok())
 }
 
 fn preamble(around: Surroundings<'_>) -> String {

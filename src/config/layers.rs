@@ -203,7 +203,7 @@ fn narrowed(config: &Config) -> Result<Table, ConfigError> {
             max_tokens: Some(limits.max_tokens),
         },
         model: NarrowModel {
-            reasoning_effort: model.reasoning_effort.clone(),
+            reasoning_effort: model.reasoning_effort,
         },
     })
     .map_err(|error| ConfigError::new(error.to_string()))

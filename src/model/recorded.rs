@@ -241,6 +241,7 @@ impl Tokens {
             output_tokens: self.output_tokens,
             reasoning_tokens: self.reasoning_tokens,
             requests: 1,
+            cost: None,
         }
     }
 }

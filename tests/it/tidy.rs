@@ -62,6 +62,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("reqwest", &["model"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
+    ("bytes", &["model"]),
+    ("http", &["model"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
     ("vte", &["workspace/shell"]),
