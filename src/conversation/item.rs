@@ -34,13 +34,23 @@ pub enum Item {
     ToolCall(ToolCall),
     /// The one answer to a call.
     ToolOutput(ToolOutput),
+    /// The conversation before it was longer than the model takes: from here on the model sees this in its place.
+    Compaction {
+        /// What is kept, as the model reads it.
+        text: String,
+        /// The model's part of it as the provider streamed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wire: Option<Wire>,
+    },
 }
 
 impl Item {
     /// The item for whoever reads along: without the provider's form, which only goes back to the provider.
     pub fn without_wire(mut self) -> Self {
         match &mut self {
-            Self::AgentMessage { wire, .. } | Self::Reasoning { wire, .. } => *wire = None,
+            Self::AgentMessage { wire, .. }
+            | Self::Reasoning { wire, .. }
+            | Self::Compaction { wire, .. } => *wire = None,
             Self::ToolCall(call) => call.wire = None,
             Self::UserMessage { .. } | Self::ToolOutput(_) => {}
         }

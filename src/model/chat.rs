@@ -15,7 +15,8 @@ use serde_json::{
 use super::{
     CALLS_LIMIT, Effort, ModelError, ModelEvent, Request, ToolSpec,
     failure::{Failure, Peer, one_line},
-    remote::{Decode, Field, Fields, arguments, check_arguments, new_call_id},
+    new_call_id,
+    remote::{Decode, Field, Fields, arguments, check_arguments},
     think::{Piece, Thinking},
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
@@ -46,7 +47,9 @@ struct Messages<'a> {
 impl Messages<'_> {
     fn add(&mut self, item: &Item) {
         match item {
-            Item::UserMessage { text } => self.push(json!({"role": "user", "content": text})),
+            Item::UserMessage { text } | Item::Compaction { text, .. } => {
+                self.push(json!({"role": "user", "content": text}));
+            }
             Item::Reasoning { wire, .. } => self.think(wire),
             Item::AgentMessage { text, wire } => {
                 let has_spoken = ["content", "tool_calls"].map(|key| self.open.contains_key(key));
@@ -432,10 +435,10 @@ impl Decoder {
         let calls = self.calls.drain(..).map(|call| {
             let call_id = match call.id.is_empty() {
                 true => new_call_id(),
-                false => call.id,
+                false => CallId(call.id),
             };
             Item::ToolCall(ToolCall {
-                call_id: CallId(call_id),
+                call_id,
                 name: call.name,
                 arguments: call.arguments,
                 wire: wire(Value::Object(call.rest)),
@@ -476,7 +479,7 @@ fn wire_of(item: &mut Item) -> Option<&mut Wire> {
     match item {
         Item::AgentMessage { wire, .. } | Item::Reasoning { wire, .. } => wire.as_mut(),
         Item::ToolCall(call) => call.wire.as_mut(),
-        Item::UserMessage { .. } | Item::ToolOutput(_) => None,
+        Item::UserMessage { .. } | Item::ToolOutput(_) | Item::Compaction { .. } => None,
     }
 }
 

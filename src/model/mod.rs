@@ -29,10 +29,15 @@ pub use remote::Remote;
 pub use retry::Retry;
 pub use transport::{Endpoint, EndpointError, Secret};
 
-use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
+use crate::conversation::{CallId, Item, ThreadId, TurnErrorKind, Usage};
 
 /// Calls in one sample. More is a model that repeats itself; what it called so far is run and shown to it.
 pub const CALLS_LIMIT: usize = 1000;
+
+/// A name for a call that came without one, or with one that is taken.
+pub fn new_call_id() -> CallId {
+    CallId(format!("call_{}", uuid::Uuid::now_v7().simple()))
+}
 
 /// Something that continues a conversation.
 pub trait Model: Send + Sync {
@@ -77,6 +82,16 @@ pub struct Head {
     pub tools: Vec<ToolSpec>,
     /// How hard to think, where the owner or caller said so.
     pub reasoning_effort: Option<Effort>,
+}
+
+impl Head {
+    /// Bytes that it has in a request, about.
+    pub fn size(&self) -> usize {
+        let tool = |tool: &ToolSpec| {
+            tool.name.len() + tool.description.len() + tool.parameters.to_string().len()
+        };
+        self.instructions.len() + self.tools.iter().map(tool).sum::<usize>()
+    }
 }
 
 /// A tool as the model sees it.

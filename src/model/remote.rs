@@ -360,11 +360,6 @@ pub(super) fn check_arguments(arguments: &str, peer: &Peer) -> Result<(), ModelE
     Ok(())
 }
 
-/// An id for a call that came without one.
-pub(super) fn new_call_id() -> String {
-    format!("call_{}", uuid::Uuid::now_v7().simple())
-}
-
 fn too_much(peer: &Peer, what: &str, limit: usize) -> ModelError {
     let limit = limit >> 20;
     peer.unfit(format!(

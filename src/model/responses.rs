@@ -15,7 +15,8 @@ use serde_json::{
 use super::{
     Effort, ModelError, ModelEvent, Request, ToolSpec,
     failure::{Failure, Peer, one_line},
-    remote::{Decode, Field, Fields, arguments, new_call_id},
+    new_call_id,
+    remote::{Decode, Field, Fields, arguments},
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
 
@@ -34,7 +35,9 @@ fn encode_item(origin: &str, item: &Item) -> Option<Value> {
         wire.map(|wire| wire.json.clone())
     };
     Some(match item {
-        Item::UserMessage { text } => message("user", "input_text", text),
+        Item::UserMessage { text } | Item::Compaction { text, .. } => {
+            message("user", "input_text", text)
+        }
         Item::AgentMessage { text, wire } => {
             verbatim(wire).unwrap_or_else(|| message("assistant", "output_text", text))
         }
@@ -220,12 +223,12 @@ impl Decoder {
         let call_id = ["call_id", "id"]
             .iter()
             .find_map(|key| json[*key].as_str().filter(|id| !id.is_empty()))
-            .map_or_else(new_call_id, str::to_owned);
+            .map_or_else(new_call_id, |id| CallId(id.to_owned()));
         let arguments = arguments(&json["arguments"], &self.peer)?;
         json["call_id"] = json!(call_id);
         json["arguments"] = json!(arguments);
         Ok(ToolCall {
-            call_id: CallId(call_id),
+            call_id,
             name: json["name"].as_str().unwrap_or_default().to_owned(),
             arguments,
             wire: self.wire(json),

@@ -95,7 +95,7 @@ impl Thinking {
             }
             State::Text => {
                 let text = std::mem::take(&mut self.held);
-                (!text.is_empty()).then(|| Some(Piece::Text(text)))
+                (!text.is_empty()).then_some(Some(Piece::Text(text)))
             }
         }
     }

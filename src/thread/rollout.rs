@@ -362,7 +362,10 @@ impl LoadedTurn {
             Item::ToolOutput(output) => self
                 .open_calls
                 .retain(|open| open.call.call_id != output.call_id),
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
 }

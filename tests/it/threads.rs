@@ -73,7 +73,10 @@ fn outputs(items: &[Item]) -> HashMap<CallId, ToolOutput> {
                 open.remove(at.unwrap_or_else(|| panic!("{output:?} answers no open call")));
                 outputs.insert(output.call_id.clone(), output.clone());
             }
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
     assert!(open.is_empty(), "calls without an output: {open:?}");
@@ -1678,6 +1681,7 @@ fn told(loaded: &Loaded) -> String {
                     output.call_id, output.status, output.content
                 )
             }
+            Item::Compaction { text, .. } => format!("compaction {text:?}\n"),
         };
     }
     for turn in &loaded.turns {

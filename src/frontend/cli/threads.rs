@@ -175,6 +175,7 @@ fn item(item: &Item, beside: &[Item]) -> String {
             )
         }
         Item::ToolOutput(_) => String::new(),
+        Item::Compaction { .. } => "(what came before was summed up for the model)\n".to_owned(),
     }
 }
 

@@ -865,6 +865,7 @@ mod tests {
             ),
             (Reply::raw("data: [DONE]\n\n"), "\r\ndata: [DONE]\n\n"),
             (Reply::raw(": still here\n\n").then_silent(), "still here"),
+            (Reply::raw(": gone\n\n").then_reset(), "HTTP/1.1 200"),
             (Reply::item(json!({"type": "odd"})), r#"{"type":"odd"}"#),
             (
                 Reply::http(429, "{}").header("retry-after", "1"),
