@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
-    model::{Endpoint, Model, Recorded, Remote, Retry, Secret},
+    model::{Model, Recorded, Remote, Retry, Secret, Tape},
     thread::{
         Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
         rollout::{VERSION, now},
@@ -53,6 +53,8 @@ pub struct Setup {
     pub home: Option<PathBuf>,
     /// Who wishes for threads in this process.
     pub asker: Asker,
+    /// Where what the model says is kept, to be played again.
+    pub record: Option<PathBuf>,
     /// An openoxide that is executed to confine commands, where this program is not one.
     pub helper: Option<PathBuf>,
 }
@@ -127,7 +129,7 @@ impl App {
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
         paths.close(&config.policy.credential_paths);
-        let key = environment.get(&config.model.api_key_env);
+        let key = key_for(&config, &environment);
         let secret_variables = config
             .policy
             .env
@@ -138,7 +140,11 @@ impl App {
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value));
-        let redactor = Redactor::new(key.iter().chain(secrets).cloned());
+        let known = match &key {
+            Some(Key::Known(key)) => Some(key),
+            Some(Key::None) | None => None,
+        };
+        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -153,6 +159,8 @@ impl App {
             layers,
             paths,
             key,
+            stored_key: Arc::default(),
+            tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
             sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
@@ -352,6 +360,30 @@ pub fn kept_threads() -> Result<DirectoryStore, ConfigError> {
     ))
 }
 
+/// The key from the environment. The process's own goes to no server that only a named file asks for.
+fn key_for(config: &Config, environment: &Environment) -> Option<Key> {
+    let name = &config.model.api_key_env;
+    let url_in_file = environment.in_file("OPENAI_BASE_URL");
+    if url_in_file.as_ref() == Some(&config.model.base_url) {
+        let key = environment.in_file(name);
+        return Some(key.map_or(Key::None, Key::Known));
+    }
+    environment.get(name).map(Key::Known)
+}
+
+fn tape(path: &Path) -> Result<Tape, ConfigError> {
+    Tape::create(path)
+        .map_err(|error| ConfigError::new(format!("the recording cannot be kept: {error}")))
+}
+
+/// What the environment says of the key.
+#[derive(Clone)]
+enum Key {
+    Known(String),
+    /// There is none, wherever else one may be stored.
+    None,
+}
+
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 struct Wiring {
@@ -359,7 +391,10 @@ struct Wiring {
     config: Config,
     layers: Layers,
     paths: Paths,
-    key: Option<String>,
+    key: Option<Key>,
+    /// The key from a file or a command, once it was wanted. Nobody awaits under it.
+    stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
+    tape: Option<Tape>,
     redactor: Redactor,
     depth: u32,
     sandbox: Arc<Sandbox>,
@@ -390,6 +425,8 @@ impl Assemble for Wiring {
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
         let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
+        let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
         let gate = Gate {
             tools,
             workspace,
@@ -397,20 +434,18 @@ impl Assemble for Wiring {
             accept_partial: self.config.policy.accept_partial,
             approval_policy,
             rules,
-            redactor: self.redactor.clone(),
+            redactor: redactor.clone(),
         };
         let limits = match self.asker {
             // Who gave the limits may give others.
             Asker::Owner => self.config.limits,
             Asker::Caller => header.limits.within(self.config.limits),
         };
-        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
-        let model = self.model(flagged.unwrap_or(&header.model))?;
         Ok(Parts {
             model,
             gate: Arc::new(gate),
             limits,
-            redactor: self.redactor.clone(),
+            redactor,
         })
     }
 }
@@ -457,36 +492,55 @@ impl Wiring {
         }
     }
 
-    fn model(&self, name: &str) -> Result<Arc<dyn Model>, String> {
-        if let Some(file) = name.strip_prefix("recorded:") {
-            return Ok(Arc::new(
-                Recorded::open(Path::new(file)).map_err(|error| error.to_string())?,
-            ));
-        }
-        let model = &self.config.model;
-        let endpoint = Endpoint {
-            key: self.key.clone().map(Secret::new),
-            key_variable: model.api_key_env.clone(),
-            wire_api: model.wire_api,
-            // Both are said of the model that is configured.
-            context_window: model.context_window.filter(|_| name == model.name),
-            prices: model.prices.filter(|_| name == model.name),
-            headers: model
-                .headers
-                .clone()
-                .into_iter()
-                .map(|(name, value)| (name, Secret::new(value)))
-                .collect(),
-            ..Endpoint::new(model.base_url.clone(), name)
+    /// The model of that name, and what knows its key.
+    fn model(&self, name: &str) -> Result<(Arc<dyn Model>, Redactor), String> {
+        let (model, redactor): (Arc<dyn Model>, _) = match name.strip_prefix("recorded:") {
+            Some(file) => {
+                let recorded =
+                    Recorded::open(Path::new(file)).map_err(|error| error.to_string())?;
+                (Arc::new(recorded), self.redactor.clone())
+            }
+            None => {
+                let (remote, redactor) = self.remote(name)?;
+                (Arc::new(Retry::new(remote)), redactor)
+            }
         };
+        let model = match &self.tape {
+            Some(tape) => tape.around(model, redactor.clone()),
+            None => model,
+        };
+        Ok((model, redactor))
+    }
+
+    fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
+        let model = &self.config.model;
+        let key = self.key()?;
+        let redactor = match &key {
+            Some(key) => self.redactor.and(key.expose()),
+            None => self.redactor.clone(),
+        };
+        let has_none = key.is_none() && model.headers.is_empty();
+        let endpoint = model.endpoint(name, key);
         let needs_key = endpoint.needs_key();
         let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
-        if self.key.is_none() && model.headers.is_empty() && needs_key {
+        if has_none && needs_key {
             return Err(format!(
                 "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
                 model.base_url, model.api_key_env
             ));
         }
-        Ok(Arc::new(Retry::new(remote)))
+        Ok((remote, redactor))
+    }
+
+    /// From the environment, else from where the owner keeps it.
+    fn key(&self) -> Result<Option<Secret>, String> {
+        match &self.key {
+            Some(Key::Known(key)) => Ok(Some(Secret::new(key.clone()))),
+            Some(Key::None) => Ok(None),
+            None => self
+                .stored_key
+                .get_or_init(|| self.config.model.stored_key())
+                .clone(),
+        }
     }
 }

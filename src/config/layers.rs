@@ -73,6 +73,17 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// What the file says of a variable that the process itself does not have.
+    pub fn in_file(&self, name: &str) -> Option<String> {
+        let own = std::env::var(name).is_ok();
+        self.file
+            .get(name)
+            .filter(|value| !own && !value.is_empty())
+            .cloned()
+    }
+}
+
 fn variable(line: &str) -> Option<(String, String)> {
     let line = line.trim();
     let line = line.strip_prefix("export ").unwrap_or(line);

@@ -13,7 +13,7 @@ use serde_json::{
 };
 
 use super::{
-    CALLS_LIMIT, Effort, ModelError, ModelEvent, Request, ToolSpec,
+    CALLS_LIMIT, Effort, ModelError, ModelEvent, Request, ToolSpec, blocks,
     failure::{Failure, Peer, one_line},
     new_call_id,
     remote::{Decode, Field, Fields, arguments, check_arguments},
@@ -21,24 +21,67 @@ use super::{
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
 
-/// `items` as messages of a request to `origin`. `returns_reasoning`: the server takes its own reasoning back.
-pub(super) fn encode(origin: &str, returns_reasoning: bool, items: &[Item]) -> Vec<Arc<RawValue>> {
+/// What is added to the instructions where there are no tools.
+const NO_TOOLS: &str = include_str!("../../prompts/no_tools.md");
+
+/// What a server takes.
+#[derive(Clone, Copy)]
+pub(super) struct Server<'a> {
+    /// Whose form sampled items keep.
+    pub(super) origin: &'a str,
+    /// Its own reasoning.
+    pub(super) takes_reasoning_back: bool,
+    /// Calls and their outputs; else both are text.
+    pub(super) takes_tools: bool,
+}
+
+/// `items` as messages of a request to `server`.
+pub(super) fn encode(server: Server<'_>, items: &[Item]) -> Vec<Arc<RawValue>> {
     let mut messages = Messages {
-        origin,
-        returns_reasoning,
+        server,
         whole: Vec::new(),
         open: Map::new(),
     };
     items.iter().for_each(|item| messages.add(item));
     messages.close();
-    let raw = |message: &Value| to_raw_value(message).expect("JSON can be written");
-    messages.whole.iter().map(raw).map(Arc::from).collect()
+    messages.whole.iter().map(raw).collect()
+}
+
+fn raw(message: &Value) -> Arc<RawValue> {
+    Arc::from(to_raw_value(message).expect("JSON can be written"))
+}
+
+/// `messages` with those of the user that follow each other put into one.
+fn in_turns(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+    let user = |message: &RawValue| {
+        let message: Value = serde_json::from_str(message.get()).unwrap_or_default();
+        let text = message["content"]
+            .as_str()
+            .filter(|_| message["role"] == "user");
+        text.map(str::to_owned)
+    };
+    let mut turns: Vec<Arc<RawValue>> = Vec::new();
+    let mut open: Option<String> = None;
+    for message in messages {
+        match (user(message), open.take()) {
+            (Some(text), Some(before)) => {
+                turns.pop();
+                let text = format!("{before}\n\n{text}");
+                turns.push(raw(&json!({"role": "user", "content": text})));
+                open = Some(text);
+            }
+            (text, _) => {
+                turns.push(message.clone());
+                open = text;
+            }
+        }
+    }
+    turns
 }
 
 /// Messages on their way to being whole.
 struct Messages<'a> {
-    origin: &'a str,
-    returns_reasoning: bool,
+    server: Server<'a>,
     whole: Vec<Value>,
     /// What the assistant has said of its present message; empty where it said nothing.
     open: Map<String, Value>,
@@ -56,11 +99,16 @@ impl Messages<'_> {
                 self.begin(wire, has_spoken.contains(&true));
                 self.open.insert("content".to_owned(), json!(text));
             }
+            // It stands in the text as a block.
+            Item::ToolCall(_) if !self.server.takes_tools => {}
             Item::ToolCall(call) => {
                 self.begin(&call.wire, false);
                 let json = self.call(call);
                 let calls = self.open.entry("tool_calls").or_insert_with(|| json!([]));
                 calls.as_array_mut().expect("made here").push(json);
+            }
+            Item::ToolOutput(output) if !self.server.takes_tools => {
+                self.push(json!({"role": "user", "content": output.content}));
             }
             Item::ToolOutput(output) => self.push(json!({
                 "role": "tool",
@@ -102,9 +150,11 @@ impl Messages<'_> {
 
     fn think(&mut self, wire: &Option<Wire>) {
         self.begin(wire, !self.open.is_empty());
-        let own = wire.as_ref().filter(|wire| wire.origin == self.origin);
+        let own = wire
+            .as_ref()
+            .filter(|wire| wire.origin == self.server.origin);
         if let Some(Value::Object(fields)) = own.map(|wire| &wire.json)
-            && self.returns_reasoning
+            && self.server.takes_reasoning_back
         {
             let fields = fields.iter().filter(|(name, _)| *name != "role");
             self.open
@@ -125,7 +175,10 @@ impl Messages<'_> {
             "function": {"name": call.name, "arguments": arguments},
         });
         // What else came with it goes back too: Gemini wants its signatures.
-        let own = call.wire.as_ref().filter(|wire| wire.origin == self.origin);
+        let own = call
+            .wire
+            .as_ref()
+            .filter(|wire| wire.origin == self.server.origin);
         if let Some(Value::Object(fields)) = own.map(|wire| &wire.json) {
             let known = json.as_object_mut().expect("made here");
             for (name, value) in fields.iter().filter(|(name, _)| *name != "role") {
@@ -164,12 +217,18 @@ struct Tool<'a> {
 impl<'a> Body<'a> {
     pub(super) fn new(model: &'a str, request: &'a Request, fields: Fields) -> Self {
         let head = &request.head;
-        let tools = head.tools.iter().map(|function| Tool {
-            r#type: "function",
-            function,
-        });
-        let system = to_raw_value(&json!({"role": "system", "content": head.instructions}))
-            .expect("JSON can be written");
+        let (tools, more) = match fields.has(Field::Tools) {
+            true => (head.tools.as_slice(), ""),
+            false => (&[][..], NO_TOOLS),
+        };
+        let instructions = head.instructions.clone() + more;
+        let system = raw(&json!({"role": "system", "content": instructions}));
+        let mut messages = Vec::with_capacity(request.input.len() + 1);
+        messages.push(system);
+        match fields.has(Field::UserRuns) {
+            true => messages.extend(request.input.iter().cloned()),
+            false => messages.extend(in_turns(&request.input)),
+        }
         Self {
             model,
             stream: true,
@@ -180,12 +239,16 @@ impl<'a> Body<'a> {
                 .has(Field::CacheKey)
                 .then(|| head.thread_id.to_string()),
             reasoning_effort: head.reasoning_effort.filter(|_| fields.has(Field::Effort)),
-            parallel_tool_calls: (fields.has(Field::ParallelCalls) && !head.tools.is_empty())
+            parallel_tool_calls: (fields.has(Field::ParallelCalls) && !tools.is_empty())
                 .then_some(true),
-            tools: tools.collect(),
-            messages: std::iter::once(Arc::from(system))
-                .chain(request.input.iter().cloned())
+            tools: tools
+                .iter()
+                .map(|function| Tool {
+                    r#type: "function",
+                    function,
+                })
                 .collect(),
+            messages,
         }
     }
 }
@@ -195,6 +258,7 @@ pub(super) struct Decoder {
     origin: String,
     peer: Arc<Peer>,
     lenient_eof: bool,
+    has_tools: bool,
     thinking: Thinking,
     text: String,
     thought: String,
@@ -274,11 +338,12 @@ impl Decode for Decoder {
 }
 
 impl Decoder {
-    pub(super) fn new(origin: String, peer: Arc<Peer>, lenient_eof: bool) -> Self {
+    pub(super) fn new(origin: String, peer: Arc<Peer>, lenient_eof: bool, has_tools: bool) -> Self {
         Self {
             origin,
             peer,
             lenient_eof,
+            has_tools,
             thinking: Thinking::default(),
             text: String::new(),
             thought: String::new(),
@@ -420,6 +485,12 @@ impl Decoder {
             Some(Wire { origin, json })
         };
         let mut items = Vec::new();
+        if !self.has_tools {
+            self.calls = blocks::calls(&self.text)
+                .into_iter()
+                .map(Partial::of_block)
+                .collect();
+        }
         if !self.thought.is_empty() || !self.reasoning.is_empty() {
             items.push(Item::Reasoning {
                 summary: std::mem::take(&mut self.thought),
@@ -450,6 +521,14 @@ impl Decoder {
 }
 
 impl Partial {
+    fn of_block((name, arguments): (&str, Value)) -> Self {
+        Self {
+            name: name.to_owned(),
+            arguments: arguments.to_string(),
+            ..Self::default()
+        }
+    }
+
     /// Whether `part` belongs to this call. An index or an id that differs is another call; without both, a part with a
     /// name is one, since only the first part has it. Some count every call as 0: there a second whole one is another.
     fn goes_on_with(&self, part: &Self) -> bool {

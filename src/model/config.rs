@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::{Endpoint, Secret};
+
 /// Which model, where, and on whose account.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -46,6 +48,26 @@ impl Default for ModelConfig {
             context_window: None,
             prices: None,
             tools: true,
+        }
+    }
+}
+
+impl ModelConfig {
+    /// Where `model` is asked with `key`. Window and prices are said of the configured model and of no other.
+    pub fn endpoint(&self, model: &str, key: Option<Secret>) -> Endpoint {
+        let is_it = model == self.name;
+        let headers = self.headers.iter();
+        Endpoint {
+            key,
+            key_variable: self.api_key_env.clone(),
+            wire_api: self.wire_api,
+            context_window: self.context_window.filter(|_| is_it),
+            prices: self.prices.filter(|_| is_it),
+            takes_tools: self.tools,
+            headers: headers
+                .map(|(name, value)| (name.clone(), Secret::new(value)))
+                .collect(),
+            ..Endpoint::new(self.base_url.clone(), model)
         }
     }
 }

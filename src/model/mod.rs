@@ -4,11 +4,14 @@
 //! [`Request`] carries all forms so far; so a step costs us what is new, and the provider's prompt cache sees the same
 //! prefix every time. Retry is a `Model` around a `Model`; a recording is another `Model`.
 
+mod blocks;
 mod body;
 mod chat;
 mod config;
 mod failure;
+mod key;
 mod providers;
+mod record;
 mod recorded;
 mod remote;
 mod responses;
@@ -24,6 +27,7 @@ use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
 
 pub use config::{Effort, ModelConfig, Prices, WireApi};
+pub use record::Tape;
 pub use recorded::{Recorded, RecordingError};
 pub use remote::Remote;
 pub use retry::Retry;

@@ -58,7 +58,10 @@ impl Remote {
                 .or_else(|| providers::window(&endpoint.model)),
             prices: endpoint.prices,
             idle: endpoint.idle,
-            refused: AtomicU8::new(0),
+            refused: AtomicU8::new(match endpoint.takes_tools {
+                true => 0,
+                false => Field::Tools as u8,
+            }),
             client,
             peer,
             provider,
@@ -92,17 +95,22 @@ impl Model for Remote {
         match self.connection.api {
             WireApi::Responses => responses::encode(&self.origin, items),
             WireApi::Chat => {
-                let returns = self.connection.provider.takes_reasoning_back;
-                chat::encode(&self.origin, returns, items)
+                let server = chat::Server {
+                    origin: &self.origin,
+                    takes_reasoning_back: self.connection.provider.takes_reasoning_back,
+                    takes_tools: self.connection.fields().has(Field::Tools),
+                };
+                chat::encode(server, items)
             }
         }
     }
 
     fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        let connection = self.connection.clone();
-        let decoder = connection.decoder(&self.origin);
+        let (connection, origin) = (self.connection.clone(), self.origin.clone());
         let sample = async move {
             let events = connection.open(&request).await?;
+            // Whether there are tools is known only now.
+            let decoder = connection.decoder(&origin);
             let sample = Sample {
                 connection,
                 events,
@@ -141,6 +149,10 @@ const OPTIONAL: &[(Field, &str)] = &[
     (Field::Summary, "reasoning.summary"),
     (Field::Encrypted, "reasoning.encrypted_content"),
     (Field::Encrypted, "ncrypted content is not supported"),
+    (Field::Tools, "does not support tools"),
+    (Field::Tools, "does not support function calling"),
+    (Field::Tools, "support tool use"),
+    (Field::UserRuns, "roles must alternate"),
 ];
 
 /// See [`OPTIONAL`].
@@ -152,6 +164,9 @@ pub(super) enum Field {
     Effort = 8,
     Summary = 16,
     Encrypted = 32,
+    Tools = 64,
+    /// Messages of the user that follow each other, which the templates of some models refuse.
+    UserRuns = 128,
 }
 
 /// The fields that go into a request.
@@ -188,6 +203,7 @@ impl Connection {
                 origin.to_owned(),
                 peer,
                 self.provider.lenient_eof,
+                self.fields().has(Field::Tools),
             )),
         }
     }
@@ -244,7 +260,9 @@ impl Connection {
         let blamed = OPTIONAL
             .iter()
             .find(|(field, words)| sent.has(*field) && blames(words));
-        let Some((field, words)) = blamed.filter(|_| error.kind == ModelErrorKind::Rejected) else {
+        // Where a template of a model fails, the status says that the server is broken.
+        let can_be = [ModelErrorKind::Rejected, ModelErrorKind::Busy].contains(&error.kind);
+        let Some((field, words)) = blamed.filter(|_| can_be) else {
             return false;
         };
         tracing::info!("`{}` does not take `{words}`", self.peer.base);

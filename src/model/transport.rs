@@ -47,6 +47,8 @@ pub struct Endpoint {
     pub context_window: Option<u64>,
     /// What its tokens cost.
     pub prices: Option<Prices>,
+    /// False where the server takes no tools; it is found out where it is true and should not be.
+    pub takes_tools: bool,
     /// Added to each request; they win over our own, `Authorization` included.
     pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
@@ -64,6 +66,7 @@ impl Endpoint {
             wire_api: None,
             context_window: None,
             prices: None,
+            takes_tools: true,
             headers: Vec::new(),
             idle: IDLE,
         }

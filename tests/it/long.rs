@@ -36,11 +36,11 @@ fn with_a_look() -> Harness {
 }
 
 fn compactions(items: &[Item]) -> Vec<&str> {
-    let text = |item| match item {
-        &Item::Compaction { ref text, .. } => Some(text.as_str()),
+    let texts = items.iter().filter_map(|item| match item {
+        Item::Compaction { text, .. } => Some(text.as_str()),
         _ => None,
-    };
-    items.iter().filter_map(text).collect()
+    });
+    texts.collect()
 }
 
 async fn goes_on(lab: &Lab) {
@@ -408,7 +408,6 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
         took[took.len() / 2]
     };
     let (early, late) = (median(5..105), median(400..500));
-    println!("a step takes {early:?} early and {late:?} late");
     // The machine may be busy with other tests; what grows with the history would be tenfold.
     assert!(late < early * 2, "{early:?}, then {late:?}");
 }

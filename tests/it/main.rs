@@ -12,3 +12,4 @@ mod mcp;
 mod secrets;
 mod threads;
 mod tidy;
+mod wire;

@@ -50,6 +50,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Vec<String>,
 
+    /// Keep what the model says in this file; `--model recorded:FILE` plays it again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) options: Options,
 }

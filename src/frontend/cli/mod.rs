@@ -85,7 +85,11 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.file,
                 &args.options,
             )?;
-            start(run.drive(App::build(args.options.setup()?)?))
+            let setup = Setup {
+                record: args.record,
+                ..args.options.setup()?
+            };
+            start(run.drive(App::build(setup)?))
         }
     }
 }
@@ -169,6 +173,7 @@ impl Options {
             ephemeral: self.ephemeral,
             home: None,
             asker: Asker::Owner,
+            record: None,
             helper: None,
         })
     }
