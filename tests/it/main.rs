@@ -10,6 +10,7 @@ mod command_line;
 mod long;
 mod mcp;
 mod secrets;
+mod soak;
 mod threads;
 mod tidy;
 mod wire;
