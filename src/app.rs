@@ -5,14 +5,19 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use futures_util::StreamExt;
+
 use crate::{
     agent::{
         context::{Context, Surroundings},
         instructions,
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
-    model::{Model, Recorded, Remote, Retry, Secret, Tape},
+    conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId, shown_line},
+    model::{
+        Head, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Remote, Request, Retry,
+        Secret, Tape, WireApi,
+    },
     thread::{
         Assemble, DirectoryStore, Header, NoStore, Parts, Policy, ThreadStore, Threads,
         rollout::{VERSION, now},
@@ -185,6 +190,74 @@ impl App {
     /// The configuration; only front-ends' own parts are for them.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The user's configuration file; need not exist.
+    pub fn config_file(&self) -> &Path {
+        &self.wiring.paths.config_file
+    }
+
+    /// Where threads are kept.
+    pub fn threads_directory(&self) -> PathBuf {
+        self.wiring.paths.threads()
+    }
+
+    /// What the owner set for a key, and the layer that did; the default where nobody did.
+    pub fn setting(&self, key: &[&str]) -> Option<(String, String)> {
+        let set = self.wiring.layers.setting(key);
+        set.map(|(value, layer)| (value, layer.to_owned()))
+    }
+
+    /// Where the key comes from, if there is one.
+    pub fn key_origin(&self) -> Result<Option<String>, String> {
+        let config = &self.config.model;
+        let origin = match (&self.wiring.key, &config.api_key_file) {
+            (Some(_), _) => format!("`{}`", config.api_key_env),
+            (None, Some(path)) => format!("`{}`", path.display()),
+            (None, None) => "`model.api_key_command`".to_owned(),
+        };
+        Ok(self.wiring.key()?.map(|_| origin))
+    }
+
+    /// The API that the configured endpoint is asked over.
+    pub fn wire_api(&self) -> WireApi {
+        let model = &self.config.model;
+        model.endpoint(&model.name, None).spoken()
+    }
+
+    /// The configured model.
+    pub fn model(&self) -> Result<Arc<dyn Model>, String> {
+        let (model, _) = self.wiring.model(&self.config.model.name)?;
+        Ok(model)
+    }
+
+    /// What the configured model answers to `question`, without tools and instructions; asked once.
+    pub async fn ask(&self, question: &str) -> Result<String, ModelError> {
+        let refused = |message: String| ModelError {
+            kind: ModelErrorKind::Rejected,
+            message,
+            retry_after: None,
+        };
+        let model = self.model().map_err(refused)?;
+        let head = Head {
+            thread_id: ThreadId::generate(),
+            instructions: "Answer with one word.".to_owned(),
+            tools: Vec::new(),
+            reasoning_effort: None,
+        };
+        let text = question.to_owned();
+        let input = model.encode(&[Item::UserMessage { text }]);
+        let head = Arc::new(head);
+        let mut stream = model.stream(Request { head, input });
+        let mut answer = String::new();
+        while let Some(event) = stream.next().await {
+            match event? {
+                ModelEvent::TextDelta(text) => answer += &text,
+                ModelEvent::Retrying { error, .. } => return Err(error),
+                ModelEvent::ReasoningDelta(_) | ModelEvent::Item(_) | ModelEvent::Done(_) => {}
+            }
+        }
+        Ok(answer)
     }
 
     /// `cwd` as a thread under `sandbox` would have it, with what a command there gets: its confinement and its

@@ -52,7 +52,7 @@ impl Remote {
     pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
         let (client, peer, provider) = connect(&endpoint)?;
         let connection = Connection {
-            api: endpoint.wire_api.unwrap_or(provider.wire_api),
+            api: endpoint.spoken(),
             window: endpoint
                 .context_window
                 .or_else(|| providers::window(&endpoint.model)),

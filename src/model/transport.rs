@@ -72,6 +72,13 @@ impl Endpoint {
         }
     }
 
+    /// The API that is spoken there. Chat Completions for what is not a URL.
+    pub fn spoken(&self) -> WireApi {
+        let known = Url::parse(&self.base_url).ok();
+        let known = known.map(|url| providers::at(&url, is_loopback(&url)).wire_api);
+        self.wire_api.or(known).unwrap_or(WireApi::Chat)
+    }
+
     /// Whether nobody is served there without a key. True for what is not a URL.
     pub fn needs_key(&self) -> bool {
         Url::parse(&self.base_url)
@@ -146,7 +153,7 @@ pub(super) fn connect(
         base: shown_base(&url),
         model: endpoint.model.clone(),
         key_variable: endpoint.key_variable.clone(),
-        path: match endpoint.wire_api.unwrap_or(provider.wire_api) {
+        path: match endpoint.spoken() {
             WireApi::Responses => "/responses",
             WireApi::Chat => "/chat/completions",
         },

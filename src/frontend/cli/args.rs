@@ -98,11 +98,15 @@ pub(super) enum Command {
     Threads(ThreadsCommand),
     /// Run a command exactly as the agent would, to see what it may do.
     Sandbox(SandboxArgs),
-    /// Check what this machine has to offer, and say what to do about what it lacks.
+    /// Check configuration, key, model, sandbox, git and where threads are kept, and say what to do about each. Asks the
+    /// model for one word.
     Doctor {
         /// One JSON array.
         #[arg(long)]
         json: bool,
+
+        #[command(flatten)]
+        options: Box<Options>,
     },
     /// Print the completion script for a shell.
     Completions {

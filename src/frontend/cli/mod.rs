@@ -59,7 +59,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
         }
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
-        (Some(Command::Doctor { json }), _) => doctor::run(json),
+        (Some(Command::Doctor { json, options }), _) => {
+            start(async move { doctor::run(json, &options).await })
+        }
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {
