@@ -12,6 +12,7 @@ use crate::conversation::{CallId, Item, OutputStatus, ThreadId, ToolOutput, Wire
 
 mod chat;
 
+#[expect(dead_code, reason = "the tests of whole programs use more of it")]
 #[path = "../../tests/it/support/model_server.rs"]
 mod model_server;
 use model_server::{ModelServer, Reply};

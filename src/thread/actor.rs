@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     approvals::Approvals,
-    handle::{Follow, Snapshot, StartError, Started, ThreadHandle},
+    handle::{Follow, Snapshot, StartError, Started, ThreadHandle, WeakHandle},
+    holder::Door,
     link::{Link, TurnMessage},
     rollout::{Header, Loaded, Record},
     store::{Journal, StoreError},
@@ -84,6 +85,10 @@ pub(super) struct Actor {
     state: Loaded,
     parts: Parts,
     journal: Box<dyn Journal>,
+    /// Open while the thread is held.
+    door: Option<Door>,
+    /// To give to visitors.
+    own: WeakHandle,
     /// The conversation in wire form, kept from turn to turn so that only what is new is encoded.
     history: Option<History>,
     running: Option<Running>,
@@ -155,6 +160,8 @@ impl Actor {
             state,
             parts,
             journal,
+            door: None,
+            own: handle.downgrade(),
             history: None,
             running: None,
             queue: VecDeque::new(),
@@ -297,14 +304,30 @@ impl Actor {
             self.state = newer;
             self.history = None;
         }
+        if self.door.is_none() {
+            self.door = self.journal.socket().and_then(|socket| {
+                // Without it the turn runs all the same; only other processes cannot reach it.
+                Door::open(socket, self.own.clone())
+                    .inspect_err(|error| {
+                        tracing::warn!("other processes cannot reach the thread: {error}")
+                    })
+                    .ok()
+            });
+        }
         Ok(())
+    }
+
+    /// Gives the thread back.
+    fn release(&mut self) {
+        self.door = None;
+        self.journal.release();
     }
 
     /// Opens a turn under the lock, or gives the lock back.
     fn begin(&mut self, turn_id: TurnId, prompt: Option<String>) -> Result<(), StartError> {
         let begun = self.open_turn(turn_id, prompt);
         if begun.is_err() {
-            self.journal.release();
+            self.release();
         }
         begun
     }
@@ -578,7 +601,7 @@ impl Actor {
             });
         }
         if self.queue.is_empty() {
-            self.journal.release();
+            self.release();
         }
         self.publish(Event::TurnCompleted {
             outcome: Box::new(outcome.clone()),

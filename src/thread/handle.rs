@@ -16,6 +16,20 @@ pub struct ThreadHandle {
     mailbox: mpsc::Sender<Request>,
 }
 
+/// A handle that does not keep its thread in memory.
+#[derive(Clone)]
+pub(super) struct WeakHandle {
+    header: Arc<Header>,
+    mailbox: mpsc::WeakSender<Request>,
+}
+
+impl WeakHandle {
+    pub(super) fn upgrade(&self) -> Option<ThreadHandle> {
+        let mailbox = self.mailbox.upgrade()?;
+        Some(ThreadHandle::new(self.header.clone(), mailbox))
+    }
+}
+
 /// Keeps questions of the thread waiting while it lives: whoever holds it can carry them to somebody.
 #[derive(Clone, Debug)]
 pub struct Lease {
@@ -81,6 +95,13 @@ pub enum HandleError {
 impl ThreadHandle {
     pub(super) fn new(header: Arc<Header>, mailbox: mpsc::Sender<Request>) -> Self {
         Self { header, mailbox }
+    }
+
+    pub(super) fn downgrade(&self) -> WeakHandle {
+        WeakHandle {
+            header: self.header.clone(),
+            mailbox: self.mailbox.downgrade(),
+        }
     }
 
     /// The thread's name.

@@ -132,6 +132,9 @@ impl Host for Link {
                 call_id,
                 line: self.redactor.clean(line),
             },
+            Progress::Warning(message) => Event::Warning {
+                message: self.redactor.clean(message),
+            },
             Progress::FileChanged {
                 path,
                 added,

@@ -6,6 +6,7 @@
 mod actor;
 mod approvals;
 mod handle;
+mod holder;
 mod link;
 pub mod rollout;
 pub mod store;
@@ -13,6 +14,7 @@ pub mod threads;
 
 pub use actor::Parts;
 pub use handle::{Follow, HandleError, Lease, Snapshot, StartError, Started, ThreadHandle};
+pub use holder::{Visit, Watch};
 pub use rollout::{Header, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

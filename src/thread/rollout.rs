@@ -258,15 +258,15 @@ impl Loaded {
     }
 
     /// A line of damage may have held a call or an output. Providers refuse the one without the other, so a lost output
-    /// is made good where it would have stood, and an output that answers nothing is left out. The calls of an open turn
-    /// are closed when it is.
+    /// is made good where it would have stood, and an output that answers nothing, or again, is left out. The calls of
+    /// an open turn are closed when it is.
     fn pair_calls_and_outputs(&mut self) {
         let open = self
             .open_turn()
             .into_iter()
             .flat_map(|turn| &turn.open_calls);
         let mut answered: HashSet<CallId> = open.map(|open| open.call.call_id.clone()).collect();
-        answered.extend(self.items.iter().filter_map(answers).cloned());
+        answered.extend(answered_after_called(&self.items));
         let mut pairs = Pairs::default();
         let mut starts = Vec::with_capacity(self.items.len() + 1);
         for item in std::mem::take(&mut self.items) {
@@ -278,9 +278,9 @@ impl Loaded {
         self.items = pairs.items;
         for turn in &mut self.turns {
             turn.first_item = starts[turn.first_item];
-            if turn.outcome.is_some() {
-                turn.open_calls.clear();
-            }
+            let ended = turn.outcome.is_some();
+            turn.open_calls
+                .retain(|open| !ended && !pairs.closed.contains(&open.call.call_id));
         }
     }
 
@@ -303,6 +303,7 @@ impl Loaded {
 struct Pairs {
     items: Vec<Item>,
     called: HashSet<CallId>,
+    closed: HashSet<CallId>,
     /// Calls whose outputs were lost; they are made good before the next item that is neither call nor output.
     lost: Vec<CallId>,
 }
@@ -317,17 +318,23 @@ impl Pairs {
     }
 
     fn add(&mut self, item: Item, answered: &HashSet<CallId>) {
-        match &item {
+        let fits = match &item {
             Item::ToolCall(call) => {
-                self.called.insert(call.call_id.clone());
-                if !answered.contains(&call.call_id) {
+                let new = self.called.insert(call.call_id.clone());
+                if new && !answered.contains(&call.call_id) {
                     self.lost.push(call.call_id.clone());
                 }
+                new
             }
-            Item::ToolOutput(output) if !self.called.contains(&output.call_id) => return,
-            _ => {}
+            Item::ToolOutput(output) => {
+                let call = &output.call_id;
+                self.called.contains(call) && self.closed.insert(call.clone())
+            }
+            _ => true,
+        };
+        if fits {
+            self.items.push(item);
         }
-        self.items.push(item);
     }
 
     fn make_good(&mut self) {
@@ -335,11 +342,17 @@ impl Pairs {
     }
 }
 
-fn answers(item: &Item) -> Option<&CallId> {
-    match item {
-        Item::ToolOutput(output) => Some(&output.call_id),
+fn answered_after_called(items: &[Item]) -> HashSet<CallId> {
+    let mut called = HashSet::new();
+    let answers = |item: &Item| match item {
+        Item::ToolCall(call) => {
+            called.insert(call.call_id.clone());
+            None
+        }
+        Item::ToolOutput(output) => called.get(&output.call_id).cloned(),
         _ => None,
-    }
+    };
+    items.iter().filter_map(answers).collect()
 }
 
 fn lost_output(call_id: CallId) -> Item {
@@ -355,6 +368,7 @@ fn lost_output(call_id: CallId) -> Item {
 impl LoadedTurn {
     fn note(&mut self, item: &Item) {
         match item {
+            Item::ToolCall(call) if self.has_open(call) => {}
             Item::ToolCall(call) => self.open_calls.push(OpenCall {
                 call: call.clone(),
                 started: false,
@@ -367,6 +381,11 @@ impl LoadedTurn {
             | Item::Reasoning { .. }
             | Item::Compaction { .. } => {}
         }
+    }
+
+    fn has_open(&self, call: &ToolCall) -> bool {
+        let mut open = self.open_calls.iter();
+        open.any(|open| open.call.call_id == call.call_id)
     }
 }
 

@@ -11,7 +11,10 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::Serialize;
 
-use super::rollout::{self, Header, Loaded, ReadError, Record};
+use super::{
+    holder,
+    rollout::{self, Header, Loaded, ReadError, Record},
+};
 use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
 
 /// Keeps threads.
@@ -27,6 +30,9 @@ pub trait ThreadStore: Send + Sync {
 
     /// All of them, newest first.
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError>;
+
+    /// Where the process that holds the thread listens; none where no other process can hold it.
+    fn socket(&self, id: ThreadId) -> Option<PathBuf>;
 }
 
 /// The place of one thread. Only its actor writes.
@@ -40,6 +46,9 @@ pub trait Journal: Send {
 
     /// Writes one record. It is in the file, not yet on the disk.
     fn append(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Where to listen for other processes while the thread is held; none where there are none.
+    fn socket(&self) -> Option<PathBuf>;
 
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
@@ -174,6 +183,10 @@ impl ThreadStore for DirectoryStore {
             .map(|loaded| ThreadSummary::new(&loaded))
             .collect())
     }
+
+    fn socket(&self, id: ThreadId) -> Option<PathBuf> {
+        Some(self.directory(id).join(holder::SOCKET))
+    }
 }
 
 /// One open rollout.
@@ -298,6 +311,10 @@ impl Journal for Rollout {
         self.write(&rollout::record_line(record).map_err(io::Error::other)?)
     }
 
+    fn socket(&self) -> Option<PathBuf> {
+        self.store.socket(self.id)
+    }
+
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         let (file, path) = (self.file.clone(), self.path.clone());
         async move {
@@ -336,6 +353,10 @@ impl ThreadStore for NoStore {
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
         Ok(Vec::new())
     }
+
+    fn socket(&self, _: ThreadId) -> Option<PathBuf> {
+        None
+    }
 }
 
 struct Nowhere;
@@ -349,6 +370,10 @@ impl Journal for Nowhere {
 
     fn append(&mut self, _: &Record) -> io::Result<()> {
         Ok(())
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        None
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {

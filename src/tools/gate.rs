@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Call, Confined, Host, Output, Planned, Question, ToolError,
+    Call, Confined, Host, Output, Planned, Progress, Question, ToolError,
     command::{Named, Rules},
     output,
     registry::{Registry, Run},
@@ -44,6 +44,15 @@ pub struct Gate {
     pub rules: Rules,
     /// Takes secrets out of what tools bring in.
     pub redactor: Redactor,
+}
+
+/// What somebody said yes to.
+#[derive(Default)]
+struct Approved {
+    /// The files that the command names, as they were.
+    named: Option<Named>,
+    /// A word for the model.
+    note: Option<String>,
 }
 
 /// What became of a call.
@@ -88,7 +97,8 @@ impl Gate {
         match self.verdict(&planned.access) {
             Verdict::Run => {
                 let confined = self.confined(&planned.access, false);
-                self.run(call, planned, confined, host, cancel, None).await
+                self.run(call, planned, confined, host, cancel, Approved::default())
+                    .await
             }
             Verdict::Refuse(reason) => self.refused(call, &planned, reason, false),
             Verdict::Ask(why) => self.ask(call, planned, why, host, cancel).await,
@@ -191,7 +201,13 @@ impl Gate {
                     let now = self.named(&planned.access);
                     let Some(changed) = named.changed(&now, &self.workspace) else {
                         let confined = self.confined(&planned.access, true);
-                        return self.run(call, planned, confined, host, cancel, note).await;
+                        let approved = Approved {
+                            named: Some(named),
+                            note,
+                        };
+                        return self
+                            .run(call, planned, confined, host, cancel, approved)
+                            .await;
                     };
                     special = format!("{why}; {changed} changed since the last question");
                     named = now;
@@ -253,7 +269,7 @@ impl Gate {
                 common(
                     ApprovalKind::Command,
                     place(workdir),
-                    String::new(),
+                    named.shown(&self.workspace),
                     reason.clone(),
                     covers,
                 )
@@ -287,7 +303,7 @@ impl Gate {
         confinement: Option<Confined>,
         host: Arc<dyn Host>,
         cancel: CancellationToken,
-        note: Option<String>,
+        approved: Approved,
     ) -> Passed {
         if cancel.is_cancelled() {
             return self.interrupted(call);
@@ -300,6 +316,17 @@ impl Gate {
                 format!("not run, since it could not be recorded: {error}"),
             );
         }
+        // Recording takes its time, and this is the last moment.
+        if let Some(named) = &approved.named
+            && let Some(changed) = named.changed(&self.named(&planned.access), &self.workspace)
+        {
+            let reason = format!("{changed} changed after the approval; call again to ask anew");
+            return self.refused(call, &planned, reason, false);
+        }
+        let looked_after = match (&planned.access, &confinement) {
+            (Access::Run { .. }, Some(confined)) => Some((confined.by.clone(), host.clone())),
+            _ => None,
+        };
         let running = Call {
             id: call.call_id.clone(),
             workspace: self.workspace.clone(),
@@ -319,11 +346,16 @@ impl Gate {
                 Output::from("the tool broke down inside openoxide".to_owned()),
             ),
         };
-        let note = note
+        let left = match looked_after {
+            Some((confinement, host)) => self.look_after(call, confinement, host).await,
+            None => String::new(),
+        };
+        let note = approved
+            .note
             .map(|note| format!("\nA note from the person who approved: {note}"))
             .unwrap_or_default();
         let content = output::bounded(
-            self.redactor.clean(done.content + &note),
+            self.redactor.clean(done.content + &left + &note),
             output::OUTPUT_BYTES,
         );
         let output = ToolOutput {
@@ -337,6 +369,25 @@ impl Gate {
             denied: None,
             abort: false,
         }
+    }
+
+    /// What a command has left that its user should know of: lines for the model, and warnings for the person.
+    async fn look_after(
+        &self,
+        call: &ToolCall,
+        confinement: Arc<Confinement>,
+        host: Arc<dyn Host>,
+    ) -> String {
+        let workspace = self.workspace.clone();
+        let look = tokio::task::spawn_blocking(move || confinement.look_after(&workspace));
+        // The walk is bounded; if it broke down, the next one finds the same.
+        let found = look.await.unwrap_or_default();
+        let mut lines = String::new();
+        for what in found {
+            lines += &format!("\n[{what}]");
+            host.progress(&call.call_id, Progress::Warning(what));
+        }
+        lines
     }
 
     fn refused(
@@ -457,7 +508,7 @@ mod tests {
     use super::*;
     use crate::{
         conversation::CallId,
-        tools::{Answered, Progress, Tool, registry::Settings},
+        tools::{Answered, Tool, registry::Settings},
         workspace::{Boundaries, sandbox::Sandbox},
     };
 
@@ -543,6 +594,8 @@ mod tests {
     struct Meddler {
         script: PathBuf,
         times: usize,
+        /// Once more while the start is recorded.
+        late: bool,
         questions: Mutex<Vec<Question>>,
     }
 
@@ -560,6 +613,9 @@ mod tests {
         }
 
         fn starting<'a>(&'a self, _: &'a CallId, _: String) -> BoxFuture<'a, Result<(), String>> {
+            if self.late {
+                std::fs::write(&self.script, "late").unwrap();
+            }
             Box::pin(std::future::ready(Ok(())))
         }
 
@@ -569,11 +625,21 @@ mod tests {
     /// What became of a command under `approval`, and the questions, while somebody changes `x.sh` `times` times.
     async fn pass(
         approval: ApprovalPolicy,
-        (command, escalate): (&str, bool),
+        command: (&str, bool),
         times: usize,
     ) -> (OutputStatus, Vec<Question>) {
+        let (output, questions) = meddled(approval, command, times, false).await;
+        (output.status, questions)
+    }
+
+    async fn meddled(
+        approval: ApprovalPolicy,
+        (command, escalate): (&str, bool),
+        times: usize,
+        late: bool,
+    ) -> (ToolOutput, Vec<Question>) {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("x.sh"), "").unwrap();
+        std::fs::write(dir.path().join("x.sh"), "echo one\n").unwrap();
         let sandbox = SandboxPolicy::WorkspaceWrite;
         let workspace = Workspace::open(dir.path(), sandbox, Boundaries::default()).unwrap();
         let settings = Settings {
@@ -596,6 +662,7 @@ mod tests {
         let host = Arc::new(Meddler {
             script: dir.path().join("x.sh"),
             times,
+            late,
             questions: Mutex::default(),
         });
         let call = ToolCall {
@@ -608,7 +675,7 @@ mod tests {
             .pass(&call, host.clone(), CancellationToken::new())
             .await;
         let questions = host.questions.lock().unwrap().clone();
-        (passed.output.status, questions)
+        (passed.output, questions)
     }
 
     #[tokio::test]
@@ -647,6 +714,8 @@ mod tests {
         assert_eq!(status, OutputStatus::Done);
         assert_eq!(questions.len(), 2);
         assert!(!questions[0].place.contains("changed"));
+        assert_eq!(questions[0].detail, "`x.sh`, 9 bytes:\n    echo one\n");
+        assert_eq!(questions[1].detail, "`x.sh`, 1 bytes:\n    1\n");
         let again = "outside the sandbox; `x.sh` changed since the last question";
         assert!(
             questions[1].place.ends_with(again),
@@ -655,7 +724,12 @@ mod tests {
         );
         let (status, questions) = pass(ApprovalPolicy::OnRequest, escalated, 9).await;
         assert_eq!((status, questions.len()), (OutputStatus::Denied, 3));
+        let (output, questions) = meddled(ApprovalPolicy::OnRequest, escalated, 0, true).await;
+        assert_eq!((output.status, questions.len()), (OutputStatus::Denied, 1));
+        let said = "`x.sh` changed after the approval; call again";
+        assert!(output.content.contains(said), "{}", output.content);
     }
+
     fn word(verdict: &Verdict) -> &'static str {
         match verdict {
             Verdict::Run => "run",

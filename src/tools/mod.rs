@@ -170,6 +170,8 @@ pub struct Answered {
 pub enum Progress {
     /// The newest line of its output.
     Line(String),
+    /// Something that a person should know at once.
+    Warning(String),
     /// A file has new content.
     FileChanged {
         /// As shown to people.

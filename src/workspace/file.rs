@@ -50,7 +50,9 @@ pub fn read(real: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Gives `real` this content, whole or not at all; directories that are missing are made.
 ///
 /// An existing file keeps its mode. One with several names, or that belongs to somebody else, is written in place,
-/// since replacing it would cut the other names off or change its owner.
+/// since replacing it would cut the other names off or change its owner. Other names may lie outside the workspace
+/// (package managers link their stores): they are the same file, which whoever put it here gave to be changed. A command
+/// in the sandbox cannot make such a link, since the kernel makes none across mounts.
 pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
     if content.len() as u64 > LARGEST_FILE {
         return Err(io::Error::other(format!(

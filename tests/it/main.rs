@@ -5,8 +5,11 @@
 mod sandbox;
 mod support;
 
+mod answering;
 mod bad_input;
 mod command_line;
+mod crash;
+mod damage;
 mod doctor;
 mod long;
 mod mcp;

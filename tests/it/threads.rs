@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     path::Path,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -1199,6 +1200,10 @@ impl ThreadStore for Faulty {
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
         self.sound.list()
     }
+
+    fn socket(&self, id: ThreadId) -> Option<PathBuf> {
+        self.sound.socket(id)
+    }
 }
 
 impl Journal for FaultyJournal {
@@ -1215,6 +1220,10 @@ impl Journal for FaultyJournal {
             true => Err(io::ErrorKind::StorageFull.into()),
             false => self.sound.append(record),
         }
+    }
+
+    fn socket(&self) -> Option<PathBuf> {
+        self.sound.socket()
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {

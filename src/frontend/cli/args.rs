@@ -15,7 +15,9 @@ use toml::Table;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, assignment},
-    conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, WhenUnattended},
+    conversation::{
+        Answer, ApprovalId, ApprovalPolicy, Decision, SandboxPolicy, ThreadId, WhenUnattended,
+    },
 };
 
 /// A coding agent in one program: run a task here, or serve it to others over MCP.
@@ -134,6 +136,64 @@ pub(super) enum ThreadsCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Answer a question of a thread that another process works on, an MCP server say.
+    Answer(AnswerArgs),
+}
+
+/// The answer; without one it is asked for on the terminal.
+#[derive(Debug, ClapArgs)]
+pub(super) struct AnswerArgs {
+    /// The thread's id, or enough of its end to know it.
+    pub(super) id: String,
+
+    /// Which question, where several are open.
+    #[arg(long, value_name = "ID")]
+    pub(super) approval: Option<ApprovalId>,
+
+    #[command(flatten)]
+    decision: DecisionArgs,
+
+    /// A word for the model.
+    #[arg(long, value_name = "TEXT", requires = "decision")]
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+#[group(id = "decision", multiple = false)]
+struct DecisionArgs {
+    /// Approve this once.
+    #[arg(long)]
+    approve: bool,
+
+    /// Approve, and for the session what the question says that covers.
+    #[arg(long)]
+    approve_for_session: bool,
+
+    /// Deny, and let the agent go on.
+    #[arg(long)]
+    deny: bool,
+
+    /// Deny, and end the turn.
+    #[arg(long)]
+    abort: bool,
+}
+
+impl AnswerArgs {
+    /// What was decided, if anything was.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let given = &self.decision;
+        let decisions = [
+            (given.approve, Decision::Approve),
+            (given.approve_for_session, Decision::ApproveForSession),
+            (given.deny, Decision::Deny),
+            (given.abort, Decision::Abort),
+        ];
+        let (_, decision) = decisions.into_iter().find(|(given, _)| *given)?;
+        Some(Answer {
+            decision,
+            note: self.note.clone(),
+        })
+    }
 }
 
 /// One command, confined.

@@ -89,11 +89,11 @@ fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {
         to_do: match &protection {
             Protection::Whole => None,
             Protection::Partial(_) => Some(
-                "allow user namespaces (see below), or set `policy.accept_partial = true` to run commands unasked all the same"
+                "see below for what would make it whole, or set `policy.accept_partial = true` to run commands unasked all the same"
                     .to_owned(),
             ),
             Protection::None => Some(
-                "allow user namespaces (see below); in a container that is itself the sandbox use `--sandbox danger-full-access`"
+                "see below for what would change that; in a container that is itself the sandbox use `--sandbox danger-full-access`"
                     .to_owned(),
             ),
         },
@@ -123,6 +123,11 @@ fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {
 
 fn way_out(trouble: &str) -> Option<&'static str> {
     let ways = [
+        (
+            "the system call filter",
+            "a kernel with CONFIG_SECCOMP_FILTER; in a container or VM layer that has none (gVisor, some CI) there is no way",
+        ),
+        ("an overlay", "a kernel of 5.11 or newer with overlayfs"),
         (
             "new namespaces",
             "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",

@@ -1,5 +1,6 @@
 //! The command line. Standard output carries what was asked for and nothing else; the rest goes to standard error.
 
+mod answer;
 mod args;
 mod demo;
 mod doctor;
@@ -24,7 +25,7 @@ use crate::{
     frontend::mcp,
     workspace::{self, shell},
 };
-use args::{Args, Command, LogFormat, Options};
+use args::{Args, Command, LogFormat, Options, ThreadsCommand};
 use log::Log;
 
 /// Everything went as asked.
@@ -57,6 +58,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 Ok(OK)
             })
         }
+        (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
         (Some(Command::Doctor { json, options }), _) => {

@@ -14,11 +14,13 @@ use crate::{
 /// Lines of an output that are shown.
 const OUTPUT_LINES: usize = 6;
 
+/// What looks and does nothing.
 pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
     let store = kept_threads()?;
     let text = match command {
         ThreadsCommand::List { cwd, json } => list(&store, cwd, json)?,
         ThreadsCommand::Show { id, json } => show(&store, &id, json)?,
+        ThreadsCommand::Answer(_) => bail!("an answer goes to the process that asks"),
     };
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(OK)
@@ -67,7 +69,11 @@ fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> 
     Ok(story(&loaded))
 }
 
-fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<crate::conversation::ThreadId> {
+/// The thread whose name is `id`, or ends in it.
+pub(super) fn find(
+    store: &DirectoryStore,
+    id: &str,
+) -> anyhow::Result<crate::conversation::ThreadId> {
     if let Ok(id) = id.parse() {
         return Ok(id);
     }
@@ -111,9 +117,10 @@ fn story(loaded: &Loaded) -> String {
         text.extend(items.iter().map(|one| item(one, items)));
         for approval in &turn.open_approvals {
             text.push_str(&format!(
-                "? waits for an answer: {} ({})\n",
+                "? waits for an answer (`openoxide threads answer {}`): {} {}\n",
+                header.thread_id,
                 shown_line(&approval.summary),
-                approval.id
+                shown_line(&approval.place),
             ));
         }
         match &turn.outcome {

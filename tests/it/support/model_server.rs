@@ -280,6 +280,14 @@ impl ModelServer {
         }
     }
 
+    /// The same for programs that are killed: a reply is chosen by how many calls of the conversation have their output,
+    /// so that a request that is made again gets the reply that was lost.
+    pub(crate) fn start_by_outputs(script: Vec<Reply>) -> Self {
+        let server = Self::start(script);
+        server.book().by_outputs = true;
+        server
+    }
+
     /// What `OPENAI_BASE_URL` should be.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
@@ -319,6 +327,7 @@ impl Drop for ModelServer {
 #[derive(Default)]
 struct Book {
     script: Vec<Reply>,
+    by_outputs: bool,
     /// Per `prompt_cache_key`: replies given, and the last request.
     threads: HashMap<String, (usize, Option<Prefix>)>,
     seen: Vec<Seen>,
@@ -348,6 +357,11 @@ impl Book {
             .unwrap_or_default()
             .to_owned();
         let (given, last) = self.threads.remove(&key).unwrap_or_default();
+        let given = if self.by_outputs {
+            outputs(&body)
+        } else {
+            given
+        };
         let reply = self.script.get(given).cloned();
         let prefix = prefix(api, bytes);
         let last = last.filter(|_| !reply.as_ref().is_some_and(|reply| reply.begins_anew));
@@ -371,6 +385,13 @@ impl Book {
         self.threads.insert(key, (given + 1, prefix));
         reply.unwrap_or_else(|| Reply::http(400, r#"{"error":{"message":"the script is over"}}"#))
     }
+}
+
+fn outputs(body: &Value) -> usize {
+    let input = body["input"].as_array().into_iter().flatten();
+    input
+        .filter(|item| item["type"] == "function_call_output")
+        .count()
 }
 
 fn prefix(api: Api, body: &[u8]) -> Option<Prefix> {
@@ -472,6 +493,7 @@ async fn serve(
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
             book.lock().expect("nobody panics with it").connections += 1;
             tokio::spawn(connection(stream, book.clone()));
         }

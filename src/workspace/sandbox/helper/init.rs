@@ -80,11 +80,11 @@ fn confine(plan: &Plan, sockets: &[PathBuf], life: &PipeReader) -> Result<(), Tr
     }
     if plan.layers.seccomp {
         let own = plan.layers.namespaces && (plan.layers.own_network || plan.network);
-        seccomp::apply(if own {
-            seccomp::Sockets::Own
-        } else {
-            seccomp::Sockets::None
-        })?;
+        let sockets = match own {
+            true => seccomp::Sockets::Own,
+            false => seccomp::Sockets::None,
+        };
+        seccomp::apply(sockets, plan.layers.namespaces)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod landlock;
 mod mounts;
 mod network;
 mod outer;
+mod overlay;
 mod seccomp;
 
 use std::{ffi::OsString, process::ExitCode};
