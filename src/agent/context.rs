@@ -135,6 +135,9 @@ pub struct History {
 /// Bytes of a token, as source code has them on the average (measured: 4.25).
 const TOKEN: usize = 4;
 
+/// Tokens of a picture, about: what OpenAI counts for a large one.
+const PICTURE: usize = 1_500;
+
 impl History {
     /// The history of a thread for `model`: its preamble, then its items from the last compaction on.
     pub fn new(model: Arc<dyn Model>, context: &Context, items: &[Item]) -> Self {
@@ -168,7 +171,11 @@ impl History {
         if !matches!(items.first(), None | Some(Item::ToolOutput(_))) {
             self.steps.push(self.encoded.len());
         }
-        self.bytes += size(&encoded);
+        self.bytes += match items {
+            // Its tokens have nothing to do with its bytes.
+            [Item::Picture(_)] => PICTURE * TOKEN,
+            _ => size(&encoded),
+        };
         self.encoded.extend(encoded);
     }
 
@@ -246,8 +253,12 @@ fn size(encoded: &[Arc<RawValue>]) -> usize {
 /// `items` in the pieces that [`History::extend`] took when they were new.
 fn together(items: &[Item]) -> impl Iterator<Item = &[Item]> {
     items.chunk_by(|a, b| {
-        let is_message =
-            |item: &Item| matches!(item, Item::UserMessage { .. } | Item::Compaction { .. });
+        let is_message = |item: &Item| {
+            matches!(
+                item,
+                Item::UserMessage { .. } | Item::Picture(_) | Item::Compaction { .. }
+            )
+        };
         let is_output = |item: &Item| matches!(item, Item::ToolOutput(_));
         !is_message(a) && !is_message(b) && is_output(a) == is_output(b)
     })

@@ -37,7 +37,10 @@ impl Gist {
             Item::UserMessage { text } => self.hear(text),
             Item::ToolCall(call) => self.see(call),
             Item::ToolOutput(output) => self.settle(output),
-            Item::AgentMessage { .. } | Item::Reasoning { .. } | Item::Compaction { .. } => {}
+            Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
 

@@ -110,6 +110,7 @@ impl Turn {
             limits: self.limits,
             cuts: 0,
             refused: false,
+            spent: 0,
             last_input: 0,
             content: String::new(),
             commands: Vec::new(),
@@ -143,6 +144,8 @@ struct Run {
     cuts: u32,
     /// The provider would not take the conversation after it had been compacted.
     refused: bool,
+    /// Tokens so far, for the budget: the provider's count, an estimate where it does not count.
+    spent: u64,
     /// Tokens of the last request: the next one has at least as many.
     last_input: u64,
     content: String,
@@ -192,9 +195,7 @@ impl Run {
                 TurnErrorKind::StepLimit,
                 format!("the turn used its {max_steps} steps (`limits.max_steps`)"),
             )
-        } else if self.usage.total() >= max_tokens
-            || self.usage.total() + self.last_input > max_tokens
-        {
+        } else if self.spent >= max_tokens || self.spent + self.last_input > max_tokens {
             (
                 TurnErrorKind::TokenLimit,
                 format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"),
@@ -238,10 +239,8 @@ impl Run {
             StreamEnd::Cut(_) | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
         }
         self.history.extend(sample.items());
-        if let StreamEnd::Done(used) = &end
-            && used.input_tokens > 0
-        {
-            self.history.count(used.total());
+        if let StreamEnd::Done(used) = &end {
+            self.spend(*used);
         }
         if let Some(text) = sample.text() {
             self.content = text.to_owned();
@@ -256,6 +255,14 @@ impl Run {
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
         Ok(self.after(end, last_word, aborted).await)
+    }
+
+    /// Counts a sample, whose items stand in the history.
+    fn spend(&mut self, used: Usage) {
+        if used.input_tokens > 0 {
+            self.history.count(used.total());
+        }
+        self.spent += self.tokens();
     }
 
     /// Whether `error` says that the conversation is too long, and that can be helped.
@@ -305,6 +312,7 @@ impl Run {
                     .record(item.clone())
                     .await
                     .map_err(StorageError)?;
+                self.spent += self.tokens();
                 self.history.begin_anew(&item);
                 self.last_input = 0;
                 Ok(Step::Again)

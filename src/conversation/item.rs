@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CallId, CommandRun};
+use super::{CallId, CommandRun, Picture};
 
 /// What a thread is made of, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Item {
         /// The whole message, files that came with it included.
         text: String,
     },
+    /// A picture that belongs to the message after it.
+    Picture(Picture),
     /// What the model said.
     AgentMessage {
         /// Its text, whole.
@@ -45,13 +47,15 @@ pub enum Item {
 }
 
 impl Item {
-    /// The item for whoever reads along: without the provider's form, which only goes back to the provider.
+    /// The item for whoever reads along: without the provider's form, which only goes back to the provider,
+    /// and without the bytes of pictures.
     pub fn without_wire(mut self) -> Self {
         match &mut self {
             Self::AgentMessage { wire, .. }
             | Self::Reasoning { wire, .. }
             | Self::Compaction { wire, .. } => *wire = None,
             Self::ToolCall(call) => call.wire = None,
+            Self::Picture(picture) => picture.data.clear(),
             Self::UserMessage { .. } | Self::ToolOutput(_) => {}
         }
         self

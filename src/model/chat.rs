@@ -16,7 +16,7 @@ use super::{
     CALLS_LIMIT, Effort, ModelError, ModelEvent, Request, ToolSpec, blocks,
     failure::{Failure, Peer, one_line},
     new_call_id,
-    remote::{Decode, Field, Fields, arguments, check_arguments},
+    remote::{Decode, Field, Fields, UNSEEN, arguments, check_arguments, without_pictures},
     think::{Piece, Thinking},
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
@@ -92,6 +92,10 @@ impl Messages<'_> {
         match item {
             Item::UserMessage { text } | Item::Compaction { text, .. } => {
                 self.push(json!({"role": "user", "content": text}));
+            }
+            Item::Picture(picture) => {
+                let part = json!({"type": "image_url", "image_url": {"url": picture.data_url()}});
+                self.push(json!({"role": "user", "content": [part]}));
             }
             Item::Reasoning { wire, .. } => self.think(wire),
             Item::AgentMessage { text, wire } => {
@@ -225,9 +229,13 @@ impl<'a> Body<'a> {
         let system = raw(&json!({"role": "system", "content": instructions}));
         let mut messages = Vec::with_capacity(request.input.len() + 1);
         messages.push(system);
-        match fields.has(Field::UserRuns) {
-            true => messages.extend(request.input.iter().cloned()),
-            false => messages.extend(in_turns(&request.input)),
+        messages.extend(request.input.iter().cloned());
+        if !fields.has(Field::Pictures) {
+            let unseen = raw(&json!({"role": "user", "content": UNSEEN}));
+            messages = without_pictures(&messages, "image_url", unseen);
+        }
+        if !fields.has(Field::UserRuns) {
+            messages = in_turns(&messages);
         }
         Self {
             model,
@@ -558,7 +566,10 @@ fn wire_of(item: &mut Item) -> Option<&mut Wire> {
     match item {
         Item::AgentMessage { wire, .. } | Item::Reasoning { wire, .. } => wire.as_mut(),
         Item::ToolCall(call) => call.wire.as_mut(),
-        Item::UserMessage { .. } | Item::ToolOutput(_) | Item::Compaction { .. } => None,
+        Item::UserMessage { .. }
+        | Item::Picture(_)
+        | Item::ToolOutput(_)
+        | Item::Compaction { .. } => None,
     }
 }
 

@@ -155,7 +155,10 @@ impl Take {
                     none => *none = json!([call]),
                 }
             }
-            Item::UserMessage { .. } | Item::ToolOutput(_) | Item::Compaction { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::ToolOutput(_)
+            | Item::Compaction { .. } => {}
         }
     }
 

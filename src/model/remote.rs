@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
     time::Duration,
 };
@@ -58,9 +58,9 @@ impl Remote {
                 .or_else(|| providers::window(&endpoint.model)),
             prices: endpoint.prices,
             idle: endpoint.idle,
-            refused: AtomicU8::new(match endpoint.takes_tools {
+            refused: AtomicU16::new(match endpoint.takes_tools {
                 true => 0,
-                false => Field::Tools as u8,
+                false => Field::Tools as u16,
             }),
             client,
             peer,
@@ -153,6 +153,10 @@ const OPTIONAL: &[(Field, &str)] = &[
     (Field::Tools, "does not support function calling"),
     (Field::Tools, "support tool use"),
     (Field::UserRuns, "roles must alternate"),
+    (Field::Pictures, "image_url"),
+    (Field::Pictures, "mage input"),
+    (Field::Pictures, "support image"),
+    (Field::Pictures, "not a multimodal model"),
 ];
 
 /// See [`OPTIONAL`].
@@ -167,16 +171,17 @@ pub(super) enum Field {
     Tools = 64,
     /// Messages of the user that follow each other, which the templates of some models refuse.
     UserRuns = 128,
+    Pictures = 256,
 }
 
 /// The fields that go into a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields(u8);
+pub(super) struct Fields(u16);
 
 impl Fields {
     /// Whether `field` is sent.
     pub(super) fn has(self, field: Field) -> bool {
-        self.0 & field as u8 == 0
+        self.0 & field as u16 == 0
     }
 }
 
@@ -191,7 +196,7 @@ struct Connection {
     prices: Option<Prices>,
     idle: Duration,
     /// The bits of [`Field`]s that the server refused. Only grows.
-    refused: AtomicU8,
+    refused: AtomicU16,
 }
 
 impl Connection {
@@ -250,7 +255,7 @@ impl Connection {
             (Field::CacheKey, takes_cache_key),
         ];
         let unknown = unknown.iter().filter(|(_, takes)| !takes);
-        let bits = unknown.fold(0, |bits, (field, _)| bits | *field as u8);
+        let bits = unknown.fold(0, |bits, (field, _)| bits | *field as u16);
         Fields(bits | self.refused.load(Ordering::Relaxed))
     }
 
@@ -266,7 +271,7 @@ impl Connection {
             return false;
         };
         tracing::info!("`{}` does not take `{words}`", self.peer.base);
-        self.refused.fetch_or(*field as u8, Ordering::Relaxed);
+        self.refused.fetch_or(*field as u16, Ordering::Relaxed);
         true
     }
 
@@ -357,6 +362,28 @@ impl Sample {
         let event = serde_json::from_str(raw.get()).unwrap_or_default();
         self.decoder.decode(event, &mut self.told)
     }
+}
+
+/// What stands for a picture that a model cannot see.
+pub(super) const UNSEEN: &str = "[a picture that this model cannot see]";
+
+/// `input` with `unseen` in the place of messages that are pictures, which hold a part of this `kind`.
+pub(super) fn without_pictures(
+    input: &[Arc<RawValue>],
+    kind: &str,
+    unseen: Arc<RawValue>,
+) -> Vec<Arc<RawValue>> {
+    // As we write it ourselves, near the beginning of such a message and escaped wherever somebody quotes it.
+    let mark = format!("\"content\":[{{\"type\":\"{kind}\"");
+    let is_picture = |message: &RawValue| {
+        let text = message.get();
+        text[..text.floor_char_boundary(100)].contains(&mark)
+    };
+    let seen = input.iter().map(|message| match is_picture(message) {
+        true => unseen.clone(),
+        false => message.clone(),
+    });
+    seen.collect()
 }
 
 /// The arguments of a call as text, whatever they came as.

@@ -4,7 +4,7 @@
 //! included. The decoder believes little: it acts on whole items and on the event that ends a sample, shows deltas, and
 //! passes over what it does not know, since many servers speak this API only roughly.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use serde::Serialize;
 use serde_json::{
@@ -16,7 +16,7 @@ use super::{
     Effort, ModelError, ModelEvent, Request, ToolSpec,
     failure::{Failure, Peer, one_line},
     new_call_id,
-    remote::{Decode, Field, Fields, arguments},
+    remote::{Decode, Field, Fields, UNSEEN, arguments, without_pictures},
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
 
@@ -38,6 +38,11 @@ fn encode_item(origin: &str, item: &Item) -> Option<Value> {
         Item::UserMessage { text } | Item::Compaction { text, .. } => {
             message("user", "input_text", text)
         }
+        Item::Picture(picture) => json!({
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_image", "image_url": picture.data_url()}],
+        }),
         Item::AgentMessage { text, wire } => {
             verbatim(wire).unwrap_or_else(|| message("assistant", "output_text", text))
         }
@@ -92,7 +97,7 @@ pub(super) struct Body<'a> {
     reasoning: Option<Value>,
     instructions: &'a str,
     tools: Vec<Tool<'a>>,
-    input: &'a [Arc<RawValue>],
+    input: Cow<'a, [Arc<RawValue>]>,
 }
 
 #[derive(Serialize)]
@@ -125,9 +130,18 @@ impl<'a> Body<'a> {
             reasoning: reasoning(head.reasoning_effort, fields),
             instructions: &head.instructions,
             tools: tools.collect(),
-            input: &request.input,
+            input: seen(&request.input, fields),
         }
     }
+}
+
+/// `input` as the server can see it.
+fn seen(input: &[Arc<RawValue>], fields: Fields) -> Cow<'_, [Arc<RawValue>]> {
+    if fields.has(Field::Pictures) {
+        return Cow::Borrowed(input);
+    }
+    let unseen = to_raw_value(&message("user", "input_text", UNSEEN)).expect("JSON can be written");
+    Cow::Owned(without_pictures(input, "input_image", Arc::from(unseen)))
 }
 
 fn reasoning(effort: Option<Effort>, fields: Fields) -> Option<Value> {

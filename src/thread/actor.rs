@@ -30,7 +30,7 @@ use crate::{
     },
     conversation::{
         Answer, Approval, ApprovalId, CallId, Change, Decision, Event, Item, Outcome, OutputStatus,
-        Redactor, ResolvedBy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId, Usage,
+        Prompt, Redactor, ResolvedBy, Status, ToolOutput, TurnError, TurnErrorKind, TurnId, Usage,
     },
     model::{Head, Model},
     tools::{Answered, Question, gate::Gate},
@@ -61,7 +61,7 @@ pub struct Parts {
 /// What handles ask for.
 pub(super) enum Request {
     Start {
-        prompt: Option<String>,
+        prompt: Option<Prompt>,
         reply: oneshot::Sender<Result<Started, StartError>>,
     },
     Follow(oneshot::Sender<Follow>),
@@ -110,13 +110,13 @@ struct Running {
 /// A turn that somebody wants and has no answer about yet.
 struct Wanted {
     turn_id: TurnId,
-    prompt: Option<String>,
+    prompt: Option<Prompt>,
     patience: Instant,
     reply: oneshot::Sender<Result<Started, StartError>>,
 }
 
 impl Wanted {
-    fn new(prompt: Option<String>, reply: oneshot::Sender<Result<Started, StartError>>) -> Self {
+    fn new(prompt: Option<Prompt>, reply: oneshot::Sender<Result<Started, StartError>>) -> Self {
         Self {
             turn_id: TurnId::generate(),
             prompt,
@@ -144,7 +144,7 @@ impl Wanted {
 
 struct Queued {
     turn_id: TurnId,
-    prompt: String,
+    prompt: Prompt,
     waiter: Waiter,
 }
 
@@ -201,7 +201,7 @@ impl Actor {
     fn serve(&mut self, request: Request) {
         match request {
             Request::Start { prompt, reply } => {
-                let prompt = prompt.map(|prompt| self.parts.redactor.clean(prompt));
+                let prompt = prompt.map(|prompt| prompt.cleaned(&self.parts.redactor));
                 self.start(Wanted::new(prompt, reply));
             }
             Request::Follow(reply) => drop(reply.send(self.follow())),
@@ -324,7 +324,7 @@ impl Actor {
     }
 
     /// Opens a turn under the lock, or gives the lock back.
-    fn begin(&mut self, turn_id: TurnId, prompt: Option<String>) -> Result<(), StartError> {
+    fn begin(&mut self, turn_id: TurnId, prompt: Option<Prompt>) -> Result<(), StartError> {
         let begun = self.open_turn(turn_id, prompt);
         if begun.is_err() {
             self.release();
@@ -332,7 +332,7 @@ impl Actor {
         begun
     }
 
-    fn open_turn(&mut self, turn_id: TurnId, prompt: Option<String>) -> Result<(), StartError> {
+    fn open_turn(&mut self, turn_id: TurnId, prompt: Option<Prompt>) -> Result<(), StartError> {
         let resumes = self.resumable();
         if prompt.is_none() && resumes.is_none() {
             return Err(StartError::NothingToResume);
@@ -350,10 +350,9 @@ impl Actor {
                 &self.state.items,
             )
         });
-        if let Some(text) = prompt {
-            let message = Item::UserMessage { text };
-            self.record(message.clone()).map_err(StartError::Storage)?;
-            history.extend(&[message]);
+        for item in prompt.map(Prompt::items).unwrap_or_default() {
+            self.record(item.clone()).map_err(StartError::Storage)?;
+            history.extend(&[item]);
         }
         self.history = Some(history);
         Ok(())

@@ -377,6 +377,7 @@ impl LoadedTurn {
                 .open_calls
                 .retain(|open| open.call.call_id != output.call_id),
             Item::UserMessage { .. }
+            | Item::Picture(_)
             | Item::AgentMessage { .. }
             | Item::Reasoning { .. }
             | Item::Compaction { .. } => {}

@@ -127,6 +127,7 @@ fn whole(items: &[Item]) -> &[Item] {
             Item::ToolCall(_) => open += 1,
             Item::ToolOutput(_) => open = open.saturating_sub(1),
             Item::UserMessage { .. }
+            | Item::Picture(_)
             | Item::AgentMessage { .. }
             | Item::Reasoning { .. }
             | Item::Compaction { .. } => {}

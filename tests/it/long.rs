@@ -367,7 +367,7 @@ async fn a_prefix_holds_over_five_hundred_steps_and_compactions() {
     let ran = with_a_look()
         .kept_in(Arc::new(NoStore))
         .window(20_000)
-        .limits(|limits| limits.max_steps = 1000)
+        .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
         .sampled_by(patient(500))
         .run("go")
         .await;
@@ -396,7 +396,7 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
     let ran = with_a_look()
         .kept_in(Arc::new(NoStore))
         .unchecked()
-        .limits(|limits| limits.max_steps = 1000)
+        .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
         .sampled_by(model.clone())
         .run("go")
         .await;

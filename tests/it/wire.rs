@@ -237,3 +237,95 @@ fn messages_of_the_user_are_put_together_where_a_template_wants_turns() {
             .ends_with("\n\nhi there")
     );
 }
+
+/// The smallest thing that begins as a picture does.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\nrest";
+
+#[test]
+fn a_picture_is_shown_before_the_task_over_both_apis() {
+    let url = "data:image/png;base64,iVBORw0KGgpyZXN0";
+    let table = [
+        (
+            "chat",
+            "messages",
+            json!([{"type": "image_url", "image_url": {"url": url}}]),
+        ),
+        (
+            "responses",
+            "input",
+            json!([{"type": "input_image", "image_url": url}]),
+        ),
+    ];
+    for (api, conversation, expect) in table {
+        let (home, model) = (Home::new(), ModelServer::start(vec![Reply::text("a cat")]));
+        std::fs::write(home.project().join("cat.png"), PNG).unwrap();
+        let set = format!("model.wire_api={api}");
+        let arguments = [
+            "-m",
+            "what is it?",
+            "--image",
+            "cat.png",
+            "-c",
+            &set,
+            "--output",
+            "stream-json",
+        ];
+        let (code, out, err) = run(home.openoxide_by_default(&model, &arguments));
+        assert_eq!(code, Some(0), "{err}");
+        assert!(
+            out.contains("cat.png") && !out.contains("iVBORw0KGgp"),
+            "{out}"
+        );
+        let sent = &model.requests()[0].body[conversation];
+        let at = sent.as_array().unwrap().len() - 2;
+        assert_eq!(sent[at]["content"], expect, "{sent}");
+        // It is there again when the thread goes on.
+        let rollout = home.rollout(&home.threads()[0]);
+        assert!(rollout.iter().any(|record| record["type"] == "picture"));
+    }
+}
+
+#[test]
+fn a_model_that_sees_no_pictures_is_told_of_them() {
+    let refusal = r#"{"error":{"message":"this model does not support image input"}}"#;
+    for (api, conversation) in [("chat", "messages"), ("responses", "input")] {
+        let model = ModelServer::start(vec![
+            Reply::http(400, refusal),
+            Reply::text("what picture?"),
+        ]);
+        let home = Home::new();
+        std::fs::write(home.project().join("cat.png"), PNG).unwrap();
+        let set = format!("model.wire_api={api}");
+        let arguments = ["-m", "what is it?", "-f", "cat.png", "-c", &set];
+        let (code, _, err) = run(home.openoxide_by_default(&model, &arguments));
+        assert_eq!(code, Some(0), "{err}");
+        let sent = model.requests()[1].body[conversation].to_string();
+        assert!(
+            sent.contains("[a picture that this model cannot see]"),
+            "{sent}"
+        );
+        assert!(!sent.contains("base64"), "{sent}");
+    }
+}
+
+#[test]
+fn what_is_too_large_or_no_picture_is_named() {
+    let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
+    let large = [PNG, &vec![0; 5 << 20]].concat();
+    std::fs::write(home.project().join("large.png"), large).unwrap();
+    std::fs::write(home.project().join("noise"), [0xff, 0xfe, 0xfd]).unwrap();
+    let table = [
+        (
+            "large.png",
+            "picture `large.png` has 5242892 bytes and may have 4194304",
+        ),
+        ("noise", "file `noise` is neither UTF-8 text nor a picture"),
+        ("gone.png", "`gone.png`"),
+    ];
+    for (file, expect) in table {
+        let (code, _, err) = run(home.openoxide_by_default(&model, &["-m", "hi", "--image", file]));
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(expect), "{err}");
+    }
+    assert_eq!(model.requests().len(), 0);
+}

@@ -52,6 +52,10 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Vec<String>,
 
+    /// A picture to show; can be given more than once.
+    #[arg(long, value_name = "PATH")]
+    pub(super) image: Vec<String>,
+
     /// Keep what the model says in this file; `--model recorded:FILE` plays it again.
     #[arg(long, value_name = "FILE")]
     pub(super) record: Option<PathBuf>,

@@ -76,8 +76,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (None, None) if args.resume.is_none() && !args.r#continue => {
             anyhow::bail!("there is no task; give one with `-m \"task\"`")
         }
-        (None, None) if !args.file.is_empty() => {
-            anyhow::bail!("`--file` goes with a task; give one with `-m \"task\"`")
+        (None, None) if !args.file.is_empty() || !args.image.is_empty() => {
+            anyhow::bail!("`--file` and `--image` go with a task; give one with `-m \"task\"`")
         }
         (None, message) => {
             log_to_stderr(args.options.log_format);
@@ -86,7 +86,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.resume,
                 args.r#continue,
                 args.output,
-                args.file,
+                [args.file, args.image].concat(),
                 &args.options,
             )?;
             let setup = Setup {

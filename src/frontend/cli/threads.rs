@@ -164,6 +164,7 @@ fn story(loaded: &Loaded) -> String {
 fn item(item: &Item, beside: &[Item]) -> String {
     match item {
         Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
+        Item::Picture(picture) => format!("> (picture {})\n", shown_line(&picture.name)),
         Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
         Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
         Item::Reasoning { summary, .. } => {

@@ -25,7 +25,9 @@ use super::{
 };
 use crate::{
     app::{App, Wish},
-    conversation::{Answer, Decision, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line},
+    conversation::{
+        Answer, Decision, Prompt, ResolvedBy, SandboxPolicy, Status, ThreadId, shown_line,
+    },
     frontend::attach::attach,
     thread::{Follow, Header, Started, ThreadHandle},
     workspace::{Boundaries, Workspace},
@@ -174,7 +176,7 @@ impl Server {
             (None, Some(id)) => (self.asked_before(&id)?, None),
             (Some(query), Some(id)) => {
                 let fork = self.fork(&self.thread(&id)?).await?;
-                (fork, Some(format!("{}\n{query}", QUESTION.trim())))
+                (fork, Some(format!("{}\n{query}", QUESTION.trim()).into()))
             }
             (Some(query), None) => {
                 let wish = Wish {
@@ -184,7 +186,7 @@ impl Server {
                     ..Wish::default()
                 };
                 let header = self.shared.app.header(wish).map_err(said)?;
-                (self.create(header)?, Some(query))
+                (self.create(header)?, Some(query.into()))
             }
         };
         let detail = Detail::Brief;
@@ -316,7 +318,7 @@ impl Server {
     }
 
     /// The prompt and the files that a caller names: inside the working directory only.
-    fn attached(&self, prompt: &str, files: &[String], cwd: &Path) -> Result<String, String> {
+    fn attached(&self, prompt: &str, files: &[String], cwd: &Path) -> Result<Prompt, String> {
         let bounds = Boundaries {
             closed: self.shared.app.closed().to_vec(),
             ..Boundaries::default()
@@ -352,7 +354,7 @@ fn not_empty(name: &str, text: &str) -> Result<(), String> {
 
 async fn begin_or_go_on(
     thread: ThreadHandle,
-    message: Option<String>,
+    message: Option<Prompt>,
     detail: Detail,
 ) -> Result<Found, String> {
     match message {

@@ -547,6 +547,7 @@ impl Log {
     fn item(&mut self, item: &Item) {
         match item {
             Item::UserMessage { text } => self.line(format_args!("user {text:?}")),
+            Item::Picture(picture) => self.line(format_args!("picture {:?}", picture.name)),
             Item::AgentMessage { text, .. } => self.line(format_args!("agent {text:?}")),
             Item::Reasoning { summary, .. } => self.line(format_args!("thought {summary:?}")),
             Item::ToolCall(call) => self.line(format_args!(
