@@ -63,13 +63,20 @@ fn prices_that_the_owner_tells_make_a_cost() {
     let home = Home::new().config(
         "[model]\nname = \"m\"\nprices = { input = 2.0, cached_input = 0.5, output = 10.0 }\n",
     );
-    let model = ModelServer::start(writes_a_file());
+    let mut script = writes_a_file();
+    script.push(Reply::text("yes").usage(5, 0, 1));
+    let model = ModelServer::start(script);
     let arguments = ["-m", "make it", "--output", "json"];
     let (_, out, err) = run(home.openoxide_by_default(&model, &arguments));
     let outcome: Value = serde_json::from_str(&out).expect(&err);
     let cost = outcome["usage"]["cost"].as_f64().unwrap();
     let expect = (1000.0 * 2.0 + 100.0 * 10.0 + 500.0 * 2.0 + 1500.0 * 0.5 + 10.0 * 10.0) / 1e6;
     assert!((cost - expect).abs() < 1e-12, "{cost}, not {expect}");
+    // And for the thread as a whole.
+    run(home.openoxide_by_default(&model, &["--continue", "-m", "again"]));
+    let (_, shown, _) = run(home.openoxide(&["threads", "show", &home.threads()[0]]));
+    let usage = "usage: 3 requests · 3005 input tokens, 1500 of them cached · 111 output tokens · cost 0.0049\n";
+    assert!(shown.contains(usage), "{shown}");
 }
 
 #[test]

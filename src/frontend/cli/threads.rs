@@ -7,7 +7,9 @@ use anyhow::{Context, bail};
 use super::{OK, args::ThreadsCommand};
 use crate::{
     app::kept_threads,
-    conversation::{Item, OutputStatus, Status, ToolOutput, shortened, shown_line, shown_text},
+    conversation::{
+        Item, OutputStatus, Status, ToolOutput, Usage, shortened, shown_line, shown_text,
+    },
     thread::{DirectoryStore, Loaded, ThreadStore, ThreadSummary},
 };
 
@@ -151,6 +153,7 @@ fn story(loaded: &Loaded) -> String {
             }
         }
     }
+    text.push_str(&usage(loaded));
     if loaded.damaged > 0 {
         text.push_str(&format!(
             "\n{} damaged lines of the rollout were passed over\n",
@@ -158,6 +161,22 @@ fn story(loaded: &Loaded) -> String {
         ));
     }
     text
+}
+
+/// What all turns together took.
+fn usage(loaded: &Loaded) -> String {
+    let mut usage = Usage::default();
+    let outcomes = loaded.turns.iter().filter_map(|turn| turn.outcome.as_ref());
+    outcomes.for_each(|outcome| usage += outcome.usage);
+    let cost = usage.cost.map(|cost| format!(" · cost {cost:.4}"));
+    format!(
+        "\nusage: {} requests · {} input tokens, {} of them cached · {} output tokens{}\n",
+        usage.requests,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        cost.unwrap_or_default()
+    )
 }
 
 /// One item; an output stands under its call.
