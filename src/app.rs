@@ -556,6 +556,7 @@ impl Wiring {
                 &extra,
                 self.depth.saturating_add(1),
             ),
+            keeper: self.sandbox.keeper(),
             commands_are_held: sandbox == SandboxPolicy::ReadOnly
                 && match self.sandbox.protection() {
                     Protection::Whole => true,

@@ -120,6 +120,7 @@ impl Turn {
         let started = Instant::now();
         let ending = run.drive().await;
         timer.abort();
+        run.commands.extend(run.means.gate.unfinished());
         TurnEnd {
             status: ending.status,
             error: ending.error,

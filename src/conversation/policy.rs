@@ -95,4 +95,15 @@ pub enum Access {
         /// Why, in the model's words.
         reason: Option<String>,
     },
+    /// Type into a command that runs, which is as powerful as that command.
+    Type {
+        /// The shell line of the command.
+        command: String,
+        /// Where it started, resolved.
+        workdir: PathBuf,
+        /// The keys.
+        input: String,
+        /// The command runs outside the sandbox.
+        free: bool,
+    },
 }

@@ -77,6 +77,7 @@ pub(super) enum Request {
         turn_id: Option<TurnId>,
         reply: oneshot::Sender<()>,
     },
+    EndSessions(oneshot::Sender<()>),
 }
 
 type Waiter = oneshot::Sender<Arc<Outcome>>;
@@ -216,6 +217,13 @@ impl Actor {
             Request::Interrupt { turn_id, reply } => {
                 self.interrupt(turn_id);
                 let _ = reply.send(());
+            }
+            Request::EndSessions(reply) => {
+                let gate = self.parts.gate.clone();
+                tokio::spawn(async move {
+                    gate.end_sessions().await;
+                    let _ = reply.send(());
+                });
             }
         }
     }

@@ -170,6 +170,11 @@ impl ThreadHandle {
             .await
     }
 
+    /// Ends what runs in the background of the thread, and lets nothing else stay there: for the end of the process.
+    pub(super) async fn end_sessions(&self) -> Result<(), HandleError> {
+        self.request(Request::EndSessions).await
+    }
+
     async fn request<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> Request,

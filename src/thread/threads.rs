@@ -105,7 +105,8 @@ impl Threads {
         &self.store
     }
 
-    /// Interrupts every running turn and waits until its end is recorded, at most `grace`.
+    /// Interrupts every running turn and waits until its end is recorded and nothing runs in the background, at most
+    /// `grace`.
     pub async fn shut_down(&self, grace: Duration) {
         let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
@@ -141,6 +142,11 @@ fn whole(items: &[Item]) -> &[Item] {
 }
 
 async fn stop(handle: &ThreadHandle) {
+    // An error means that there is nothing to end.
+    let (_, ()) = tokio::join!(handle.end_sessions(), stop_turns(handle));
+}
+
+async fn stop_turns(handle: &ThreadHandle) {
     while let Ok(Follow::Running(started)) = handle.follow().await {
         if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err()
         {

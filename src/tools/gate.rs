@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     conversation::{
-        Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, Redactor,
+        Access, ApprovalKind, ApprovalPolicy, CommandRun, Decision, Denied, OutputStatus, Redactor,
         SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened, shown_line,
     },
     workspace::{
@@ -119,14 +119,23 @@ impl Gate {
 
     fn verdict(&self, access: &Access) -> Verdict {
         let mut approval = self.approval_policy;
+        let denied = |text: &str| {
+            let prefix = self.rules.denied(text)?;
+            Some(Verdict::Refuse(format!(
+                "`policy.deny` holds `{prefix}`, and only the owner can change that"
+            )))
+        };
+        if let Access::Type { input, .. } = access
+            && let Some(refused) = denied(input)
+        {
+            return refused;
+        }
         if let Access::Run {
             command, workdir, ..
         } = access
         {
-            if let Some(prefix) = self.rules.denied(command) {
-                return Verdict::Refuse(format!(
-                    "`policy.deny` holds `{prefix}`, and only the owner can change that"
-                ));
+            if let Some(refused) = denied(command) {
+                return refused;
             }
             let unasked = || self.rules.unasked(command, &self.workspace, workdir);
             if approval == ApprovalPolicy::Untrusted && unasked() {
@@ -141,6 +150,23 @@ impl Gate {
             |path| self.workspace.write_protection(path),
             || self.shortfall(),
         )
+    }
+
+    /// Commands that were used in this turn and still run.
+    pub fn unfinished(&self) -> Vec<CommandRun> {
+        let unfinished = self.tools.sessions().unfinished().into_iter();
+        unfinished
+            .map(|(command, seconds)| CommandRun {
+                command: self.redactor.clean(command),
+                exit_code: None,
+                seconds,
+            })
+            .collect()
+    }
+
+    /// Ends what runs in the background of the thread. Returns when nothing is left of it.
+    pub async fn end_sessions(&self) {
+        self.tools.sessions().end().await;
     }
 
     /// What commands of this thread run behind.
@@ -234,7 +260,9 @@ impl Gate {
             Access::Run {
                 command, workdir, ..
             } => self.rules.named(command, &self.workspace, workdir),
-            Access::Nothing | Access::Read(_) | Access::Write { .. } => Named::default(),
+            Access::Nothing | Access::Read(_) | Access::Write { .. } | Access::Type { .. } => {
+                Named::default()
+            }
         }
     }
 
@@ -274,6 +302,14 @@ impl Gate {
                     covers,
                 )
             }
+            // Never for the session: what the same keys do is up to what reads them.
+            Access::Type { workdir, .. } => common(
+                ApprovalKind::Command,
+                place(workdir),
+                String::new(),
+                None,
+                None,
+            ),
             Access::Write { paths, diff } => {
                 let covers = paths
                     .first()
@@ -437,6 +473,11 @@ impl Gate {
 fn summary(access: &Access, title: &str) -> String {
     match access {
         Access::Run { command, .. } => format!("run `{}`", shown_line(command)),
+        Access::Type { command, input, .. } => format!(
+            "type `{}` into the running `{}`",
+            shown_line(input),
+            shown_line(command)
+        ),
         Access::Write { .. } => format!("edit `{}`", shown_line(title)),
         Access::Nothing | Access::Read(_) => shown_line(title),
     }
@@ -468,12 +509,25 @@ pub fn verdict(
                 "it would leave the sandbox, and the policy is to never ask".to_owned(),
             ),
             (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
-            (false, _) => match (shortfall(), approval) {
-                (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
-                (Some(why), _) => Verdict::Ask(why),
-                (None, _) => unsandboxed(approval),
-            },
+            (false, _) => held(shortfall(), approval),
         },
+        Access::Type { free, .. } => match (free, approval) {
+            _ if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
+            (true, ApprovalPolicy::Never) => Verdict::Refuse(
+                "the command is outside the sandbox, and the policy is to never ask".to_owned(),
+            ),
+            (true, _) => Verdict::Ask("the command runs outside the sandbox".to_owned()),
+            (false, _) => held(shortfall(), approval),
+        },
+    }
+}
+
+/// In the sandbox, as far as there is one.
+fn held(shortfall: Option<String>, approval: ApprovalPolicy) -> Verdict {
+    match (shortfall, approval) {
+        (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
+        (Some(why), _) => Verdict::Ask(why),
+        (None, _) => unsandboxed(approval),
     }
 }
 
@@ -526,6 +580,12 @@ mod tests {
             escalate,
             reason: None,
         };
+        let keys = |free| Access::Type {
+            command: "bash".into(),
+            workdir: "/w".into(),
+            input: "ls\n".into(),
+            free,
+        };
         let read = Access::Read(vec!["/w/a".into()]);
         for (access, sandbox, approval, expected) in [
             (&read, ReadOnly, Untrusted, "run"),
@@ -549,6 +609,15 @@ mod tests {
             (&command(false), ReadOnly, Untrusted, "ask"),
             (&command(true), ReadOnly, OnRequest, "ask"),
             (&command(true), ReadOnly, Never, "refuse"),
+            (&keys(false), WorkspaceWrite, Untrusted, "ask"),
+            (&keys(false), WorkspaceWrite, OnRequest, "run"),
+            (&keys(false), ReadOnly, Never, "run"),
+            (&keys(true), WorkspaceWrite, Untrusted, "ask"),
+            (&keys(true), WorkspaceWrite, OnRequest, "ask"),
+            (&keys(true), WorkspaceWrite, Never, "refuse"),
+            (&keys(true), DangerFullAccess, Untrusted, "ask"),
+            (&keys(true), DangerFullAccess, OnRequest, "run"),
+            (&keys(true), DangerFullAccess, Never, "run"),
         ] {
             let protection = |path: &PathBuf| path.starts_with("/guarded").then_some("guarded");
             let found = word(&verdict(access, sandbox, approval, protection, || None));
@@ -645,6 +714,7 @@ mod tests {
         let settings = Settings {
             environment: Vec::new(),
             commands_are_held: false,
+            keeper: None,
         };
         let mut tools =
             Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);

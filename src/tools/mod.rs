@@ -14,6 +14,7 @@ mod read_file;
 pub mod registry;
 mod search;
 mod shell;
+mod shell_input;
 mod update_plan;
 mod write_file;
 

@@ -11,10 +11,16 @@ mod command_line;
 mod crash;
 mod damage;
 mod doctor;
+#[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
+mod leaks;
 mod long;
 mod mcp;
 mod secrets;
+mod sessions;
 mod soak;
+mod terminal;
 mod threads;
 mod tidy;
 mod wire;

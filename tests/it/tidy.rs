@@ -66,6 +66,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("http", &["model"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
+    ("filedescriptor", &["workspace/shell"]),
     ("vte", &["workspace/shell"]),
     ("similar", &["workspace/edit"]),
     ("ignore", &["workspace/search"]),

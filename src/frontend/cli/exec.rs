@@ -102,12 +102,10 @@ impl Run {
             Err(error) => bail!("{error}; give it a task with -m"),
         };
         let followed = follow(&thread, started, snapshot, &mut display).await;
-        if let Err(error) = &followed {
-            // Its processes end with it.
-            app.threads().shut_down(GRACE).await;
-            if is_broken_pipe(error) {
-                return Ok(INTERRUPTED);
-            }
+        // Its processes end with it, also those in the background.
+        app.threads().shut_down(GRACE).await;
+        if followed.as_ref().is_err_and(is_broken_pipe) {
+            return Ok(INTERRUPTED);
         }
         let mut outcome = Outcome::clone(&*followed?);
         outcome.next = next(&outcome);

@@ -164,7 +164,29 @@ impl Sandbox {
         Ok(Launcher {
             program: self.program.clone(),
             arguments: arguments.map(OsString::from).to_vec(),
+            private_tmp: true,
         })
+    }
+
+    /// What stands in front of a command that is not confined, so that nothing of it outlives this process. None where
+    /// the kernel does not have what it needs.
+    #[cfg(target_os = "linux")]
+    pub fn keeper(&self) -> Option<Launcher> {
+        if !helper::can_keep() {
+            return None;
+        }
+        let arguments = [helper::KEEPER, &std::process::id().to_string(), "--"];
+        Some(Launcher {
+            program: self.program.clone(),
+            arguments: arguments.map(OsString::from).to_vec(),
+            private_tmp: false,
+        })
+    }
+
+    /// There is none for this system.
+    #[cfg(not(target_os = "linux"))]
+    pub fn keeper(&self) -> Option<Launcher> {
+        None
     }
 }
 
@@ -202,4 +224,6 @@ pub struct Launcher {
     pub program: PathBuf,
     /// Before the command's program and its arguments.
     pub arguments: Vec<OsString>,
+    /// `/tmp` is the command's own behind it.
+    pub private_tmp: bool,
 }

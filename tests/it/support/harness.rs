@@ -139,6 +139,12 @@ impl Harness {
         self
     }
 
+    /// A prefix of commands that the owner denies.
+    pub(crate) fn denies(mut self, prefix: &str) -> Self {
+        self.policy.deny.push(prefix.to_owned());
+        self
+    }
+
     pub(crate) fn limits(mut self, set: impl FnOnce(&mut Limits)) -> Self {
         set(&mut self.limits);
         self
@@ -237,6 +243,7 @@ impl Harness {
         let settings = Settings {
             environment: shell::for_commands(variables, &[], 1),
             commands_are_held: true,
+            keeper: held().keeper(),
         };
         let Policy {
             sandbox,

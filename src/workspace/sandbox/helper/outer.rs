@@ -26,15 +26,24 @@ pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(Ended::Code(code))) => ExitCode::from(code),
         Ok(Some(Ended::Signal(signal))) => die_of(signal),
-        Err(trouble) => {
-            // Nowhere is left to say that this failed.
-            let _ = writeln!(
-                io::stderr(),
-                "openoxide: the command was not started, since its sandbox could not be made: {trouble}"
-            );
-            ExitCode::from(NOT_STARTED)
-        }
+        Err(trouble) => not_started(&Trouble::new("its sandbox could not be made", trouble)),
     }
+}
+
+pub(super) fn not_started(trouble: &Trouble) -> ExitCode {
+    // Nowhere is left to say that this failed.
+    let _ = writeln!(
+        io::stderr(),
+        "openoxide: the command was not started, since {trouble}"
+    );
+    ExitCode::from(NOT_STARTED)
+}
+
+pub(super) fn misused() -> Trouble {
+    Trouble::new(
+        "the helper",
+        "it is started by openoxide itself and by nobody else",
+    )
 }
 
 /// How the command ended, as the inner process tells it.
@@ -47,6 +56,7 @@ enum Ended {
 fn confine(arguments: impl Iterator<Item = OsString>) -> Result<Option<Ended>, Trouble> {
     let (plan, parent, command) = parse(arguments)?;
     close_inherited();
+    init::heed_no_keys()?;
     let parent = watch(parent)?;
     let Some(inner) = divide(&plan, command)? else {
         return Ok(None);
@@ -69,10 +79,7 @@ fn parse(
     let command: Vec<OsString> = arguments.collect();
     match (plan, parent) {
         (Some(plan), Some(parent)) if marked && !command.is_empty() => Ok((plan, parent, command)),
-        _ => Err(Trouble::new(
-            "the helper",
-            "it is started by openoxide itself and by nobody else",
-        )),
+        _ => Err(misused()),
     }
 }
 
@@ -91,7 +98,7 @@ fn close_inherited() {
 }
 
 /// A descriptor that tells when `parent` has ended, whichever of its threads started us.
-fn watch(parent: i32) -> Result<OwnedFd, Trouble> {
+pub(super) fn watch(parent: i32) -> Result<OwnedFd, Trouble> {
     let gone = || Trouble::new("openoxide", "it has ended");
     let parent = Pid::from_raw(parent).ok_or_else(gone)?;
     let watched = pidfd_open(parent, PidfdFlags::empty()).map_err(|_| gone())?;
@@ -196,15 +203,19 @@ fn follow(mut status: PipeReader, parent: OwnedFd) -> Result<Ended, Trouble> {
 }
 
 /// Ends as the command did, so that our parent sees the same.
-fn die_of(signal: i32) -> ExitCode {
+pub(super) fn die_of(signal: i32) -> ExitCode {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     // A dump of this process would help nobody.
     let _ = setrlimit(Resource::Core, none);
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(getpid(), signal);
+    init::heed_again(signal);
+    // Twice: the first SIGSEGV goes to the handler of Rust's runtime, which finds no stack overflow and steps aside.
+    for _ in 0..2 {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = kill_process(getpid(), signal);
+        }
     }
     // The signal is one that we ignore: as a shell would say it.
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))
