@@ -455,6 +455,22 @@ mod tests {
     }
 
     #[test]
+    fn a_key_goes_into_the_header_that_the_server_wants() {
+        let sent = |url: &str| {
+            let mut endpoint = Endpoint::new(url, "m");
+            endpoint.key = Some(Secret::new(" k1 \n"));
+            let auth = providers::at(&Url::parse(url).unwrap(), false).auth;
+            let headers = headers(&endpoint, auth).unwrap();
+            let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned());
+            (header("authorization"), header("api-key"))
+        };
+        let key = |text: &str| Some(text.to_owned());
+        let azure = "https://me.openai.azure.com/openai/v1";
+        assert_eq!(sent(azure), (None, key("k1")));
+        assert_eq!(sent("https://h.example/v1"), (key("Bearer k1"), None));
+    }
+
+    #[test]
     fn a_base_url_is_known_by_one_spelling() {
         let table = [
             (

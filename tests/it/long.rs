@@ -13,8 +13,8 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use openoxide::{
-    conversation::{CallId, Item, OutputStatus, Status, ToolCall, TurnErrorKind, Usage},
-    model::{CALLS_LIMIT, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
+    conversation::{CallId, Event, Item, OutputStatus, Status, ToolCall, TurnErrorKind, Usage},
+    model::{CALLS_LIMIT, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request, Retry},
     thread::NoStore,
     tools::Output,
 };
@@ -410,4 +410,42 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
     let (early, late) = (median(5..105), median(400..500));
     // The machine may be busy with other tests; what grows with the history would be tenfold.
     assert!(late < early * 2, "{early:?}, then {late:?}");
+}
+
+#[tokio::test]
+async fn a_wait_for_another_try_is_told_and_can_be_interrupted() {
+    let busy = vec![Beat::Error(model_error(ModelErrorKind::Busy, "overloaded"))];
+    let model = Retry::new(Shared(Scripted::new([busy]))).with_first_wait(Duration::from_secs(600));
+    let lab = Harness::new().sampled_by(Arc::new(model)).thread();
+    let mut going = lab.start("go").await;
+    let told = going.until(|event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    });
+    let told = told.await;
+    assert!(told.starts_with("overloaded; trying again in "), "{told}");
+    lab.handle.interrupt(None).await.unwrap();
+    let (outcome, log) = going.end().await;
+    assert_eq!(outcome.status, Status::Interrupted, "{log}");
+}
+
+/// A model that others hold too.
+struct Shared(Arc<Scripted>);
+
+impl Model for Shared {
+    fn origin(&self) -> &str {
+        self.0.origin()
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
+        self.0.encode(items)
+    }
+
+    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        self.0.stream(request)
+    }
 }

@@ -303,3 +303,41 @@ fn usage(json: &Value) -> Usage {
         cost: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Endpoint, transport::connect};
+
+    /// Whether a body that ends like this is a whole sample.
+    fn is_whole(lenient_eof: bool, clean: bool, events: &[Value]) -> bool {
+        let (_, peer, _) = connect(&Endpoint::new("http://localhost/v1", "m")).unwrap();
+        let mut decoder = Decoder::new("m".to_owned(), peer, lenient_eof, true);
+        let mut told = VecDeque::new();
+        for event in events {
+            decoder.decode(event.clone(), &mut told).unwrap();
+        }
+        decoder.close(clean, &mut told).unwrap()
+    }
+
+    #[test]
+    fn a_body_without_an_end_is_whole_only_where_nothing_can_have_cut_it() {
+        let said = json!({"choices": [{"delta": {"content": "hi"}}]});
+        let empty = json!({"choices": [{"delta": {}, "finish_reason": ""}]});
+        let stop = json!({"choices": [{"delta": {}, "finish_reason": "stop"}]});
+        let table: &[(bool, bool, &[&Value], bool)] = &[
+            (true, true, &[&said], true),
+            (false, true, &[&said], false),
+            (true, false, &[&said], false),
+            (true, true, &[], false),
+            (false, true, &[&said, &empty], true),
+            (false, false, &[&said, &empty], false),
+            (false, false, &[&said, &stop], true),
+        ];
+        for (lenient, clean, events, expect) in table {
+            let events: Vec<Value> = events.iter().map(|event| (*event).clone()).collect();
+            let whole = is_whole(*lenient, *clean, &events);
+            assert_eq!(whole, *expect, "{lenient} {clean} {events:?}");
+        }
+    }
+}
