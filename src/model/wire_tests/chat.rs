@@ -314,6 +314,16 @@ async fn every_accent_of_a_call_is_understood() {
             two,
         ),
         (
+            "two in pieces, both counted as 0",
+            vec![
+                calls(json!([whole(json!(0), "a", "f", Value::Null)])),
+                calls(json!([{"index": 0, "function": {"arguments": "{\"x\":1}"}}])),
+                calls(json!([whole(json!(0), "b", "g", Value::Null)])),
+                calls(json!([{"index": 0, "function": {"arguments": "{}"}}])),
+            ],
+            two,
+        ),
+        (
             "two without an index",
             vec![
                 calls(json!([whole(Value::Null, "a", "f", text.clone())])),
