@@ -13,7 +13,9 @@ use crate::{
         instructions,
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId, shown_line},
+    conversation::{
+        ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId, WhenUnattended, shown_line,
+    },
     model::{
         Head, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Remote, Request, Retry,
         Secret, Tape, WireApi,
@@ -283,6 +285,11 @@ impl App {
         &self.setup.cwd
     }
 
+    /// The directory of our own files; none where nothing is kept.
+    pub fn state(&self) -> Option<&Path> {
+        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+    }
+
     /// Places that no caller may name.
     pub fn closed(&self) -> &[PathBuf] {
         &self.wiring.paths.closed
@@ -518,6 +525,7 @@ impl Assemble for Wiring {
             model,
             gate: Arc::new(gate),
             limits,
+            when_unattended: self.when_unattended(),
             redactor,
         })
     }
@@ -533,6 +541,15 @@ impl Wiring {
             }
             None => SandboxPolicy::WorkspaceWrite,
         }
+    }
+
+    /// The owner's strategy; a command line that asks nobody says no.
+    fn when_unattended(&self) -> WhenUnattended {
+        let default = match self.asker {
+            Asker::Owner => WhenUnattended::Deny,
+            Asker::Caller => WhenUnattended::AutoWithinPolicy,
+        };
+        self.config.policy.when_unattended.unwrap_or(default)
     }
 
     fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {

@@ -29,6 +29,10 @@ const CUT_OUTPUT: usize = 400;
 /// How long a call that was told to stop may take before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
 
+/// What the model reads of a call that was cut in its run.
+pub const EFFECTS_UNKNOWN: &str =
+    "interrupted while it ran; its effects are unknown, so look before repeating it";
+
 /// What the calls and the stream of a sample need.
 #[derive(Clone)]
 pub(super) struct Means {
@@ -52,7 +56,24 @@ pub(super) struct Sample {
 struct Pending {
     call: ToolCall,
     only_reads: bool,
-    running: Option<JoinHandle<Passed>>,
+    stage: Stage,
+}
+
+/// How far a call is.
+enum Stage {
+    Waits,
+    Runs(JoinHandle<Passed>),
+    /// It began in a process that is gone.
+    Lost,
+}
+
+/// A call that another process left without an output.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// The call.
+    pub call: ToolCall,
+    /// It had begun, so its effects are unknown and it never runs again.
+    pub started: bool,
 }
 
 /// How the stream of a sample ended.
@@ -77,6 +98,19 @@ impl Sample {
             items: Vec::new(),
             recorded: 0,
             calls: VecDeque::new(),
+        }
+    }
+
+    /// The end of a sample that was read in another process.
+    pub(super) fn left(means: Means, left: Vec<Left>) -> Self {
+        let calls = left.into_iter().map(|Left { call, started }| Pending {
+            only_reads: means.gate.only_reads(&call.name),
+            call,
+            stage: if started { Stage::Lost } else { Stage::Waits },
+        });
+        Self {
+            calls: calls.collect(),
+            ..Self::new(means)
         }
     }
 
@@ -156,7 +190,7 @@ impl Sample {
         let mut pending = Pending {
             call,
             only_reads,
-            running: None,
+            stage: Stage::Waits,
         };
         if at_once {
             self.record().await?;
@@ -190,7 +224,8 @@ impl Sample {
     /// Forgets what was not recorded: the sample was cut.
     pub(super) fn keep_recorded(&mut self) {
         self.items.truncate(self.recorded);
-        self.calls.retain(|pending| pending.running.is_some());
+        self.calls
+            .retain(|pending| !matches!(pending.stage, Stage::Waits));
     }
 
     /// The items, for the history.
@@ -263,9 +298,9 @@ impl Sample {
 
 impl Pending {
     fn start(&mut self, means: &Means) {
-        if self.running.is_none() {
+        if matches!(self.stage, Stage::Waits) {
             let (means, call) = (means.clone(), self.call.clone());
-            self.running = Some(tokio::spawn(async move {
+            self.stage = Stage::Runs(tokio::spawn(async move {
                 means.gate.pass(&call, means.host, means.stop).await
             }));
         }
@@ -273,8 +308,10 @@ impl Pending {
 
     /// Waits for the output. Ended by the tool, or by [`STOP_GRACE`] after the turn was stopped.
     async fn end(self, means: &Means) -> Passed {
-        let Some(mut running) = self.running else {
-            return means.gate.interrupted(&self.call);
+        let mut running = match self.stage {
+            Stage::Waits => return means.gate.interrupted(&self.call),
+            Stage::Lost => return lost(&self.call),
+            Stage::Runs(running) => running,
         };
         let late = async {
             means.stop.cancelled().await;
@@ -307,10 +344,19 @@ fn cut(content: &mut String) {
     }
 }
 
+/// The output of a call that began in a process that is gone.
+fn lost(call: &ToolCall) -> Passed {
+    ended(call, OutputStatus::Interrupted, EFFECTS_UNKNOWN)
+}
+
 fn broken(call: &ToolCall, content: &str) -> Passed {
+    ended(call, OutputStatus::Failed, content)
+}
+
+fn ended(call: &ToolCall, status: OutputStatus, content: &str) -> Passed {
     let output = ToolOutput {
         call_id: call.call_id.clone(),
-        status: OutputStatus::Failed,
+        status,
         content: content.to_owned(),
         command: None,
     };

@@ -2,6 +2,9 @@
 //!
 //! A turn is a task with a copy of the conversation. Each item goes to [`Report`] before anything is done about it. What
 //! ends a turn: the model's last word, an error that no retry mends, a limit, a person who says abort, or `stop`.
+//!
+//! A turn that another process left goes on with the calls that it left open, and only then samples again: a call that
+//! never started runs now, one that did is closed, since nobody knows what it did.
 
 use std::{
     sync::Arc,
@@ -11,13 +14,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, Report,
+    Limits, Report, Tally,
     compact::{Compacted, Readable, compact},
     context::History,
-    sample::{Means, Sample, StorageError, StreamEnd},
+    sample::{Left, Means, Sample, StorageError, StreamEnd},
 };
 use crate::{
-    conversation::{CommandRun, Denied, Event, Item, Status, TurnError, TurnErrorKind, Usage},
+    conversation::{Event, Item, Status, TurnError, TurnErrorKind, Usage},
     model::{Head, ModelError, ModelErrorKind, Request},
     tools::{
         Host,
@@ -40,6 +43,10 @@ pub struct Turn {
     pub head: Arc<Head>,
     /// The conversation, the new message included.
     pub history: History,
+    /// Calls at the end of the conversation that have no output, in order.
+    pub left: Vec<Left>,
+    /// What it had come to when it was left.
+    pub tally: Tally,
     /// What stands before the tools.
     pub gate: Arc<Gate>,
     /// What ends it early.
@@ -56,14 +63,8 @@ pub struct Turn {
 pub struct TurnEnd {
     /// How it ended.
     pub status: Status,
-    /// The last thing the model said.
-    pub content: String,
-    /// Commands that ran.
-    pub commands: Vec<CommandRun>,
-    /// What was refused.
-    pub denied: Vec<Denied>,
-    /// Tokens and requests.
-    pub usage: Usage,
+    /// What it did.
+    pub tally: Tally,
     /// Why it did not complete.
     pub error: Option<TurnError>,
     /// The conversation, to go on from.
@@ -110,24 +111,18 @@ impl Turn {
             limits: self.limits,
             cuts: 0,
             refused: false,
-            spent: 0,
+            spent: self.tally.usage.total(),
             last_input: 0,
-            content: String::new(),
-            commands: Vec::new(),
-            denied: Vec::new(),
-            usage: Usage::default(),
+            tally: self.tally,
         };
         let started = Instant::now();
-        let ending = run.drive().await;
+        let ending = run.drive(self.left).await;
         timer.abort();
-        run.commands.extend(run.means.gate.unfinished());
+        run.tally.commands.extend(run.means.gate.unfinished());
         TurnEnd {
             status: ending.status,
             error: ending.error,
-            content: run.content,
-            commands: run.commands,
-            denied: run.denied,
-            usage: run.usage,
+            tally: run.tally,
             history: run.history,
             took: started.elapsed(),
         }
@@ -149,37 +144,45 @@ struct Run {
     spent: u64,
     /// Tokens of the last request: the next one has at least as many.
     last_input: u64,
-    content: String,
-    commands: Vec<CommandRun>,
-    denied: Vec<Denied>,
-    usage: Usage,
+    tally: Tally,
 }
 
 impl Run {
-    async fn drive(&mut self) -> Ending {
+    async fn drive(&mut self, left: Vec<Left>) -> Ending {
         let mut steps = 0;
+        let mut step = match left.is_empty() {
+            true => Ok(Step::Again),
+            false => self.take_up(left).await,
+        };
         loop {
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::End(ending)) => return ending,
+                Err(error) => return self.unrecorded(error),
+            }
             if let Some(ending) = self.over_limit(steps) {
                 return ending;
             }
             steps += 1;
-            let step = match self.is_near_the_window() {
+            step = match self.is_near_the_window() {
                 true => self.compact(Readable::Whole).await,
                 false => self.step().await,
             };
-            match step {
-                Ok(Step::Again) => {}
-                Ok(Step::End(ending)) => return ending,
-                Err(StorageError(message)) => {
-                    // What runs beside must not go on without records.
-                    self.means.stop.cancel();
-                    let message = format!(
-                        "a record could not be written, so nothing more was done: {message}"
-                    );
-                    return failed(TurnErrorKind::Storage, message);
-                }
-            }
         }
+    }
+
+    /// Ends what runs beside: it must not go on without records.
+    fn unrecorded(&self, StorageError(message): StorageError) -> Ending {
+        self.means.stop.cancel();
+        let message = format!("a record could not be written, so nothing more was done: {message}");
+        failed(TurnErrorKind::Storage, message)
+    }
+
+    /// Goes on with the calls that were left open.
+    async fn take_up(&mut self, left: Vec<Left>) -> Result<Step, StorageError> {
+        let mut sample = Sample::left(self.means.clone(), left);
+        let aborted = self.run_calls(&mut sample).await?;
+        Ok(self.ended(aborted).map_or(Step::Again, Step::End))
     }
 
     fn over_limit(&self, steps: u64) -> Option<Ending> {
@@ -220,11 +223,13 @@ impl Run {
             head: self.head.clone(),
             input: self.history.encoded(),
         };
-        let end = sample.read(&self.history, request, &mut self.usage).await?;
+        let end = sample
+            .read(&self.history, request, &mut self.tally.usage)
+            .await?;
         match &end {
             StreamEnd::Done(used) => {
                 // Requests are counted as they are made, so that those of a failed sample count too.
-                self.usage += Usage {
+                self.tally.usage += Usage {
                     requests: 0,
                     ..*used
                 };
@@ -244,9 +249,17 @@ impl Run {
             self.spend(*used);
         }
         if let Some(text) = sample.text() {
-            self.content = text.to_owned();
+            self.tally.content = text.to_owned();
         }
         let last_word = sample.is_final();
+        let aborted = self.run_calls(&mut sample).await?;
+        Ok(self.after(end, last_word, aborted).await)
+    }
+
+    /// Runs the calls of a sample to their outputs. True if somebody asked for the turn to end.
+    async fn run_calls(&mut self, sample: &mut Sample) -> Result<bool, StorageError> {
+        // Before the calls, since one of them may ask, and whoever is asked sees what there is so far.
+        self.means.report.so_far(self.tally.clone()).await;
         let passed = sample.finish(self.room_for_outputs()).await?;
         let outputs: Vec<Item> = passed
             .iter()
@@ -255,7 +268,7 @@ impl Run {
         self.history.extend(&outputs);
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
-        Ok(self.after(end, last_word, aborted).await)
+        Ok(aborted)
     }
 
     /// Counts a sample, whose items stand in the history.
@@ -304,7 +317,7 @@ impl Run {
             &self.head,
             readable,
             &self.means,
-            &mut self.usage,
+            &mut self.tally.usage,
         );
         match compacted.await {
             Compacted::To(item) => {
@@ -324,10 +337,10 @@ impl Run {
     }
 
     async fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {
+        let ended = self.ended(aborted);
         match end {
             StreamEnd::Failed(error) => Step::End(model_failed(error)),
-            _ if self.means.stop.is_cancelled() => Step::End(self.stopped()),
-            _ if aborted => Step::End(interrupted("a person ended the turn instead of approving")),
+            _ if ended.is_some() => ended.map_or(Step::Again, Step::End),
             StreamEnd::Cut(_) if self.cuts >= CUTS_IN_A_ROW => {
                 let message = "the model's stream broke off again and again".to_owned();
                 Step::End(failed(TurnErrorKind::ModelUnreachable, message))
@@ -348,10 +361,18 @@ impl Run {
         }
     }
 
+    /// Why the turn does not go on, if it does not.
+    fn ended(&self, aborted: bool) -> Option<Ending> {
+        if self.means.stop.is_cancelled() {
+            return Some(self.stopped());
+        }
+        aborted.then(|| interrupted("the turn was ended instead of approved"))
+    }
+
     fn note(&mut self, passed: Vec<Passed>) {
         for one in passed {
-            self.commands.extend(one.output.command);
-            self.denied.extend(one.denied);
+            self.tally.commands.extend(one.output.command);
+            self.tally.denied.extend(one.denied);
         }
     }
 

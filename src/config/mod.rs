@@ -43,8 +43,7 @@ pub struct PolicyConfig {
     pub sandbox: Option<SandboxPolicy>,
     /// When to ask.
     pub approval_policy: Option<ApprovalPolicy>,
-    /// What becomes of a question that nobody can answer. Both strategies that there are so far come to the same no, so
-    /// nothing reads it yet; a third that returns the question to the caller will.
+    /// What becomes of a question that nobody can answer.
     pub when_unattended: Option<WhenUnattended>,
     /// Directories besides the working directory that may be written.
     pub writable_roots: Vec<PathBuf>,

@@ -3,6 +3,7 @@
 //! Always whole here. What a client gets to see of it is cut to size in `frontend/`.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Approval, SandboxPolicy, ThreadId, TurnId};
 
@@ -27,6 +28,9 @@ pub struct Outcome {
     /// Questions that are open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// Other threads that were at work in the same directory when the turn began, and may change its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ThreadId>,
     /// What was refused, by policy or by somebody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
@@ -63,6 +67,18 @@ pub enum Status {
     Failed,
     /// Ran into a limit on steps, seconds or tokens.
     LimitReached,
+}
+
+impl Outcome {
+    /// The outcome as JSON for whoever asked for the turn.
+    pub fn shown(&self) -> Value {
+        // Every part of an outcome has a JSON form.
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if !self.approvals.is_empty() {
+            value["approvals"] = self.approvals.iter().map(Approval::shown).collect();
+        }
+        value
+    }
 }
 
 impl Status {

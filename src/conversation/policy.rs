@@ -66,6 +66,8 @@ pub enum WhenUnattended {
     /// What the sandbox permits runs without a question; what would be asked is denied at once and listed.
     #[default]
     AutoWithinPolicy,
+    /// The question stays open, and the call that waits for the turn returns with it.
+    ReturnToCaller,
     /// Every question is answered with no.
     Deny,
 }

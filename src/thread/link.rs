@@ -6,7 +6,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    agent::{Report, turn::TurnEnd},
+    agent::{Report, Tally, turn::TurnEnd},
     conversation::{Answer, CallId, Change, Decision, Event, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
 };
@@ -24,6 +24,13 @@ pub(super) enum TurnMessage {
         title: String,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// What the turn has come to so far.
+    SoFar {
+        tally: Tally,
+        reply: oneshot::Sender<()>,
+    },
+    /// What differs on disk, for those who are told that the turn waits.
+    Measured { changes: Vec<Change> },
     /// Find an answer.
     Ask {
         question: Question,
@@ -81,6 +88,14 @@ impl Report for Link {
             self.tell(|reply| TurnMessage::Record { item, reply })
                 .await
                 .unwrap_or_else(|| Err(LOST.to_owned()))
+        }
+        .boxed()
+    }
+
+    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()> {
+        async move {
+            // If the thread let go of the turn, nobody wants to know.
+            let _ = self.tell(|reply| TurnMessage::SoFar { tally, reply }).await;
         }
         .boxed()
     }

@@ -12,10 +12,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{Limits, context::Context},
+    agent::{Limits, context::Context, sample::Left},
     conversation::{
-        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus, Resolution,
-        SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
+        Answer, Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus,
+        Resolution, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
     },
 };
 
@@ -106,6 +106,11 @@ pub enum Record {
         /// How and by whom.
         resolution: Resolution,
     },
+    /// A process let go of a turn whose question is open. The turn is as open as before; this keeps what it had come to.
+    TurnSuspended {
+        /// So far.
+        outcome: Box<Outcome>,
+    },
     /// A turn ended.
     TurnEnded {
         /// With this.
@@ -170,19 +175,23 @@ pub struct LoadedTurn {
     pub first_item: usize,
     /// What it came to; none while it is open.
     pub outcome: Option<Outcome>,
+    /// What it had come to when a process let go of it.
+    pub suspended: Option<Outcome>,
     /// Calls that have no output yet, in order.
-    pub open_calls: Vec<OpenCall>,
+    pub open_calls: Vec<Left>,
     /// Questions that have no answer yet.
     pub open_approvals: Vec<Approval>,
+    /// Answers that somebody gave and that nothing was done about yet.
+    pub given: Vec<Given>,
 }
 
-/// A call without an output.
+/// An answer that was given to a question.
 #[derive(Clone, Debug)]
-pub struct OpenCall {
-    /// The call.
-    pub call: ToolCall,
-    /// It had begun, so its effects are unknown.
-    pub started: bool,
+pub struct Given {
+    /// The question.
+    pub approval: Approval,
+    /// The answer.
+    pub answer: Answer,
 }
 
 /// Why a file is not a rollout.
@@ -230,8 +239,10 @@ impl Loaded {
                 turn_id,
                 first_item: self.items.len(),
                 outcome: None,
+                suspended: None,
                 open_calls: Vec::new(),
                 open_approvals: Vec::new(),
+                given: Vec::new(),
             }),
             (Record::Item(item), open) => {
                 if let Some(turn) = open {
@@ -239,18 +250,18 @@ impl Loaded {
                 }
                 self.items.push(item);
             }
-            (Record::CallStarted { call_id }, Some(turn)) => {
-                turn.open_calls
-                    .iter_mut()
-                    .filter(|open| open.call.call_id == call_id)
-                    .for_each(|c| c.started = true);
-            }
+            (Record::CallStarted { call_id }, Some(turn)) => turn.started(&call_id),
             (Record::ApprovalRequested { approval }, Some(turn)) => {
                 turn.open_approvals.push(approval)
             }
-            (Record::ApprovalResolved { approval_id, .. }, Some(turn)) => {
-                turn.open_approvals.retain(|open| open.id != approval_id);
-            }
+            (
+                Record::ApprovalResolved {
+                    approval_id,
+                    resolution,
+                },
+                Some(turn),
+            ) => turn.resolved(approval_id, resolution),
+            (Record::TurnSuspended { outcome }, Some(turn)) => turn.suspended = Some(*outcome),
             (Record::TurnEnded { outcome }, Some(turn)) => turn.outcome = Some(*outcome),
             // Outside a turn these have nothing to belong to.
             (_, None) => self.damaged += 1,
@@ -369,18 +380,41 @@ impl LoadedTurn {
     fn note(&mut self, item: &Item) {
         match item {
             Item::ToolCall(call) if self.has_open(call) => {}
-            Item::ToolCall(call) => self.open_calls.push(OpenCall {
+            Item::ToolCall(call) => self.open_calls.push(Left {
                 call: call.clone(),
                 started: false,
             }),
-            Item::ToolOutput(output) => self
-                .open_calls
-                .retain(|open| open.call.call_id != output.call_id),
+            Item::ToolOutput(output) => {
+                self.open_calls
+                    .retain(|open| open.call.call_id != output.call_id);
+                self.given
+                    .retain(|given| given.approval.call_id != output.call_id);
+            }
             Item::UserMessage { .. }
             | Item::Picture(_)
             | Item::AgentMessage { .. }
             | Item::Reasoning { .. }
             | Item::Compaction { .. } => {}
+        }
+    }
+
+    fn started(&mut self, call_id: &CallId) {
+        for open in &mut self.open_calls {
+            open.started |= open.call.call_id == *call_id;
+        }
+        // An answer is for one start.
+        self.given
+            .retain(|given| given.approval.call_id != *call_id);
+    }
+
+    /// What a strategy decided for want of an answer is no answer: when the turn goes on, it is asked again.
+    fn resolved(&mut self, id: ApprovalId, Resolution { answer, by }: Resolution) {
+        let Some(at) = self.open_approvals.iter().position(|open| open.id == id) else {
+            return;
+        };
+        let approval = self.open_approvals.remove(at);
+        if !matches!(by, ResolvedBy::Unattended | ResolvedBy::Interrupt) {
+            self.given.push(Given { approval, answer });
         }
     }
 

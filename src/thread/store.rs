@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     holder,
     rollout::{self, Header, Loaded, ReadError, Record},
+    skim::skim,
 };
 use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
 
@@ -30,6 +31,20 @@ pub trait ThreadStore: Send + Sync {
 
     /// All of them, newest first.
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError>;
+
+    /// The names of all of them, newest first.
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
+        Ok(self
+            .list()?
+            .into_iter()
+            .map(|thread| thread.thread_id)
+            .collect())
+    }
+
+    /// A line about one, turns not counted, at a cost that does not grow with its length.
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        Ok(ThreadSummary::new(&self.read(id)?))
+    }
 
     /// Where the process that holds the thread listens; none where no other process can hold it.
     fn socket(&self, id: ThreadId) -> Option<PathBuf>;
@@ -87,8 +102,9 @@ pub struct ThreadSummary {
     pub created_at: String,
     /// How its last turn stands; none if it has none.
     pub status: Option<Status>,
-    /// Turns so far.
-    pub turns: usize,
+    /// Turns so far; none where they were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<usize>,
     /// The beginning of what was first asked.
     pub title: String,
     /// A question only: read-only for its life.
@@ -101,13 +117,18 @@ impl ThreadSummary {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
         });
-        let open = loaded.open_turn().map(|_| Status::Interrupted);
+        let open = loaded
+            .open_turn()
+            .map(|turn| match turn.open_approvals.is_empty() {
+                true => Status::Interrupted,
+                false => Status::ApprovalRequired,
+            });
         Self {
             thread_id: loaded.header.thread_id,
             cwd: loaded.header.cwd.clone(),
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
-            turns: loaded.turns.len(),
+            turns: Some(loaded.turns.len()),
             title: title.unwrap_or_default(),
             query: loaded.header.query,
         }
@@ -167,6 +188,16 @@ impl ThreadStore for DirectoryStore {
     }
 
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
+        // A thread that cannot be read must not hide the others.
+        Ok(self
+            .ids()?
+            .into_iter()
+            .filter_map(|id| self.read(id).ok())
+            .map(|loaded| ThreadSummary::new(&loaded))
+            .collect())
+    }
+
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
         let entries = match fs_err::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -176,12 +207,22 @@ impl ThreadStore for DirectoryStore {
             .collect();
         // UUID v7 sorts by time.
         ids.sort_by(|a, b| b.cmp(a));
-        // A thread that cannot be read must not hide the others.
-        Ok(ids
-            .into_iter()
-            .filter_map(|id| self.read(id).ok())
-            .map(|loaded| ThreadSummary::new(&loaded))
-            .collect())
+        Ok(ids)
+    }
+
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        let path = self.directory(id).join("rollout.jsonl");
+        let bytes = match skim(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Unknown(id));
+            }
+            read => read.map_err(|error| named(&path, &error))?,
+        };
+        let loaded = rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })?;
+        Ok(ThreadSummary {
+            turns: None,
+            ..ThreadSummary::new(&loaded)
+        })
     }
 
     fn socket(&self, id: ThreadId) -> Option<PathBuf> {

@@ -282,6 +282,7 @@ impl Gate {
             place,
             detail,
             reason,
+            stands_on: named.digest(),
             covers,
         };
         match &planned.access {

@@ -153,6 +153,8 @@ pub struct Question {
     pub detail: String,
     /// What the model says it is for.
     pub reason: Option<String>,
+    /// A digest of the files that it stands on besides what is shown.
+    pub stands_on: String,
     /// What an approval for the session covers: a key that is the same for the same thing.
     pub covers: Option<String>,
 }

@@ -1780,6 +1780,17 @@ fn a_rollout_of_version_1_that_was_cut_short_is_readable() {
 }
 
 #[test]
+fn a_rollout_of_version_1_whose_question_is_open_is_readable() {
+    let loaded = rollout::read(&old_rollout("suspended.jsonl")).unwrap();
+    let open = loaded.open_turn().unwrap();
+    assert_eq!((open.open_calls.len(), open.open_approvals.len()), (1, 1));
+    let so_far = open.suspended.as_ref().unwrap();
+    assert_eq!(so_far.status, Status::ApprovalRequired);
+    assert_eq!(so_far.approvals, open.open_approvals);
+    assert_eq!(loaded.damaged, 0);
+}
+
+#[test]
 fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_policy() {
     let loaded = rollout::read(&old_rollout("damaged.jsonl")).unwrap();
     insta::assert_snapshot!(told(&loaded), @r#"
@@ -1797,6 +1808,7 @@ fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_polic
 fn every_record_of_version_1_is_in_a_fixture() {
     let mut kinds = rollout::census(&old_rollout("completed.jsonl"));
     kinds.extend(rollout::census(&old_rollout("cut_short.jsonl")));
+    kinds.extend(rollout::census(&old_rollout("suspended.jsonl")));
     let kinds: Vec<&str> = kinds
         .keys()
         .map(String::as_str)
@@ -1815,6 +1827,7 @@ fn every_record_of_version_1_is_in_a_fixture() {
             "tool_output",
             "turn_ended",
             "turn_started",
+            "turn_suspended",
             "user_message"
         ]
     );
@@ -1822,7 +1835,12 @@ fn every_record_of_version_1_is_in_a_fixture() {
 
 #[tokio::test]
 async fn rollouts_of_version_1_go_on() {
-    for name in ["completed.jsonl", "cut_short.jsonl", "damaged.jsonl"] {
+    for name in [
+        "completed.jsonl",
+        "cut_short.jsonl",
+        "damaged.jsonl",
+        "suspended.jsonl",
+    ] {
         let fresh = Harness::new();
         let text = String::from_utf8(old_rollout(name)).unwrap();
         let text = text.replace("/home/ana/greet", &fresh.work().to_string_lossy());

@@ -12,6 +12,7 @@ use serde::{
 };
 use toml::Table;
 
+use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, assignment},
@@ -113,6 +114,14 @@ pub(super) enum Command {
 
         #[command(flatten)]
         options: Box<Options>,
+    },
+    /// Print the configuration that makes an MCP client use this server.
+    Setup {
+        /// Which client; without one, all are listed.
+        client: Option<Client>,
+        /// Call the server and its tools as `codex mcp-server` did, so that old prompts and permission rules work.
+        #[arg(long)]
+        codex_tools: bool,
     },
     /// Print the completion script for a shell.
     Completions {
@@ -232,12 +241,16 @@ pub(super) struct ServerArgs {
     pub(super) root: Vec<PathBuf>,
 
     /// What becomes of a question that nobody can answer.
-    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "deny"]), value_name = "STRATEGY")]
+    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "return-to-caller", "deny"]), value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.
     #[arg(long, value_name = "SECONDS")]
     pub(super) wait: Option<String>,
+
+    /// Call the tools `codex` and `codex-reply`, with the arguments and results of that peer.
+    #[arg(long)]
+    pub(super) codex_tools: bool,
 
     #[command(flatten)]
     pub(super) options: Options,

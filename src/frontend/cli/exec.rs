@@ -108,6 +108,10 @@ impl Run {
             return Ok(INTERRUPTED);
         }
         let mut outcome = Outcome::clone(&*followed?);
+        if outcome.status == Status::ApprovalRequired {
+            // It waits for an answer that cannot come here: the question is kept for whoever goes on.
+            app.threads().shut_down(GRACE).await;
+        }
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
@@ -297,11 +301,15 @@ impl Display {
         let thread = thread.clone();
         tokio::spawn(async move {
             let id = approval.id;
-            if let Ok(Some(answer)) =
-                tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
-            {
-                // Somebody else may have been first; then this answer is too late and that was said.
-                let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+            let asked = tokio::task::spawn_blocking(move || prompt::ask(&approval)).await;
+            // Somebody else may have been first; then this answer is too late and that was said.
+            match asked.ok().flatten() {
+                Some(answer) => {
+                    let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+                }
+                None => {
+                    let _ = thread.give_up(id).await;
+                }
             }
         });
     }
@@ -320,8 +328,9 @@ impl Display {
                 io::stdout().write_all(answer.as_bytes())?;
             }
             Output::Text => {}
-            Output::Json => json_line(&serde_json::to_value(outcome)?)?,
+            Output::Json => json_line(&outcome.shown())?,
             Output::StreamJson => {
+                let outcome = outcome.shown();
                 json_line(&serde_json::json!({"type": "turn.completed", "outcome": outcome}))?;
             }
         }

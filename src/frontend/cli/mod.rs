@@ -9,6 +9,7 @@ mod log;
 mod prompt;
 mod report;
 mod sandbox;
+mod setup;
 mod threads;
 
 use std::{
@@ -54,7 +55,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
             start(async move {
-                mcp::serve(app, wait).await?;
+                mcp::serve(app, wait, server.codex_tools).await?;
                 Ok(OK)
             })
         }
@@ -64,6 +65,13 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (Some(Command::Doctor { json, options }), _) => {
             start(async move { doctor::run(json, &options).await })
         }
+        (
+            Some(Command::Setup {
+                client,
+                codex_tools,
+            }),
+            _,
+        ) => setup::run(client, codex_tools),
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {

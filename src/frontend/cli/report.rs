@@ -122,6 +122,10 @@ impl Report {
                 ),
             );
         }
+        for approval in &outcome.approvals {
+            let (summary, place) = (shown_line(&approval.summary), shown_line(&approval.place));
+            self.line(ALARM, &format!("waits for an answer: {summary} {place}"));
+        }
         if outcome.status != Status::Completed {
             let why = outcome
                 .error

@@ -96,7 +96,7 @@ pub(super) struct GivenDecision {
     /// Can be left out when one question is open.
     #[schemars(with = "Option<String>")]
     pub(super) approval_id: Option<ApprovalId>,
-    /// deny or abort; approving is for a person.
+    /// deny, abort or, where the owner lets callers, approve.
     #[schemars(with = "String")]
     pub(super) decision: Decision,
     /// A word for the agent.
@@ -147,6 +147,14 @@ pub(super) fn parse<T: DeserializeOwned>(
     })
 }
 
+/// How long a call that comes again waits and what it shows. Its arguments were understood the first time.
+pub(super) fn waiting(arguments: Option<&JsonObject>) -> (Option<f64>, Detail) {
+    let given = |name| arguments.and_then(|arguments| arguments.get(name));
+    let detail = given("detail").and_then(|detail| Detail::deserialize(detail).ok());
+    let wait_seconds = given("wait_seconds").and_then(Value::as_f64);
+    (wait_seconds, detail.unwrap_or_default())
+}
+
 /// The tools in the order in which they are listed.
 pub(super) fn tools() -> Vec<Tool> {
     let acting = ToolAnnotations::new()
@@ -167,11 +175,16 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 fn tool<T: JsonSchema>(name: &'static str, title: &str, annotations: ToolAnnotations) -> Tool {
-    let spec = input::spec::<T>(name);
-    Tool::new(name, spec.description, object(spec.parameters))
+    described::<T>(name)
         .with_title(title)
         .with_annotations(annotations)
         .with_raw_output_schema(object(outcome_schema()))
+}
+
+/// A tool with the words and the arguments of `T`.
+pub(super) fn described<T: JsonSchema>(name: &'static str) -> Tool {
+    let spec = input::spec::<T>(name);
+    Tool::new(name, spec.description, object(spec.parameters))
 }
 
 /// One shallow open object: clients check results against it, and the outcome may grow.
@@ -186,6 +199,7 @@ fn outcome_schema() -> Value {
             "changes": {"type": "array"},
             "commands": {"type": "array"},
             "approvals": {"type": "array"},
+            "beside": {"type": "array"},
             "denied": {"type": "array"},
             "usage": {"type": "object"},
             "sandbox": {"type": "object"},
@@ -196,7 +210,7 @@ fn outcome_schema() -> Value {
     })
 }
 
-fn object(value: Value) -> Arc<JsonObject> {
+pub(super) fn object(value: Value) -> Arc<JsonObject> {
     match value {
         Value::Object(object) => Arc::new(object),
         _ => Arc::default(),

@@ -153,6 +153,22 @@ struct File {
 }
 
 impl Named {
+    /// One short word for all of it, empty if there is nothing: the same as long as the files are.
+    pub fn digest(&self) -> String {
+        if self.files.is_empty() && !self.cut {
+            return String::new();
+        }
+        let mut all = Context::new(&SHA256);
+        for (path, file) in &self.files {
+            all.update(path.as_os_str().as_encoded_bytes());
+            all.update(&[0]);
+            all.update(&file.digest);
+        }
+        let digest = all.finish();
+        let short = digest.as_ref().iter().take(16);
+        short.map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// The files that `text` names now.
     pub(super) fn now(text: &str, place: Place) -> Self {
         let mut found = Search {

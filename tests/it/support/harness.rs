@@ -26,7 +26,7 @@ use openoxide::{
     },
     conversation::{
         Access, Answer, ApprovalId, ApprovalPolicy, CallId, Decision, Event, Item, Outcome,
-        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage,
+        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage, WhenUnattended,
     },
     model::{Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
     thread::{
@@ -65,6 +65,7 @@ pub(crate) struct Harness {
     is_unchecked: bool,
     policy: Policy,
     limits: Limits,
+    unattended: WhenUnattended,
     secrets: Vec<String>,
     tools: Vec<AddTool>,
     store: Arc<dyn ThreadStore>,
@@ -90,6 +91,7 @@ impl Harness {
                 deny: Vec::new(),
             },
             limits: Limits::default(),
+            unattended: WhenUnattended::AutoWithinPolicy,
             secrets: Vec::new(),
             tools: Vec::new(),
             store: Arc::new(store),
@@ -147,6 +149,12 @@ impl Harness {
 
     pub(crate) fn limits(mut self, set: impl FnOnce(&mut Limits)) -> Self {
         set(&mut self.limits);
+        self
+    }
+
+    /// What becomes of a question that nobody can answer.
+    pub(crate) fn unattended(mut self, strategy: WhenUnattended) -> Self {
+        self.unattended = strategy;
         self
     }
 
@@ -289,6 +297,7 @@ impl Assemble for Assembly {
                 model: harness.model.clone(),
                 gate: Arc::new(gate),
                 limits: header.limits,
+                when_unattended: harness.unattended,
                 redactor,
             });
         }
@@ -301,6 +310,7 @@ impl Assemble for Assembly {
             model: Arc::new(model),
             gate: Arc::new(gate),
             limits: header.limits,
+            when_unattended: harness.unattended,
             redactor,
         })
     }
