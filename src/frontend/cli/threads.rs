@@ -166,7 +166,8 @@ fn story(loaded: &Loaded) -> String {
 /// What all turns together took.
 fn usage(loaded: &Loaded) -> String {
     let mut usage = Usage::default();
-    let outcomes = loaded.turns.iter().filter_map(|turn| turn.outcome.as_ref());
+    let turns = loaded.turns.iter();
+    let outcomes = turns.filter_map(|turn| turn.outcome.as_ref().or(turn.suspended.as_ref()));
     outcomes.for_each(|outcome| usage += outcome.usage);
     let cost = usage.cost.map(|cost| format!(" · cost {cost:.4}"));
     format!(
