@@ -2,8 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
+
+use futures_util::StreamExt;
 
 use crate::{
     agent::{
@@ -12,9 +14,13 @@ use crate::{
     },
     config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
     conversation::{
-        ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree, shown_line,
+        ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree,
+        shown_line,
     },
-    model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
+    model::{
+        Head, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Remote, Request, Retry,
+        Secret, Tape, WireApi,
+    },
     thread::{
         Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
         ending,
@@ -56,6 +62,8 @@ pub struct Setup {
     pub home: Option<PathBuf>,
     /// Who wishes for threads in this process.
     pub asker: Asker,
+    /// Where what the model says is kept, to be played again.
+    pub record: Option<PathBuf>,
     /// An openoxide that is executed to confine commands, where this program is not one.
     pub helper: Option<PathBuf>,
 }
@@ -132,7 +140,7 @@ impl App {
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
         paths.close(&config.policy.credential_paths);
-        let key = environment.get(&config.model.api_key_env);
+        let key = key_for(&config, &environment);
         let secret_variables = config
             .policy
             .env
@@ -143,7 +151,11 @@ impl App {
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value));
-        let redactor = Redactor::new(key.iter().chain(secrets).cloned());
+        let known = match &key {
+            Some(Key::Known(key)) => Some(key),
+            Some(Key::None) | None => None,
+        };
+        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -159,6 +171,8 @@ impl App {
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
+            stored_key: Arc::default(),
+            tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
             sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
@@ -183,6 +197,74 @@ impl App {
     /// The configuration; only front-ends' own parts are for them.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// The user's configuration file; need not exist.
+    pub fn config_file(&self) -> &Path {
+        &self.wiring.paths.config_file
+    }
+
+    /// Where threads are kept.
+    pub fn threads_directory(&self) -> PathBuf {
+        self.wiring.paths.threads()
+    }
+
+    /// What the owner set for a key, and the layer that did; the default where nobody did.
+    pub fn setting(&self, key: &[&str]) -> Option<(String, String)> {
+        let set = self.wiring.layers.setting(key);
+        set.map(|(value, layer)| (value, layer.to_owned()))
+    }
+
+    /// Where the key comes from, if there is one.
+    pub fn key_origin(&self) -> Result<Option<String>, String> {
+        let config = &self.config.model;
+        let origin = match (&self.wiring.key, &config.api_key_file) {
+            (Some(_), _) => format!("`{}`", config.api_key_env),
+            (None, Some(path)) => format!("`{}`", path.display()),
+            (None, None) => "`model.api_key_command`".to_owned(),
+        };
+        Ok(self.wiring.key()?.map(|_| origin))
+    }
+
+    /// The API that the configured endpoint is asked over.
+    pub fn wire_api(&self) -> WireApi {
+        let model = &self.config.model;
+        model.endpoint(&model.name, None).spoken()
+    }
+
+    /// The configured model.
+    pub fn model(&self) -> Result<Arc<dyn Model>, String> {
+        let (model, _) = self.wiring.model(&self.config.model.name)?;
+        Ok(model)
+    }
+
+    /// What the configured model answers to `question`, without tools and instructions; asked once.
+    pub async fn ask(&self, question: &str) -> Result<String, ModelError> {
+        let refused = |message: String| ModelError {
+            kind: ModelErrorKind::Rejected,
+            message,
+            retry_after: None,
+        };
+        let model = self.model().map_err(refused)?;
+        let head = Head {
+            thread_id: ThreadId::generate(),
+            instructions: "Answer with one word.".to_owned(),
+            tools: Vec::new(),
+            reasoning_effort: None,
+        };
+        let text = question.to_owned();
+        let input = model.encode(&[Item::UserMessage { text }]);
+        let head = Arc::new(head);
+        let mut stream = model.stream(Request { head, input });
+        let mut answer = String::new();
+        while let Some(event) = stream.next().await {
+            match event? {
+                ModelEvent::TextDelta(text) => answer += &text,
+                ModelEvent::Retrying { error, .. } => return Err(error),
+                ModelEvent::ReasoningDelta(_) | ModelEvent::Item(_) | ModelEvent::Done(_) => {}
+            }
+        }
+        Ok(answer)
     }
 
     /// `cwd` as a thread under `sandbox` would have it, with what a command there gets: its confinement and its
@@ -411,6 +493,30 @@ pub fn kept_threads() -> Result<DirectoryStore, ConfigError> {
     ))
 }
 
+/// The key from the environment. The process's own goes to no server that only a named file asks for.
+fn key_for(config: &Config, environment: &Environment) -> Option<Key> {
+    let name = &config.model.api_key_env;
+    let url_in_file = environment.in_file("OPENAI_BASE_URL");
+    if url_in_file.as_ref() == Some(&config.model.base_url) {
+        let key = environment.in_file(name);
+        return Some(key.map_or(Key::None, Key::Known));
+    }
+    environment.get(name).map(Key::Known)
+}
+
+fn tape(path: &Path) -> Result<Tape, ConfigError> {
+    Tape::create(path)
+        .map_err(|error| ConfigError::new(format!("the recording cannot be kept: {error}")))
+}
+
+/// What the environment says of the key.
+#[derive(Clone)]
+enum Key {
+    Known(String),
+    /// There is none, wherever else one may be stored.
+    None,
+}
+
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 struct Wiring {
@@ -420,7 +526,10 @@ struct Wiring {
     /// Where what is known of directories is kept; none if nothing is.
     state: Option<PathBuf>,
     paths: Paths,
-    key: Option<String>,
+    key: Option<Key>,
+    /// The key from a file or a command, once it was wanted. Nobody awaits under it.
+    stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
+    tape: Option<Tape>,
     redactor: Redactor,
     depth: u32,
     sandbox: Arc<Sandbox>,
@@ -457,6 +566,8 @@ impl Assemble for Wiring {
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
         let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
+        let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
         let gate = Gate {
             tools,
             workspace,
@@ -464,21 +575,19 @@ impl Assemble for Wiring {
             accept_partial: self.config.policy.accept_partial,
             approval_policy,
             rules,
-            redactor: self.redactor.clone(),
+            redactor: redactor.clone(),
         };
         let limits = match self.asker {
             // Who gave the limits may give others.
             Asker::Owner => self.config.limits,
             Asker::Caller => header.limits.within(self.config.limits),
         };
-        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
-        let model = self.model(flagged.unwrap_or(&header.model))?;
         Ok(Parts {
             model,
             gate: Arc::new(gate),
             limits,
             when_unattended: self.when_unattended(),
-            redactor: self.redactor.clone(),
+            redactor,
         })
     }
 }
@@ -578,33 +687,56 @@ impl Wiring {
         }
     }
 
-    fn model(&self, name: &str) -> Result<Arc<dyn Model>, String> {
-        if let Some(file) = name.strip_prefix("recorded:") {
-            return Ok(Arc::new(
-                Recorded::open(Path::new(file)).map_err(|error| error.to_string())?,
-            ));
-        }
-        let model = &self.config.model;
-        let endpoint = Endpoint {
-            key: self.key.clone().map(Secret::new),
-            key_variable: model.api_key_env.clone(),
-            headers: model
-                .headers
-                .clone()
-                .into_iter()
-                .map(|(name, value)| (name, Secret::new(value)))
-                .collect(),
-            ..Endpoint::new(model.base_url.clone(), name)
+    /// The model of that name, and what knows its key.
+    fn model(&self, name: &str) -> Result<(Arc<dyn Model>, Redactor), String> {
+        let (model, redactor): (Arc<dyn Model>, _) = match name.strip_prefix("recorded:") {
+            Some(file) => {
+                let recorded =
+                    Recorded::open(Path::new(file)).map_err(|error| error.to_string())?;
+                (Arc::new(recorded), self.redactor.clone())
+            }
+            None => {
+                let (remote, redactor) = self.remote(name)?;
+                (Arc::new(Retry::new(remote)), redactor)
+            }
         };
-        let loopback = endpoint.is_loopback();
-        let responses = Responses::new(endpoint).map_err(|error| error.to_string())?;
-        if self.key.is_none() && model.headers.is_empty() && !loopback {
+        let model = match &self.tape {
+            Some(tape) => tape.around(model, redactor.clone()),
+            None => model,
+        };
+        Ok((model, redactor))
+    }
+
+    fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
+        let model = &self.config.model;
+        let key = self.key()?;
+        let redactor = match &key {
+            Some(key) => self.redactor.and(key.expose()),
+            None => self.redactor.clone(),
+        };
+        let has_none = key.is_none() && model.headers.is_empty();
+        let endpoint = model.endpoint(name, key);
+        let needs_key = endpoint.needs_key();
+        let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
+        if has_none && needs_key {
             return Err(format!(
                 "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
                 model.base_url, model.api_key_env
             ));
         }
-        Ok(Arc::new(Retry::new(responses)))
+        Ok((remote, redactor))
+    }
+
+    /// From the environment, else from where the owner keeps it.
+    fn key(&self) -> Result<Option<Secret>, String> {
+        match &self.key {
+            Some(Key::Known(key)) => Ok(Some(Secret::new(key.clone()))),
+            Some(Key::None) => Ok(None),
+            None => self
+                .stored_key
+                .get_or_init(|| self.config.model.stored_key())
+                .clone(),
+        }
     }
 }
 

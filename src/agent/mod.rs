@@ -1,6 +1,8 @@
 //! One turn: the loop between a model and the gate, and the context it starts from. It knows no protocols.
 
+mod compact;
 pub mod context;
+mod gist;
 pub mod instructions;
 pub mod sample;
 pub mod turn;

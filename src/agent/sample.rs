@@ -10,15 +10,21 @@ use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Report;
+use super::{Report, context::History};
 use crate::{
-    conversation::{Event, Item, OutputStatus, ToolCall, ToolOutput, Usage, shown_line},
-    model::{Model, ModelError, ModelEvent, Request},
+    conversation::{CallId, Event, Item, OutputStatus, ToolCall, ToolOutput, Usage, shown_line},
+    model::{CALLS_LIMIT, ModelError, ModelEvent, Request, new_call_id},
     tools::{
         Host,
         gate::{Gate, Passed},
     },
 };
+
+/// Calls that run side by side. More would hold more in memory and be no quicker.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Of an output, where the outputs of its sample are together too long.
+const CUT_OUTPUT: usize = 400;
 
 /// How long a call that was told to stop may take before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
@@ -111,11 +117,11 @@ impl Sample {
     /// Reads the model's stream to its end.
     pub(super) async fn read(
         &mut self,
-        model: &dyn Model,
+        history: &History,
         request: Request,
         usage: &mut Usage,
     ) -> Result<StreamEnd, StorageError> {
-        let mut stream = model.stream(request);
+        let mut stream = history.model().stream(request);
         usage.requests += 1;
         loop {
             let event = tokio::select! {
@@ -128,7 +134,12 @@ impl Sample {
                     self.means.report.publish(Event::TextDelta { text })
                 }
                 Some(Ok(ModelEvent::ReasoningDelta(_))) => {}
-                Some(Ok(ModelEvent::Item(item))) => self.take(item).await?,
+                Some(Ok(ModelEvent::Item(item))) => {
+                    self.take(self.by_its_own_name(item, history)).await?;
+                    if self.calls.len() >= CALLS_LIMIT {
+                        return Ok(self.enough());
+                    }
+                }
                 Some(Ok(ModelEvent::Retrying { after, error })) => {
                     self.withdraw(after, &error);
                     if self.recorded > 0 {
@@ -143,6 +154,28 @@ impl Sample {
         }
     }
 
+    /// `item` with a name that no call has: some models count theirs from 0 in every sample, and an output must say
+    /// which call it answers.
+    fn by_its_own_name(&self, item: Item, history: &History) -> Item {
+        let is_taken = |id: &CallId| {
+            history.has_call(id) || self.calls.iter().any(|known| known.call.call_id == *id)
+        };
+        match item {
+            Item::ToolCall(call) if is_taken(&call.call_id) => Item::ToolCall(ToolCall {
+                call_id: new_call_id(),
+                ..call
+            }),
+            item => item,
+        }
+    }
+
+    /// The model goes on calling: what it called so far is run and shown to it.
+    fn enough(&self) -> StreamEnd {
+        let message = format!("the model called {CALLS_LIMIT} tools at once and was stopped there");
+        self.means.report.publish(Event::Warning { message });
+        StreamEnd::Done(Usage::default())
+    }
+
     async fn take(&mut self, item: Item) -> Result<(), StorageError> {
         let call = match &item {
             Item::ToolCall(call) => Some(call.clone()),
@@ -151,7 +184,9 @@ impl Sample {
         self.items.push(item);
         let Some(call) = call else { return Ok(()) };
         let only_reads = self.means.gate.only_reads(&call.name);
-        let at_once = only_reads && self.calls.iter().all(|before| before.only_reads);
+        let at_once = only_reads
+            && self.calls.len() < SIDE_BY_SIDE
+            && self.calls.iter().all(|before| before.only_reads);
         let mut pending = Pending {
             call,
             only_reads,
@@ -169,11 +204,7 @@ impl Sample {
     fn withdraw(&mut self, after: Duration, error: &ModelError) {
         self.keep_recorded();
         self.means.report.publish(Event::TextWithdrawn);
-        let message = format!(
-            "{}; trying again in {:.1} s",
-            shown_line(&error.message),
-            after.as_secs_f64()
-        );
+        let message = trying_again(error, after);
         self.means.report.publish(Event::Warning { message });
     }
 
@@ -210,22 +241,33 @@ impl Sample {
         })
     }
 
+    /// True if nothing of it is recorded, so that it never was.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.recorded == 0
+    }
+
     /// True if the model called nothing.
     pub(super) fn is_final(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Runs what has not run and gives the outputs in the order of the calls, each recorded.
-    pub(super) async fn finish(&mut self) -> Result<Vec<Passed>, StorageError> {
+    /// Runs what has not run and gives the outputs in the order of the calls, each recorded. Those that come when there
+    /// are `limit` bytes of them are cut: a thousand reads at once must not fill the window.
+    pub(super) async fn finish(&mut self, limit: usize) -> Result<Vec<Passed>, StorageError> {
         let mut all = Vec::new();
+        let mut bytes = 0;
         let mut aborted = false;
         while !self.calls.is_empty() {
             self.start_next(aborted);
             let Some(pending) = self.calls.pop_front() else {
                 break;
             };
-            let passed = pending.end(&self.means).await;
+            let mut passed = pending.end(&self.means).await;
             aborted |= passed.abort;
+            if bytes + passed.output.content.len() > limit {
+                cut(&mut passed.output.content);
+            }
+            bytes += passed.output.content.len();
             self.means
                 .report
                 .record(Item::ToolOutput(passed.output.clone()))
@@ -245,7 +287,8 @@ impl Sample {
         let side_by_side = if acts {
             1
         } else {
-            self.calls.iter().take_while(|call| call.only_reads).count()
+            let reads = self.calls.iter().take_while(|call| call.only_reads);
+            reads.take(SIDE_BY_SIDE).count()
         };
         for pending in self.calls.iter_mut().take(side_by_side) {
             pending.start(&self.means);
@@ -282,6 +325,22 @@ impl Pending {
                 broken(&self.call, "the call did not stop in time and was left; look before repeating it")
             }
         }
+    }
+}
+
+/// That a wait follows, and why.
+pub(super) fn trying_again(error: &ModelError, after: Duration) -> String {
+    format!(
+        "{}; trying again in {:.1} s",
+        shown_line(&error.message),
+        after.as_secs_f64()
+    )
+}
+
+fn cut(content: &mut String) {
+    if content.len() > CUT_OUTPUT {
+        content.truncate(content.floor_char_boundary(CUT_OUTPUT));
+        content.push_str("\n[cut: the outputs of these calls are together too long; ask for this again by itself]");
     }
 }
 

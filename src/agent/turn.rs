@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Limits, Report, Tally,
+    compact::{Compacted, Readable, compact},
     context::History,
     sample::{Left, Means, Sample, StorageError, StreamEnd},
 };
 use crate::{
-    conversation::{Item, Status, TurnError, TurnErrorKind, Usage},
-    model::{Head, ModelError, Request},
+    conversation::{Event, Item, Status, TurnError, TurnErrorKind, Usage},
+    model::{Head, ModelError, ModelErrorKind, Request},
     tools::{
         Host,
         gate::{Gate, Passed},
@@ -29,6 +30,12 @@ use crate::{
 
 /// Samples in a row that may break off after a call had started.
 const CUTS_IN_A_ROW: u32 = 5;
+
+/// The share of the window, in percent, at which a conversation is compacted: what follows must fit too.
+const NEAR: u64 = 80;
+
+/// Bytes of all outputs of one sample together, at most and where nothing is known of the window.
+const OUTPUTS: usize = 400_000;
 
 /// What a turn is made of.
 pub struct Turn {
@@ -103,6 +110,9 @@ impl Turn {
             history: self.history,
             limits: self.limits,
             cuts: 0,
+            refused: false,
+            spent: self.tally.usage.total(),
+            last_input: 0,
             tally: self.tally,
         };
         let started = Instant::now();
@@ -128,6 +138,12 @@ struct Run {
     history: History,
     limits: Limits,
     cuts: u32,
+    /// The provider would not take the conversation after it had been compacted.
+    refused: bool,
+    /// Tokens so far, for the budget: the provider's count, an estimate where it does not count.
+    spent: u64,
+    /// Tokens of the last request: the next one has at least as many.
+    last_input: u64,
     tally: Tally,
 }
 
@@ -148,7 +164,10 @@ impl Run {
                 return ending;
             }
             steps += 1;
-            step = self.step().await;
+            step = match self.is_near_the_window() {
+                true => self.compact(Readable::Whole).await,
+                false => self.step().await,
+            };
         }
     }
 
@@ -180,7 +199,7 @@ impl Run {
                 TurnErrorKind::StepLimit,
                 format!("the turn used its {max_steps} steps (`limits.max_steps`)"),
             )
-        } else if self.tally.usage.total() >= max_tokens {
+        } else if self.spent >= max_tokens || self.spent + self.last_input > max_tokens {
             (
                 TurnErrorKind::TokenLimit,
                 format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"),
@@ -200,13 +219,12 @@ impl Run {
     /// One request to the model and the calls that come of it.
     async fn step(&mut self) -> Result<Step, StorageError> {
         let mut sample = Sample::new(self.means.clone());
-        let model = self.history.model().clone();
         let request = Request {
             head: self.head.clone(),
             input: self.history.encoded(),
         };
         let end = sample
-            .read(model.as_ref(), request, &mut self.tally.usage)
+            .read(&self.history, request, &mut self.tally.usage)
             .await?;
         match &end {
             StreamEnd::Done(used) => {
@@ -216,11 +234,20 @@ impl Run {
                     ..*used
                 };
                 self.cuts = 0;
+                self.refused = false;
+                self.last_input = used.input_tokens;
                 sample.record().await?;
+            }
+            StreamEnd::Failed(error) if sample.is_nothing() && self.can_be_shorter(error) => {
+                self.refused = true;
+                return self.compact(Readable::TooLong).await;
             }
             StreamEnd::Cut(_) | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
         }
         self.history.extend(sample.items());
+        if let StreamEnd::Done(used) = &end {
+            self.spend(*used);
+        }
         if let Some(text) = sample.text() {
             self.tally.content = text.to_owned();
         }
@@ -233,7 +260,7 @@ impl Run {
     async fn run_calls(&mut self, sample: &mut Sample) -> Result<bool, StorageError> {
         // Before the calls, since one of them may ask, and whoever is asked sees what there is so far.
         self.means.report.so_far(self.tally.clone()).await;
-        let passed = sample.finish().await?;
+        let passed = sample.finish(self.room_for_outputs()).await?;
         let outputs: Vec<Item> = passed
             .iter()
             .map(|passed| Item::ToolOutput(passed.output.clone()))
@@ -242,6 +269,71 @@ impl Run {
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
         Ok(aborted)
+    }
+
+    /// Counts a sample, whose items stand in the history.
+    fn spend(&mut self, used: Usage) {
+        if used.input_tokens > 0 {
+            self.history.count(used.total());
+        }
+        self.spent += self.tokens();
+    }
+
+    /// Whether `error` says that the conversation is too long, and that can be helped.
+    fn can_be_shorter(&self, error: &ModelError) -> bool {
+        error.kind == ModelErrorKind::ContextLength
+            && !self.refused
+            && self.history.can_be_compacted()
+    }
+
+    fn is_near_the_window(&self) -> bool {
+        let Some(window) = self.history.model().window() else {
+            return false;
+        };
+        self.history.can_be_compacted() && self.tokens() > window * NEAR / 100
+    }
+
+    /// Of the next request.
+    fn tokens(&self) -> u64 {
+        self.history.tokens(self.head.size())
+    }
+
+    /// A quarter of the window, in bytes.
+    fn room_for_outputs(&self) -> usize {
+        let window = self.history.model().window();
+        window.map_or(OUTPUTS, |tokens| OUTPUTS.min(tokens as usize))
+    }
+
+    /// Lets the conversation begin anew with what is needed of it. A step by itself, since it is a request.
+    async fn compact(&mut self, readable: Readable) -> Result<Step, StorageError> {
+        let message = format!(
+            "the conversation is near the window of `{}` ({} tokens): it is summed up",
+            self.history.model().name(),
+            self.tokens()
+        );
+        self.means.report.publish(Event::Warning { message });
+        let compacted = compact(
+            &self.history,
+            &self.head,
+            readable,
+            &self.means,
+            &mut self.tally.usage,
+        );
+        match compacted.await {
+            Compacted::To(item) => {
+                self.means
+                    .report
+                    .record(item.clone())
+                    .await
+                    .map_err(StorageError)?;
+                self.spent += self.tokens();
+                self.history.begin_anew(&item);
+                self.last_input = 0;
+                Ok(Step::Again)
+            }
+            Compacted::Failed(error) => Ok(Step::End(model_failed(error))),
+            Compacted::Stopped => Ok(Step::End(self.stopped())),
+        }
     }
 
     async fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {

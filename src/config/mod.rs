@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
+    model::{Effort, ModelConfig},
 };
 
 pub use layers::{ConfigError, Environment, Layers, assignment};
@@ -34,46 +35,6 @@ pub struct Config {
     pub server: ServerConfig,
     /// Named sets of any of the above, chosen by `--profile`.
     pub profiles: BTreeMap<String, toml::Table>,
-}
-
-/// Which model, where.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The name that the provider knows, or `recorded:FILE`.
-    pub name: String,
-    /// Where the API is, up to and without `/responses`.
-    pub base_url: String,
-    /// Which of the provider's APIs is spoken.
-    pub wire_api: WireApi,
-    /// The environment variable that holds the key.
-    pub api_key_env: String,
-    /// Headers that every request carries.
-    pub headers: BTreeMap<String, String>,
-    /// `minimal`, `low`, `medium` or `high`, for models that reason.
-    pub reasoning_effort: Option<String>,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            name: "gpt-5.5".to_owned(),
-            base_url: "https://api.openai.com/v1".to_owned(),
-            wire_api: WireApi::Responses,
-            api_key_env: "OPENAI_API_KEY".to_owned(),
-            headers: BTreeMap::new(),
-            reasoning_effort: None,
-        }
-    }
-}
-
-/// The APIs that are spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WireApi {
-    /// OpenAI's Responses.
-    #[default]
-    Responses,
 }
 
 /// What may be done, and when to ask.
@@ -214,7 +175,7 @@ pub struct NarrowLimits {
 pub struct NarrowModel {
     /// Replaces the owner's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_effort: Option<String>,
+    pub reasoning_effort: Option<Effort>,
 }
 
 impl Config {
@@ -241,11 +202,7 @@ impl Config {
         }
         self.policy.deny.extend(by.policy.deny.iter().cloned());
         self.policy.network &= by.policy.network.unwrap_or(true);
-        if by.model.reasoning_effort.is_some() {
-            self.model
-                .reasoning_effort
-                .clone_from(&by.model.reasoning_effort);
-        }
+        self.model.reasoning_effort = by.model.reasoning_effort.or(self.model.reasoning_effort);
     }
 }
 

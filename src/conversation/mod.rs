@@ -8,6 +8,7 @@ mod ids;
 mod item;
 mod outcome;
 mod policy;
+mod prompt;
 mod redact;
 mod shown;
 
@@ -20,5 +21,6 @@ pub use outcome::{
     TurnErrorKind, Usage, Worktree,
 };
 pub use policy::{Access, ApprovalPolicy, SandboxPolicy, WhenUnattended};
+pub use prompt::{Picture, Prompt};
 pub use redact::Redactor;
 pub use shown::{shortened, shown_line, shown_text};

@@ -213,6 +213,9 @@ pub struct Usage {
     pub reasoning_tokens: u64,
     /// Requests to the model, failed ones that were tried again included.
     pub requests: u64,
+    /// What it cost, where the owner told the prices; in the currency of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
 }
 
 impl Usage {
@@ -229,6 +232,9 @@ impl std::ops::AddAssign for Usage {
         self.output_tokens += other.output_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
         self.requests += other.requests;
+        if let Some(cost) = other.cost {
+            *self.cost.get_or_insert(0.0) += cost;
+        }
     }
 }
 

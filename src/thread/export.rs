@@ -78,7 +78,9 @@ fn item(item: &Item, beside: &[Item]) -> String {
                 shown_text(text).trim_end().replace('\n', "\n> ")
             )
         }
+        Item::Picture(picture) => format!("\n*picture {}*\n", shown_line(&picture.name)),
         Item::AgentMessage { text, .. } => format!("\n{}\n", shown_text(text).trim_end()),
+        Item::Compaction { .. } => "\n*What came before was summed up for the model.*\n".to_owned(),
         Item::Reasoning { .. } | Item::ToolOutput(_) => String::new(),
         Item::ToolCall(call) => {
             let answer = beside.iter().find_map(|item| match item {

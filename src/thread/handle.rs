@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{actor::Request, lease::Lease, rollout::Header};
 use crate::conversation::{
-    Answer, Approval, ApprovalId, Event, Item, Outcome, ResolvedBy, ThreadId, TurnId,
+    Answer, Approval, ApprovalId, Event, Item, Outcome, Prompt, ResolvedBy, ThreadId, TurnId,
 };
 
 /// How long to wait for another process that is just leaving the thread.
@@ -172,12 +172,10 @@ impl ThreadHandle {
     }
 
     /// Starts a turn with `prompt`, or queues it behind the one that runs.
-    pub async fn start(&self, prompt: String) -> Result<Started, StartError> {
-        self.request(|reply| Request::Start {
-            prompt: Some(prompt),
-            reply,
-        })
-        .await?
+    pub async fn start(&self, prompt: impl Into<Prompt>) -> Result<Started, StartError> {
+        let prompt = Some(prompt.into());
+        self.request(|reply| Request::Start { prompt, reply })
+            .await?
     }
 
     /// Goes on with a turn that was left open, or with one that was interrupted.

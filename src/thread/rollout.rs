@@ -418,7 +418,11 @@ impl LoadedTurn {
                 self.given
                     .retain(|given| given.approval.call_id != output.call_id);
             }
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
 

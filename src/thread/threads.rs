@@ -164,7 +164,11 @@ pub(super) fn whole(items: &[Item]) -> &[Item] {
         match item {
             Item::ToolCall(_) => open += 1,
             Item::ToolOutput(_) => open = open.saturating_sub(1),
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
         // Reasoning goes with what follows it.
         if open == 0 && !matches!(item, Item::Reasoning { .. }) {

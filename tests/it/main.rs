@@ -11,15 +11,19 @@ mod changes;
 mod command_line;
 mod crash;
 mod damage;
+mod doctor;
 #[cfg(target_os = "linux")]
 mod flood;
 #[cfg(target_os = "linux")]
 mod leaks;
+mod long;
 mod mcp;
 mod secrets;
 mod sessions;
 mod setup;
+mod soak;
 mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+mod wire;

@@ -74,7 +74,11 @@ fn outputs(items: &[Item]) -> HashMap<CallId, ToolOutput> {
                 open.remove(at.unwrap_or_else(|| panic!("{output:?} answers no open call")));
                 outputs.insert(output.call_id.clone(), output.clone());
             }
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
     assert!(open.is_empty(), "calls without an output: {open:?}");
@@ -743,6 +747,35 @@ async fn the_limit_on_seconds_ends_a_turn_that_waits_for_an_answer() {
     assert!(lab.handle.subscribe().await.unwrap().pending.is_empty());
     assert_eq!(lab.content("a.txt"), "one\n");
     goes_on(&lab).await;
+}
+
+#[tokio::test]
+async fn the_limit_on_tokens_holds_where_a_provider_does_not_count() {
+    let step = |n: usize| vec![calls(&format!("c{n}"), "look", json!({"tag": "x"})), done()];
+    let ran = Harness::new()
+        .tool(look(async |_, _| said("seen")))
+        .limits(|limits| limits.max_tokens = 20_000)
+        .sampled_by(Scripted::new((0..50).map(step)))
+        .run("go")
+        .await;
+    let error = ran.outcome.error.as_ref().unwrap();
+    assert_eq!(error.kind, TurnErrorKind::TokenLimit);
+    let requests = ran.outcome.usage.requests;
+    assert!((3..40).contains(&requests), "after {requests} requests");
+}
+
+#[tokio::test]
+async fn a_request_that_would_pass_the_limit_on_tokens_is_not_made() {
+    let ran = Harness::new()
+        .limits(|limits| limits.max_tokens = 1000)
+        .model(json!([
+            {"calls": [command("true")], "usage": {"input_tokens": 600, "output_tokens": 10}},
+            {"text": "never"},
+        ]))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::LimitReached, "{}", ran.log);
+    assert_eq!(ran.outcome.usage.requests, 1);
 }
 
 #[tokio::test]
@@ -1678,6 +1711,7 @@ fn told(loaded: &Loaded) -> String {
     for item in &loaded.items {
         text += &match item {
             Item::UserMessage { text } => format!("user {text:?}\n"),
+            Item::Picture(picture) => format!("picture {:?}\n", picture.name),
             Item::AgentMessage { text, .. } => format!("agent {text:?}\n"),
             Item::Reasoning { summary, .. } => format!("thought {summary:?}\n"),
             Item::ToolCall(call) => format!("call {} {}\n", call.call_id, call.arguments),
@@ -1687,6 +1721,7 @@ fn told(loaded: &Loaded) -> String {
                     output.call_id, output.status, output.content
                 )
             }
+            Item::Compaction { text, .. } => format!("compaction {text:?}\n"),
         };
     }
     for turn in &loaded.turns {

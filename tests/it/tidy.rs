@@ -58,12 +58,14 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Which package may be named where. What is not listed may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("rmcp", &["frontend/mcp", "tools/mcp"]),
-    ("base64", &["frontend/mcp/resources"]),
+    ("base64", &["frontend/mcp/resources", "frontend/attach.rs"]),
     ("percent_encoding", &["frontend/mcp/resources"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
+    ("bytes", &["model"]),
+    ("http", &["model"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
     ("filedescriptor", &["workspace/shell"]),

@@ -57,6 +57,14 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "HOW", conflicts_with_all = ["resume", "continue"])]
     pub(super) isolation: Isolation,
 
+    /// A picture to show; can be given more than once.
+    #[arg(long, value_name = "PATH")]
+    pub(super) image: Vec<String>,
+
+    /// Keep what the model says in this file; `--model recorded:FILE` plays it again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -109,11 +117,15 @@ pub(super) enum Command {
     Threads(ThreadsCommand),
     /// Run a command exactly as the agent would, to see what it may do.
     Sandbox(SandboxArgs),
-    /// Check what this machine has to offer, and say what to do about what it lacks.
+    /// Check configuration, key, model, sandbox, git and where threads are kept, and say what to do about each. Asks the
+    /// model for one word.
     Doctor {
         /// One JSON array.
         #[arg(long)]
         json: bool,
+
+        #[command(flatten)]
+        options: Box<Options>,
     },
     /// Print the configuration that makes an MCP client use this server.
     Setup {

@@ -7,8 +7,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::OK;
-use crate::workspace::sandbox::{Protection, Sandbox};
+mod machine;
+mod model;
+
+use super::{OK, args::Options};
+use crate::{
+    app::App,
+    workspace::sandbox::{Protection, Sandbox},
+};
 
 /// Something is not as it should be.
 const LACKING: u8 = 1;
@@ -23,8 +29,33 @@ struct Finding {
     to_do: Option<String>,
 }
 
-pub(super) fn run(json: bool) -> anyhow::Result<u8> {
-    let findings = sandbox(&Arc::new(Sandbox::new(None)));
+impl Finding {
+    fn fine(what: &'static str, found: String) -> Self {
+        Self {
+            what,
+            fine: true,
+            found,
+            to_do: None,
+        }
+    }
+
+    fn lacking(what: &'static str, found: String, to_do: &str) -> Self {
+        Self {
+            what,
+            fine: false,
+            found,
+            to_do: Some(to_do.to_owned()),
+        }
+    }
+}
+
+pub(super) async fn run(json: bool, options: &Options) -> anyhow::Result<u8> {
+    let app = App::build(options.setup()?)?;
+    let mut findings = sandbox(&Arc::new(Sandbox::new(None)));
+    findings.extend(model::configuration(&app));
+    findings.extend(model::model(&app).await);
+    findings.push(machine::git());
+    findings.push(machine::state(&app));
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &findings)?;

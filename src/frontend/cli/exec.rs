@@ -22,7 +22,7 @@ use super::{
 use crate::{
     app::{App, HeaderError, Wish},
     conversation::{
-        Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind,
+        Approval, ApprovalId, Event, Outcome, Prompt, ResolvedBy, Status, ThreadId, TurnErrorKind,
         shown_text,
     },
     frontend::attach::attach,
@@ -141,7 +141,7 @@ impl Run {
     }
 
     /// The task and its files, read before there is a thread. The owner may name any file.
-    fn message(&self, app: &App) -> anyhow::Result<Option<String>> {
+    fn message(&self, app: &App) -> anyhow::Result<Option<Prompt>> {
         let here = app.cwd();
         let message = |task: &String| attach(task, &self.files, |name| real(here, name));
         self.task

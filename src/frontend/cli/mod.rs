@@ -64,7 +64,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
-        (Some(Command::Doctor { json }), _) => doctor::run(json),
+        (Some(Command::Doctor { json, options }), _) => {
+            start(async move { doctor::run(json, &options).await })
+        }
         (
             Some(Command::Setup {
                 client,
@@ -84,8 +86,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (None, None) if args.resume.is_none() && !args.r#continue => {
             anyhow::bail!("there is no task; give one with `-m \"task\"`")
         }
-        (None, None) if !args.file.is_empty() => {
-            anyhow::bail!("`--file` goes with a task; give one with `-m \"task\"`")
+        (None, None) if !args.file.is_empty() || !args.image.is_empty() => {
+            anyhow::bail!("`--file` and `--image` go with a task; give one with `-m \"task\"`")
         }
         (None, message) => {
             log_to_stderr(args.options.log_format);
@@ -94,11 +96,15 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.resume,
                 args.r#continue,
                 args.output,
-                args.file,
+                [args.file, args.image].concat(),
                 args.isolation == Isolation::Worktree,
                 &args.options,
             )?;
-            start(run.drive(App::build(args.options.setup()?)?))
+            let setup = Setup {
+                record: args.record,
+                ..args.options.setup()?
+            };
+            start(run.drive(App::build(setup)?))
         }
     }
 }
@@ -182,6 +188,7 @@ impl Options {
             ephemeral: self.ephemeral,
             home: None,
             asker: Asker::Owner,
+            record: None,
             helper: None,
         })
     }

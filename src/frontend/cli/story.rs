@@ -2,7 +2,7 @@
 
 use crate::{
     conversation::{
-        Item, Outcome, OutputStatus, ToolOutput, TurnId, shortened, shown_line, shown_text,
+        Item, Outcome, OutputStatus, ToolOutput, TurnId, Usage, shortened, shown_line, shown_text,
     },
     thread::{Loaded, export::change_line},
 };
@@ -55,6 +55,7 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
             Some(outcome) => text.push_str(&end(outcome, undone.contains(&turn.turn_id))),
         }
     }
+    text.push_str(&usage(loaded));
     if loaded.damaged > 0 {
         text.push_str(&format!(
             "\n{} damaged lines of the rollout were passed over\n",
@@ -85,10 +86,28 @@ fn end(outcome: &Outcome, undone: bool) -> String {
     text
 }
 
+/// What all turns together took.
+fn usage(loaded: &Loaded) -> String {
+    let mut usage = Usage::default();
+    let turns = loaded.turns.iter();
+    let outcomes = turns.filter_map(|turn| turn.outcome.as_ref().or(turn.suspended.as_ref()));
+    outcomes.for_each(|outcome| usage += outcome.usage);
+    let cost = usage.cost.map(|cost| format!(" · cost {cost:.4}"));
+    format!(
+        "\nusage: {} requests · {} input tokens, {} of them cached · {} output tokens{}\n",
+        usage.requests,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        cost.unwrap_or_default()
+    )
+}
+
 /// One item; an output stands under its call.
 fn item(item: &Item, beside: &[Item]) -> String {
     match item {
         Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
+        Item::Picture(picture) => format!("> (picture {})\n", shown_line(&picture.name)),
         Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
         Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
         Item::Reasoning { summary, .. } => {
@@ -107,6 +126,7 @@ fn item(item: &Item, beside: &[Item]) -> String {
             )
         }
         Item::ToolOutput(_) => String::new(),
+        Item::Compaction { .. } => "(what came before was summed up for the model)\n".to_owned(),
     }
 }
 

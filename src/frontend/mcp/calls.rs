@@ -156,7 +156,7 @@ impl Server {
             (None, Some(id)) => (self.asked_before(&id)?, None),
             (Some(query), Some(id)) => {
                 let fork = self.fork(&self.thread(&id)?).await?;
-                (fork, Some(format!("{}\n{query}", QUESTION.trim())))
+                (fork, Some(format!("{}\n{query}", QUESTION.trim()).into()))
             }
             (Some(query), None) => {
                 let wish = Wish {
@@ -166,7 +166,7 @@ impl Server {
                     ..Wish::default()
                 };
                 let header = self.shared.app.header(wish).map_err(said)?;
-                (self.create(header)?, Some(query))
+                (self.create(header)?, Some(query.into()))
             }
         };
         self.follow(thread, call, manner, key, async |thread| {

@@ -7,7 +7,7 @@ use super::{
     result,
 };
 use crate::{
-    conversation::{Answer, Outcome, Status, TurnId},
+    conversation::{Answer, Outcome, Prompt, Status, TurnId},
     thread::{Follow, Started, ThreadHandle},
 };
 
@@ -43,7 +43,7 @@ impl Found {
 /// Starts a turn with `message`, or goes on without one.
 pub(super) async fn begin_or_go_on(
     thread: &ThreadHandle,
-    message: Option<String>,
+    message: Option<Prompt>,
     detail: Detail,
 ) -> Result<Found, String> {
     match message {

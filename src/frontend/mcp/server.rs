@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     app::App,
-    conversation::{SandboxPolicy, ThreadId, shown_line},
+    conversation::{Prompt, SandboxPolicy, ThreadId, shown_line},
     frontend::attach::{attach, may_hold_secrets},
     thread::{Header, ThreadHandle},
     workspace::{Boundaries, Workspace},
@@ -223,7 +223,7 @@ impl Server {
         prompt: &str,
         files: &[String],
         cwd: &Path,
-    ) -> Result<String, String> {
+    ) -> Result<Prompt, String> {
         let bounds = Boundaries {
             closed: self.shared.app.closed_in(cwd),
             ..Boundaries::default()

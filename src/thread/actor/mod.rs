@@ -37,8 +37,8 @@ use super::{
 use crate::{
     agent::{Limits, context::History},
     conversation::{
-        Answer, ApprovalId, CallId, Event, Item, Outcome, Redactor, ResolvedBy, TurnErrorKind,
-        TurnId, WhenUnattended,
+        Answer, ApprovalId, CallId, Event, Item, Outcome, Prompt, Redactor, ResolvedBy,
+        TurnErrorKind, TurnId, WhenUnattended,
     },
     model::Model,
     tools::gate::Gate,
@@ -65,7 +65,7 @@ pub struct Parts {
 /// What handles ask for.
 pub(super) enum Request {
     Start {
-        prompt: Option<String>,
+        prompt: Option<Prompt>,
         reply: oneshot::Sender<Result<Started, StartError>>,
     },
     Follow(oneshot::Sender<Follow>),
@@ -187,7 +187,7 @@ impl Actor {
     async fn serve(&mut self, request: Request) {
         match request {
             Request::Start { prompt, reply } => {
-                let prompt = prompt.map(|prompt| self.parts.redactor.clean(prompt));
+                let prompt = prompt.map(|prompt| prompt.cleaned(&self.parts.redactor));
                 self.start(Wanted::new(prompt, reply));
             }
             Request::Follow(reply) => drop(reply.send(self.follow())),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Actor, Waiter};
 use crate::{
     agent::{Tally, context::History, turn::Turn},
-    conversation::{Change, Event, Item, SandboxPolicy, Status, ThreadId, TurnErrorKind, TurnId},
+    conversation::{Change, Event, Prompt, SandboxPolicy, Status, ThreadId, TurnErrorKind, TurnId},
     model::Head,
     thread::{
         handle::{Follow, LEAVING, StartError, Started},
@@ -80,14 +80,14 @@ impl Running {
 /// A turn that somebody wants and has no answer about yet.
 pub(super) struct Wanted {
     turn_id: TurnId,
-    prompt: Option<String>,
+    prompt: Option<Prompt>,
     patience: Instant,
     reply: oneshot::Sender<Result<Started, StartError>>,
 }
 
 impl Wanted {
     pub(super) fn new(
-        prompt: Option<String>,
+        prompt: Option<Prompt>,
         reply: oneshot::Sender<Result<Started, StartError>>,
     ) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Wanted {
 
 pub(super) struct Queued {
     pub(super) turn_id: TurnId,
-    pub(super) prompt: String,
+    pub(super) prompt: Prompt,
     pub(super) waiter: Waiter,
 }
 
@@ -224,7 +224,7 @@ impl Actor {
     pub(super) fn begin(
         &mut self,
         turn_id: TurnId,
-        prompt: Option<String>,
+        prompt: Option<Prompt>,
     ) -> Result<TurnId, StartError> {
         let begun = match prompt {
             Some(prompt) => self.begin_with(turn_id, prompt),
@@ -237,13 +237,14 @@ impl Actor {
     }
 
     /// A new message first ends what was open.
-    fn begin_with(&mut self, turn_id: TurnId, text: String) -> Result<TurnId, StartError> {
+    fn begin_with(&mut self, turn_id: TurnId, prompt: Prompt) -> Result<TurnId, StartError> {
         self.end_open_turn();
         self.open_turn(turn_id, None)?;
         let mut history = self.take_history();
-        let message = Item::UserMessage { text };
-        self.record(message.clone()).map_err(StartError::Storage)?;
-        history.extend(&[message]);
+        for item in prompt.items() {
+            self.record(item.clone()).map_err(StartError::Storage)?;
+            history.extend(&[item]);
+        }
         self.history = Some(history);
         Ok(turn_id)
     }

@@ -149,6 +149,9 @@ fn an_answer_reaches_the_turn_also_when_its_server_is_gone() {
                 "{}",
                 shown.stdout
             );
+            let shown = run(home.openoxide(&["threads", "show", &home.threads()[0]])).expect(0);
+            let took = shown.stdout.contains("usage: 1 requests");
+            assert!(took || killed, "{}", shown.stdout);
             let mut next = returning(&home, &model, Dialect::Inline);
             let done = next.call("openoxide-reply", decide(&waits, decision));
             let status = match decision {

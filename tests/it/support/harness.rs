@@ -61,6 +61,8 @@ type AddTool = Arc<dyn Fn(&mut Registry) + Send + Sync>;
 pub(crate) struct Harness {
     dir: Arc<TempDir>,
     model: Arc<dyn Model>,
+    window: Option<u64>,
+    is_unchecked: bool,
     policy: Policy,
     limits: Limits,
     unattended: WhenUnattended,
@@ -80,6 +82,8 @@ impl Harness {
         Self {
             dir: Arc::new(dir),
             model: recorded(&json!([])),
+            window: None,
+            is_unchecked: false,
             policy: Policy {
                 sandbox: SandboxPolicy::WorkspaceWrite,
                 approval_policy: ApprovalPolicy::OnRequest,
@@ -112,6 +116,18 @@ impl Harness {
     /// A model with a mind of its own.
     pub(crate) fn sampled_by(mut self, model: Arc<dyn Model>) -> Self {
         self.model = model;
+        self
+    }
+
+    /// What the model is sent is not checked, for a test that takes the time.
+    pub(crate) fn unchecked(mut self) -> Self {
+        self.is_unchecked = true;
+        self
+    }
+
+    /// The model takes so many tokens.
+    pub(crate) fn window(mut self, tokens: u64) -> Self {
+        self.window = Some(tokens);
         self
     }
 
@@ -277,8 +293,18 @@ impl Assemble for Assembly {
             )?,
             redactor: redactor.clone(),
         };
+        if harness.is_unchecked {
+            return Ok(Parts {
+                model: harness.model.clone(),
+                gate: Arc::new(gate),
+                limits: header.limits,
+                when_unattended: harness.unattended,
+                redactor,
+            });
+        }
         let model = Checked {
             inner: harness.model.clone(),
+            window: harness.window,
             book: harness.book.clone(),
         };
         Ok(Parts {
@@ -539,6 +565,7 @@ impl Log {
     fn item(&mut self, item: &Item) {
         match item {
             Item::UserMessage { text } => self.line(format_args!("user {text:?}")),
+            Item::Picture(picture) => self.line(format_args!("picture {:?}", picture.name)),
             Item::AgentMessage { text, .. } => self.line(format_args!("agent {text:?}")),
             Item::Reasoning { summary, .. } => self.line(format_args!("thought {summary:?}")),
             Item::ToolCall(call) => self.line(format_args!(
@@ -549,6 +576,7 @@ impl Log {
                 "output {} {:?}: {:?}",
                 output.call_id, output.status, output.content
             )),
+            Item::Compaction { text, .. } => self.line(format_args!("compaction {text:?}")),
         }
     }
 
@@ -607,6 +635,28 @@ struct Sent {
     input: Vec<String>,
 }
 
+impl Sent {
+    /// It ends with the question of a compaction, which no request after it repeats.
+    fn asks_for_notes(&self) -> bool {
+        let question = "This conversation is near the end of what fits.";
+        self.input
+            .last()
+            .is_some_and(|last| last.contains(question))
+    }
+
+    /// It is what a compaction makes of `last`: its end with the question, or what stands for all of it.
+    fn is_shorter_than(&self, last: &Self) -> bool {
+        let (Some((preamble, rest)), Some(before)) = (self.input.split_first(), last.input.first())
+        else {
+            return false;
+        };
+        let stands_for_all = rest.len() == 1 && rest[0].contains("# What came before");
+        let tail = &rest[..rest.len().saturating_sub(1)];
+        let asks = self.asks_for_notes() && last.input.ends_with(tail);
+        preamble == before && (asks || stands_for_all)
+    }
+}
+
 impl Book {
     fn enter(&self, request: &Request) {
         let sent = Sent {
@@ -620,11 +670,11 @@ impl Book {
         let mut pages = self.pages();
         let mut faults = unpaired(&sent.input);
         let before = pages.threads.entry(request.head.thread_id).or_default();
-        if let Some(last) = before.last() {
+        if let Some(last) = before.iter().rev().find(|sent| !sent.asks_for_notes()) {
             if last.head != sent.head {
                 faults.push("the head of the request changed".to_owned());
             }
-            if !sent.input.starts_with(&last.input) {
+            if !sent.input.starts_with(&last.input) && !sent.is_shorter_than(last) {
                 faults.push(format!(
                     "the request does not begin as the one before:\n{}\nbut:\n{}",
                     last.input.join("\n"),
@@ -677,6 +727,7 @@ pub(crate) fn unpaired(input: &[String]) -> Vec<String> {
 /// A model that enters each request into the book.
 struct Checked {
     inner: Arc<dyn Model>,
+    window: Option<u64>,
     book: Book,
 }
 
@@ -687,6 +738,10 @@ impl Model for Checked {
 
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.window.or(self.inner.window())
     }
 
     fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
