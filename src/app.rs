@@ -1,45 +1,31 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod wiring;
+mod wish;
+
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 
 use futures_util::StreamExt;
 
 use crate::{
-    agent::{
-        context::{Context, Surroundings},
-        instructions,
-    },
-    config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
-    conversation::{
-        ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree,
-        shown_line,
-    },
-    model::{
-        Head, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Remote, Request, Retry,
-        Secret, Tape, WireApi,
-    },
-    thread::{
-        Assemble, DirectoryStore, Header, Isolated, NoStore, Parts, Policy, ThreadStore, Threads,
-        ending,
-        rollout::{VERSION, now},
-    },
-    tools::{
-        command::Rules,
-        gate::Gate,
-        registry::{Registry, Settings},
-    },
+    config::{Config, ConfigError, Environment, Layers, Paths},
+    conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
+    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
+    tools::{command::Rules, registry::Settings},
     workspace::{
-        Boundaries, Workspace,
-        sandbox::{Confinement, Protection, Sandbox},
+        Workspace,
+        sandbox::{Confinement, Sandbox},
         shell, worktree,
     },
 };
 
-/// How deep agents may start agents before a turn is refused.
-const DEEPEST: u32 = 2;
+pub use wish::{HeaderError, Wish};
+
+use wiring::{Key, Wiring};
 
 /// What the program is built from.
 #[derive(Debug, Default)]
@@ -84,44 +70,6 @@ pub enum Asker {
     Owner,
     /// A client of the server: bound by the owner's ceilings.
     Caller,
-}
-
-/// What somebody wishes of a new thread; by default nothing but defaults.
-#[derive(Clone, Debug, Default)]
-pub struct Wish {
-    /// Relative to the process's own directory, which is the default.
-    pub cwd: Option<PathBuf>,
-    /// Instead of the configured model.
-    pub model: Option<String>,
-    /// Not wider than the ceiling.
-    pub sandbox: Option<SandboxPolicy>,
-    /// Not looser than an `untrusted` of the owner.
-    pub approval_policy: Option<ApprovalPolicy>,
-    /// Added to our own instructions.
-    pub instructions: Option<String>,
-    /// Lower limits, and how hard to think.
-    pub narrowing: Narrowing,
-    /// Only a question: read-only, and never asks.
-    pub query: bool,
-    /// In a copy of the directory of its own: a git worktree.
-    pub isolated: bool,
-}
-
-/// Why there is no header.
-#[derive(Debug, thiserror::Error)]
-pub enum HeaderError {
-    /// The project's file is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// What is wished cannot be had; one line for whoever wished it.
-    #[error("{0}")]
-    Refused(String),
-}
-
-impl From<String> for HeaderError {
-    fn from(message: String) -> Self {
-        Self::Refused(message)
-    }
 }
 
 impl App {
@@ -337,153 +285,6 @@ impl App {
     pub fn closed_in(&self, cwd: &Path) -> Vec<PathBuf> {
         self.wiring.closed(cwd)
     }
-
-    /// The header of a new thread as wished.
-    pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
-        let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
-        // Before anything of the directory is read, so that what is outside the roots cannot be probed.
-        self.within_roots(&cwd)?;
-        // Beside the first request to the model, so that neither the start nor the first command waits for it.
-        self.wiring.sandbox.look_ahead();
-        let mut config = self.wiring.layers.in_project(&cwd)?;
-        let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
-        let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
-        config.narrow(&wish.narrowing);
-        let deny = config.policy.deny.clone();
-        Rules::new(&[], &deny, &[])?;
-        let policy = Policy {
-            sandbox,
-            approval_policy,
-            writable_roots: config.policy.writable_roots.clone(),
-            deny,
-        };
-        let model = self.model_name(wish.model.clone(), config.model.name)?;
-        let thread_id = ThreadId::generate();
-        let mut workspace = self.wiring.workspace(&cwd, &policy)?;
-        let mut isolated = None;
-        if wish.isolated {
-            let from = workspace.cwd().to_owned();
-            let (worktree, place) = self.wiring.worktree(thread_id, &workspace)?;
-            workspace = self.wiring.workspace(&place, &policy)?;
-            isolated = Some(Isolated { from, worktree });
-        }
-        let found = instructions::find(workspace.cwd());
-        for warning in &found.warnings {
-            tracing::warn!("{}", shown_line(warning));
-        }
-        let around = Surroundings {
-            cwd: workspace.cwd(),
-            sandbox,
-            approval_policy,
-            query: wish.query,
-            instructions: wish.instructions.as_deref(),
-            agents_md: &found.text,
-        };
-        let settings = self.wiring.settings(sandbox);
-        let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
-        Ok(Header {
-            version: VERSION,
-            thread_id,
-            cwd: workspace.cwd().to_owned(),
-            created_at: now(),
-            parent: None,
-            isolated,
-            policy,
-            model,
-            query: wish.query,
-            limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort),
-        })
-    }
-
-    /// A recording is a file: a caller cannot name one.
-    fn model_name(&self, wished: Option<String>, configured: String) -> Result<String, String> {
-        match wished {
-            Some(name) if self.setup.asker == Asker::Caller && name.starts_with("recorded:") => Err(
-                "a caller cannot choose a recording; the owner of the server can, with `--model`"
-                    .to_owned(),
-            ),
-            name => Ok(name.unwrap_or(configured)),
-        }
-    }
-
-    /// The header of a thread that answers a question about `parent`: the same context, so that the provider's cache
-    /// holds, and read-only for its life.
-    pub fn question_about(&self, parent: &Header) -> Header {
-        Header {
-            thread_id: ThreadId::generate(),
-            created_at: now(),
-            parent: Some(parent.thread_id),
-            policy: Policy {
-                sandbox: SandboxPolicy::ReadOnly,
-                approval_policy: ApprovalPolicy::Never,
-                writable_roots: Vec::new(),
-                deny: Vec::new(),
-            },
-            query: true,
-            ..parent.clone()
-        }
-    }
-
-    fn sandbox(&self, wish: &Wish, default: SandboxPolicy) -> Result<SandboxPolicy, String> {
-        if wish.query {
-            return Ok(SandboxPolicy::ReadOnly);
-        }
-        let ceiling = self.wiring.ceiling();
-        let wished = wish.sandbox.or(wish.narrowing.policy.sandbox);
-        match wished {
-            Some(wished) if wished > ceiling => Err(format!(
-                "sandbox `{}` is wider than this server's `{}`; only its owner can change that, with `--sandbox` or `--allow-full-access`",
-                wished.as_str(),
-                ceiling.as_str()
-            )),
-            wished => Ok(wished.unwrap_or(default).min(ceiling)),
-        }
-    }
-
-    fn approval_policy(
-        &self,
-        wish: &Wish,
-        default: Option<ApprovalPolicy>,
-    ) -> Result<ApprovalPolicy, String> {
-        if wish.query {
-            return Ok(ApprovalPolicy::Never);
-        }
-        let set = self.config.policy.approval_policy;
-        let wished = wish
-            .approval_policy
-            .or(wish.narrowing.policy.approval_policy);
-        match (set, wished) {
-            (Some(ApprovalPolicy::Untrusted), Some(looser))
-                if self.setup.asker == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
-            {
-                Err(format!(
-                    "approval policy `{}` is looser than this server's `untrusted`",
-                    looser.as_str()
-                ))
-            }
-            (_, wished) => Ok(wished.or(default).unwrap_or_default()),
-        }
-    }
-
-    /// A caller's directory must be inside the owner's roots, where there are some; what is not there is not inside.
-    pub fn within_roots(&self, cwd: &Path) -> Result<(), String> {
-        let roots = &self.config.server.roots;
-        let real = cwd.canonicalize().ok();
-        let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
-        if roots.is_empty() || real.is_some_and(|real| allowed.any(|root| real.starts_with(root))) {
-            return Ok(());
-        }
-        let roots: Vec<String> = roots
-            .iter()
-            .map(|root| format!("`{}`", root.display()))
-            .collect();
-        let cwd = shown_line(&cwd.to_string_lossy());
-        Err(format!(
-            "`{cwd}` is outside this server's roots: {}",
-            roots.join(", ")
-        ))
-    }
 }
 
 /// The threads that are kept on this machine, to look at without the rest of the program.
@@ -507,240 +308,4 @@ fn key_for(config: &Config, environment: &Environment) -> Option<Key> {
 fn tape(path: &Path) -> Result<Tape, ConfigError> {
     Tape::create(path)
         .map_err(|error| ConfigError::new(format!("the recording cannot be kept: {error}")))
-}
-
-/// What the environment says of the key.
-#[derive(Clone)]
-enum Key {
-    Known(String),
-    /// There is none, wherever else one may be stored.
-    None,
-}
-
-/// What the parts of a thread are made from.
-#[derive(Clone)]
-struct Wiring {
-    /// What the owner set.
-    config: Config,
-    layers: Layers,
-    /// Where what is known of directories is kept; none if nothing is.
-    state: Option<PathBuf>,
-    paths: Paths,
-    key: Option<Key>,
-    /// The key from a file or a command, once it was wanted. Nobody awaits under it.
-    stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
-    tape: Option<Tape>,
-    redactor: Redactor,
-    depth: u32,
-    sandbox: Arc<Sandbox>,
-    model: Option<String>,
-    /// Resolved.
-    home_named: Option<PathBuf>,
-    asker: Asker,
-}
-
-impl Assemble for Wiring {
-    fn assemble(&self, header: &Header) -> Result<Parts, String> {
-        if self.depth > DEEPEST {
-            return Err(format!(
-                "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
-            ));
-        }
-        let policy = Policy {
-            sandbox: header.policy.sandbox.min(self.ceiling()),
-            ..header.policy.clone()
-        };
-        let approval_policy = match self.config.policy.approval_policy {
-            Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
-            _ => policy.approval_policy,
-        };
-        if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
-            // Nothing had come of it, so it was removed when the process ended that made it.
-            let closed = &self.paths.closed;
-            worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
-                .map_err(|error| error.to_string())?;
-        }
-        let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
-        let settings = self.settings(policy.sandbox);
-        let owner = &self.config.policy;
-        let deny = [owner.deny.as_slice(), &policy.deny].concat();
-        let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
-        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
-        let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
-        let gate = Gate {
-            tools,
-            workspace,
-            confinement: Arc::new(self.confinement()),
-            accept_partial: self.config.policy.accept_partial,
-            approval_policy,
-            rules,
-            redactor: redactor.clone(),
-        };
-        let limits = match self.asker {
-            // Who gave the limits may give others.
-            Asker::Owner => self.config.limits,
-            Asker::Caller => header.limits.within(self.config.limits),
-        };
-        Ok(Parts {
-            model,
-            gate: Arc::new(gate),
-            limits,
-            when_unattended: self.when_unattended(),
-            redactor,
-        })
-    }
-}
-
-impl Wiring {
-    /// The widest sandbox that any thread of this process gets, new or resumed.
-    fn ceiling(&self) -> SandboxPolicy {
-        match self.config.policy.sandbox {
-            Some(set) => set,
-            None if self.asker == Asker::Owner || self.config.server.allow_full_access => {
-                SandboxPolicy::DangerFullAccess
-            }
-            None => SandboxPolicy::WorkspaceWrite,
-        }
-    }
-
-    /// The owner's strategy; a command line that asks nobody says no.
-    fn when_unattended(&self) -> WhenUnattended {
-        let default = match self.asker {
-            Asker::Owner => WhenUnattended::Deny,
-            Asker::Caller => WhenUnattended::AutoWithinPolicy,
-        };
-        self.config.policy.when_unattended.unwrap_or(default)
-    }
-
-    fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
-        let bounds = Boundaries {
-            writable_roots: policy.writable_roots.clone(),
-            closed: self.closed(cwd),
-            named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
-            state: self.state.clone(),
-        };
-        Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
-    }
-
-    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
-    fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
-        let worktrees = self.paths.worktrees();
-        let real = |path: &Path| path.canonicalize().ok();
-        let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
-            let name = cwd.strip_prefix(of).ok()?.components().next()?;
-            Some(name.as_os_str().to_owned())
-        });
-        let Some(own) = within else {
-            return self.paths.closed.clone();
-        };
-        let state = &self.paths.state;
-        let others = self
-            .paths
-            .closed
-            .iter()
-            .filter(|place| !worktrees.starts_with(place));
-        let beside = entries(state).chain(["threads".into(), "directories".into()]);
-        let beside = beside
-            .filter(|name| name != "worktrees")
-            .map(|name| state.join(name));
-        let siblings = entries(&worktrees).filter(|name| *name != own);
-        others
-            .cloned()
-            .chain([self.paths.config_file.clone()])
-            .chain(beside)
-            .chain(siblings.map(|name| worktrees.join(name)))
-            .collect()
-    }
-
-    fn worktree(
-        &self,
-        thread: ThreadId,
-        workspace: &Workspace,
-    ) -> Result<(Worktree, PathBuf), String> {
-        let state = self.state.as_ref().ok_or(
-            "`isolation` needs a place to keep the worktree, which there is not with `--ephemeral`",
-        )?;
-        worktree::make(state, thread, workspace.cwd(), workspace.closed())
-            .map_err(|error| error.to_string())
-    }
-
-    fn confinement(&self) -> Confinement {
-        Confinement::new(self.sandbox.clone(), self.config.policy.network)
-    }
-
-    fn settings(&self, sandbox: SandboxPolicy) -> Settings {
-        let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
-        Settings {
-            environment: shell::for_commands(
-                std::env::vars_os(),
-                &extra,
-                self.depth.saturating_add(1),
-            ),
-            keeper: self.sandbox.keeper(),
-            commands_are_held: sandbox == SandboxPolicy::ReadOnly
-                && match self.sandbox.protection() {
-                    Protection::Whole => true,
-                    Protection::Partial(_) => self.config.policy.accept_partial,
-                    Protection::None => false,
-                },
-        }
-    }
-
-    /// The model of that name, and what knows its key.
-    fn model(&self, name: &str) -> Result<(Arc<dyn Model>, Redactor), String> {
-        let (model, redactor): (Arc<dyn Model>, _) = match name.strip_prefix("recorded:") {
-            Some(file) => {
-                let recorded =
-                    Recorded::open(Path::new(file)).map_err(|error| error.to_string())?;
-                (Arc::new(recorded), self.redactor.clone())
-            }
-            None => {
-                let (remote, redactor) = self.remote(name)?;
-                (Arc::new(Retry::new(remote)), redactor)
-            }
-        };
-        let model = match &self.tape {
-            Some(tape) => tape.around(model, redactor.clone()),
-            None => model,
-        };
-        Ok((model, redactor))
-    }
-
-    fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
-        let model = &self.config.model;
-        let key = self.key()?;
-        let redactor = match &key {
-            Some(key) => self.redactor.and(key.expose()),
-            None => self.redactor.clone(),
-        };
-        let has_none = key.is_none() && model.headers.is_empty();
-        let endpoint = model.endpoint(name, key);
-        let needs_key = endpoint.needs_key();
-        let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
-        if has_none && needs_key {
-            return Err(format!(
-                "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
-                model.base_url, model.api_key_env
-            ));
-        }
-        Ok((remote, redactor))
-    }
-
-    /// From the environment, else from where the owner keeps it.
-    fn key(&self) -> Result<Option<Secret>, String> {
-        match &self.key {
-            Some(Key::Known(key)) => Ok(Some(Secret::new(key.clone()))),
-            Some(Key::None) => Ok(None),
-            None => self
-                .stored_key
-                .get_or_init(|| self.config.model.stored_key())
-                .clone(),
-        }
-    }
-}
-
-fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries.flatten().map(|entry| entry.file_name())
 }

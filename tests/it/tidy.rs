@@ -32,7 +32,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "model",
         "a tool describes itself as a `ToolSpec`, the words of the model about tools",
     ),
-    ("app.rs", "config", "the wiring reads the configuration"),
+    ("app", "config", "the wiring reads the configuration"),
     (
         "frontend/cli",
         "app",
