@@ -18,6 +18,8 @@ mod mcp;
 mod secrets;
 mod sessions;
 mod setup;
+#[cfg(target_os = "linux")]
+mod spare;
 mod suspended;
 mod terminal;
 mod threads;
