@@ -119,6 +119,7 @@ impl Turn {
         let ending = run.drive(self.left).await;
         timer.abort();
         run.tally.commands.extend(run.means.gate.unfinished());
+        run.means.gate.rest();
         TurnEnd {
             status: ending.status,
             error: ending.error,

@@ -165,6 +165,11 @@ impl Gate {
             .collect()
     }
 
+    /// Between turns nothing is kept ready.
+    pub fn rest(&self) {
+        self.tools.sessions().spare().dismiss();
+    }
+
     /// Ends what runs in the background of the thread. Returns when nothing is left of it.
     pub async fn end_sessions(&self) {
         self.tools.sessions().end().await;

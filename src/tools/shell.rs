@@ -120,8 +120,10 @@ impl Tool for Shell {
                 ))
             })?);
         }
-        let mut running = Running::start(&command).map_err(ToolError::new)?;
+        let spare = Some(self.sessions.spare());
+        let mut running = Running::start_with(&command, spare).map_err(ToolError::new)?;
         running.note(call.under_way.clone());
+        self.get_ready(&command);
         let show = |line: &str| {
             call.host
                 .progress(&call.id, Progress::Line(line.to_owned()))
@@ -133,11 +135,22 @@ impl Tool for Shell {
             let (id, ousted) = self.sessions.keep(running, None, free);
             return Ok(still_running(&seen, id, ousted).into());
         };
+        // The one from before is gone if this took long.
+        self.get_ready(&command);
         let remarks = match &call.confinement {
             Some(confined) => remarks(&seen.output, exit, confined, call.workspace.sandbox()),
             None => String::new(),
         };
         Ok(ended(command.line, command.timeout, seen, exit, &remarks))
+    }
+}
+
+impl Shell {
+    /// For one more command like this one.
+    fn get_ready(&self, command: &Command) {
+        if let (Some(launcher), shell::Input::None) = (&command.behind, command.input) {
+            self.sessions.spare().prepare(launcher);
+        }
     }
 }
 

@@ -22,6 +22,8 @@ mod secrets;
 mod sessions;
 mod setup;
 mod soak;
+#[cfg(target_os = "linux")]
+mod spare;
 mod suspended;
 mod terminal;
 mod threads;

@@ -106,7 +106,7 @@ impl Confinement {
         plan.layers = layers;
         plan.network = self.network;
         plan.scratch = Some(self.scratch()?.places());
-        self.sandbox.launcher(&plan)
+        self.sandbox.launcher(plan)
     }
 
     /// Looks what a command has left that git would run or obey, each a sentence for model and user. To be called

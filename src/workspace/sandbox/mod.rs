@@ -5,7 +5,9 @@
 //! comes out of it is a [`Launcher`]: our own program in front of the command's, which confines itself and then starts
 //! it (`helper`). The kernel does the rest; nothing here asks anybody or decides whether a command runs.
 
+mod circumstances;
 mod confinement;
+mod errand;
 mod git;
 #[cfg(target_os = "linux")]
 mod helper;
@@ -16,14 +18,16 @@ mod scratch;
 mod survey;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
 
+pub use circumstances::Circumstances;
 pub use confinement::Confinement;
+pub use errand::Errand;
 use plan::{Layers, Plan};
 pub use scratch::clear_up;
 
@@ -154,17 +158,18 @@ impl Sandbox {
         self.offer.get_or_init(|| probe::look(&self.program))
     }
 
-    fn launcher(&self, plan: &Plan) -> io::Result<Launcher> {
-        let plan = serde_json::to_string(plan).map_err(|error| {
+    fn launcher(&self, plan: Plan) -> io::Result<Launcher> {
+        let text = serde_json::to_string(&plan).map_err(|error| {
             io::Error::other(format!(
                 "a path of the sandbox cannot be written down: {error}"
             ))
         })?;
-        let arguments = ["sandbox-exec", &plan, &std::process::id().to_string(), "--"];
+        let arguments = ["sandbox-exec", &text, &std::process::id().to_string(), "--"];
         Ok(Launcher {
             program: self.program.clone(),
             arguments: arguments.map(OsString::from).to_vec(),
             private_tmp: true,
+            plan: Some(plan),
         })
     }
 
@@ -180,6 +185,7 @@ impl Sandbox {
             program: self.program.clone(),
             arguments: arguments.map(OsString::from).to_vec(),
             private_tmp: false,
+            plan: None,
         })
     }
 
@@ -214,6 +220,19 @@ fn missing(layers: Layers) -> Vec<&'static str> {
     missing
 }
 
+/// The sockets that somebody outside listens at.
+fn listening() -> Vec<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return helper::sockets();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+#[cfg(target_os = "linux")]
+use helper::WAITING;
+#[cfg(not(target_os = "linux"))]
+const WAITING: &str = "";
+
 /// Variables that lead to temporary directories outside; inside, `/tmp` is the place.
 pub const TEMPORARY: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
 
@@ -226,4 +245,21 @@ pub struct Launcher {
     pub arguments: Vec<OsString>,
     /// `/tmp` is the command's own behind it.
     pub private_tmp: bool,
+    /// What it is to carry out.
+    plan: Option<Plan>,
+}
+
+impl Launcher {
+    /// The arguments with which it makes everything ready and then waits for an [`Errand`], until the end of its standard
+    /// input.
+    pub fn in_advance(&self) -> Vec<&OsStr> {
+        let last = self.arguments.len().saturating_sub(1);
+        let arguments = self.arguments[..last].iter().map(OsString::as_os_str);
+        arguments.chain([OsStr::new(WAITING)]).collect()
+    }
+
+    /// What, besides its arguments, must be the same for one that was started before.
+    pub fn circumstances(&self) -> Circumstances {
+        Circumstances::of(self.plan.as_ref())
+    }
 }

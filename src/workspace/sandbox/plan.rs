@@ -41,7 +41,7 @@ impl Layers {
 }
 
 /// What one command may touch. All paths are absolute; those that are not there when it starts are left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     /// What enforces it.
     pub(super) layers: Layers,
@@ -101,6 +101,24 @@ impl Plan {
             }
         }
         plan
+    }
+
+    /// All that it names.
+    pub(super) fn places(&self) -> impl Iterator<Item = &PathBuf> {
+        let scratch = self.scratch.iter().flatten();
+        let lists = [
+            &self.writable,
+            &self.readable,
+            &self.pinned,
+            &self.read_only,
+            &self.hidden,
+            &self.sockets,
+        ];
+        lists
+            .into_iter()
+            .flatten()
+            .chain(scratch)
+            .chain([&self.workdir])
     }
 
     fn guard(&mut self, repository: git::Repository) {

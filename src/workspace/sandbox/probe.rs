@@ -109,7 +109,7 @@ fn works(program: &Path, layers: Layers) -> Result<Layers, String> {
         workdir: "/".into(),
     };
     let launcher = Sandbox::new(Some(program.to_owned()))
-        .launcher(&plan)
+        .launcher(plan)
         .map_err(|error| error.to_string())?;
     let ran = std::process::Command::new(launcher.program)
         .args(launcher.arguments)

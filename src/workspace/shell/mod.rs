@@ -14,6 +14,7 @@ mod output;
 mod progress;
 mod running;
 mod sessions;
+mod spare;
 mod terminal;
 mod tree;
 mod wires;
@@ -34,6 +35,7 @@ use super::sandbox::{Launcher, TEMPORARY};
 pub use environment::{DEPTH, for_commands, is_secret_name};
 pub use running::{Exit, InputError, Patience, Running, Seen};
 pub use sessions::{About, Ousted, Sessions};
+pub use spare::Spare;
 pub use tree::adopt_orphans;
 
 /// No argument or variable of a program may be longer (execve(2), `MAX_ARG_STRLEN`).
@@ -124,12 +126,16 @@ impl Command {
             let arguments = launcher.arguments.iter().map(OsString::as_os_str);
             [launcher.program.as_os_str()].into_iter().chain(arguments)
         });
-        let shell = [
+        launcher.chain(self.shell_words()).collect()
+    }
+
+    /// The same without what stands in front.
+    fn shell_words(&self) -> [&OsStr; 3] {
+        [
             shell().as_os_str(),
             OsStr::new("-c"),
             OsStr::new(&self.line),
-        ];
-        launcher.chain(shell).collect()
+        ]
     }
 
     /// The environment, with the mark.

@@ -20,6 +20,7 @@ use super::{
     guard::TreeGuard,
     output::Capture,
     progress::Progress,
+    spare::Spare,
     terminal,
     tree::{self, Tree},
     wires::{LONGEST_LINE, Transfer, Wires},
@@ -125,12 +126,24 @@ impl Running {
     /// # Errors
     /// It could not be started: then nothing of it is there.
     pub fn start(command: &Command) -> Result<Self, ShellError> {
+        Self::start_with(command, None)
+    }
+
+    /// The same, by the `spare` if it is one for this command.
+    ///
+    /// # Errors
+    /// As [`Running::start`].
+    pub fn start_with(command: &Command, spare: Option<&Spare>) -> Result<Self, ShellError> {
         command.check()?;
         let started = Instant::now();
         let mark = tree::new_mark();
         let spawned = match command.input {
             Input::Terminal => in_terminal(command, &mark),
-            Input::None | Input::Pipe => on_pipes(command, &mark),
+            Input::None | Input::Pipe => match spare.and_then(|spare| spare.employ(command, &mark))
+            {
+                Some((child, output)) => by_spare(command, &mark, child, output),
+                None => on_pipes(command, &mark),
+            },
         };
         let (child, wires, tree) = spawned.map_err(|error| command.failed(error))?;
         Ok(Self {
@@ -362,6 +375,18 @@ fn exit(status: io::Result<ExitStatus>) -> Exit {
 }
 
 type Spawned = (Child, Wires, TreeGuard);
+
+fn by_spare(
+    command: &Command,
+    mark: &str,
+    child: tokio::process::Child,
+    output: io::PipeReader,
+) -> io::Result<Spawned> {
+    let child = Child::Piped(Box::new(child));
+    let tree = Tree::new(child.id()?, mark, tree::pipe_name(&output), None);
+    let tree = guard(command, tree);
+    Ok((child, Wires::piped(output, None)?, tree))
+}
 
 fn on_pipes(command: &Command, mark: &str) -> io::Result<Spawned> {
     let (output, writer) = io::pipe()?;

@@ -12,7 +12,10 @@ use std::{
 
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::running::{Exit, Running};
+use super::{
+    running::{Exit, Running},
+    spare::Spare,
+};
 
 /// As many may run at once.
 const MOST: usize = 16;
@@ -22,6 +25,7 @@ const MOST: usize = 16;
 pub struct Sessions {
     /// Held for a look at a map; nobody awaits under it.
     state: Mutex<State>,
+    spare: Spare,
 }
 
 #[derive(Default)]
@@ -88,6 +92,11 @@ impl Sessions {
         (id, ousted)
     }
 
+    /// What the next command may be started with.
+    pub fn spare(&self) -> &Spare {
+        &self.spare
+    }
+
     /// What is known of a session.
     pub fn about(&self, id: u64) -> Option<About> {
         Some(self.state().live.get(&id)?.about.clone())
@@ -125,6 +134,7 @@ impl Sessions {
         let all = {
             let mut state = self.state();
             state.closed = true;
+            self.spare.dismiss();
             std::mem::take(&mut state.live)
         };
         let ended = all.into_values().map(|session| async {

@@ -782,7 +782,7 @@ mod tests {
     fn post(server: &ModelServer, body: &Value) -> String {
         let mut stream = std::net::TcpStream::connect(server.address).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
+            .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
         let body = body.to_string();
         let head = format!(

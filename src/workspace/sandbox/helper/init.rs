@@ -1,7 +1,6 @@
 //! The first process of the new PID namespace: makes the sandbox whole, starts the command, and ends with it.
 
 use std::{
-    ffi::OsString,
     io::{IsTerminal, PipeReader, PipeWriter, Write, stdin},
     os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
@@ -25,7 +24,7 @@ use rustix::{
     },
 };
 
-use super::{NOT_STARTED, Trouble, landlock, mounts, network, outer, seccomp};
+use super::{NOT_STARTED, Trouble, landlock, mounts, network, outer, seccomp, work::Work};
 use crate::workspace::sandbox::plan::Plan;
 
 /// What the command did not wait for may still say its last word.
@@ -34,17 +33,18 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
 /// More than any kernel has.
 const CAPABILITIES: u32 = 64;
 
-/// Confines this process, runs `command`, and tells `report` what came of it. `life` has a writer for as long as the
+/// Confines this process, starts `work`, and tells `report` what came of it. `life` has a writer for as long as the
 /// outer process lives.
 pub(super) fn run(
     plan: &Plan,
     sockets: &[PathBuf],
     life: PipeReader,
     mut report: PipeWriter,
-    command: Vec<OsString>,
+    work: Work,
 ) {
-    let word = match confine(plan, sockets, &life).and_then(|()| follow(plan, command, &life)) {
-        Ok(status) => match (status.exit_status(), status.terminating_signal()) {
+    let word = match confine(plan, sockets, &life, &work).and_then(|()| follow(plan, work, &life)) {
+        Ok(None) => "code 0".to_owned(),
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => format!("code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
             (None, None) => "code 255".to_owned(),
@@ -55,7 +55,12 @@ pub(super) fn run(
     let _ = report.write_all(word.as_bytes());
 }
 
-fn confine(plan: &Plan, sockets: &[PathBuf], life: &PipeReader) -> Result<(), Trouble> {
+fn confine(
+    plan: &Plan,
+    sockets: &[PathBuf],
+    life: &PipeReader,
+    work: &Work,
+) -> Result<(), Trouble> {
     let fail = |what: &'static str| move |error: Errno| Trouble::new(what, error);
     if plan.layers.namespaces {
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(fail("its end with ours"))?;
@@ -75,9 +80,12 @@ fn confine(plan: &Plan, sockets: &[PathBuf], life: &PipeReader) -> Result<(), Tr
         }
         mounts::build(plan, sockets)?;
     }
-    // The old one is below the mounts that were put over it.
-    std::env::set_current_dir(&plan.workdir)
-        .map_err(|error| Trouble::new(format!("`{}`", plan.workdir.display()), error))?;
+    // While it waits it is in nobody's way.
+    if matches!(work, Work::Given(_)) {
+        // The old one is below the mounts that were put over it.
+        std::env::set_current_dir(&plan.workdir)
+            .map_err(|error| Trouble::new(format!("`{}`", plan.workdir.display()), error))?;
+    }
     give_up_rights()?;
     if plan.layers.landlock {
         landlock::apply(plan)?;
@@ -103,14 +111,17 @@ fn has_writer(life: &PipeReader) -> Result<bool, Trouble> {
     Ok(!fds[0].revents().contains(PollFlags::HUP))
 }
 
-/// Starts the command, waits for its end, and a moment for what it leaves running.
-fn follow(plan: &Plan, command: Vec<OsString>, life: &PipeReader) -> Result<WaitStatus, Trouble> {
+/// Starts the command as soon as there is one, waits for its end, and a moment for what it leaves running.
+fn follow(plan: &Plan, work: Work, life: &PipeReader) -> Result<Option<WaitStatus>, Trouble> {
+    let Some(command) = work.command(life)? else {
+        return Ok(None);
+    };
     let tmp = match &plan.scratch {
         // Without mounts `/tmp` is the machine's, and not writable.
         Some([tmp, _]) if !plan.layers.namespaces => Some(tmp),
         _ => None,
     };
-    let child = start(command.into_iter(), tmp)?;
+    let child = start(command, tmp)?;
     let status = match plan.layers.namespaces {
         true => reap_until(child),
         false => reap_or_end(child, life),
@@ -119,7 +130,7 @@ fn follow(plan: &Plan, command: Vec<OsString>, life: &PipeReader) -> Result<Wait
     if !plan.layers.namespaces {
         end_descendants();
     }
-    status
+    status.map(Some)
 }
 
 /// No capability is left, and none can be got by executing something.
@@ -147,15 +158,7 @@ fn give_up_rights() -> Result<(), Trouble> {
 
 /// Starts the command on our own standard input and outputs. On pipes it gets a process group of its own: what it sends
 /// to its group stays there. In a terminal it is in ours, which is the one that the keys go to.
-pub(super) fn start(
-    mut arguments: impl Iterator<Item = OsString>,
-    tmp: Option<&PathBuf>,
-) -> Result<Pid, Trouble> {
-    let program = arguments
-        .next()
-        .ok_or_else(|| Trouble::new("the helper", "there is no command"))?;
-    let mut command = Command::new(&program);
-    command.args(arguments);
+pub(super) fn start(mut command: Command, tmp: Option<&PathBuf>) -> Result<Pid, Trouble> {
     if let Some(tmp) = tmp {
         command.env("TMPDIR", tmp);
     }

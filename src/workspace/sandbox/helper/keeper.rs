@@ -8,11 +8,12 @@ use std::{ffi::OsString, process::ExitCode};
 
 use rustix::process::{WaitStatus, getpid, set_child_subreaper};
 
-use super::{COMMAND, Trouble, init, outer};
+use super::{Trouble, init, outer, work::Work};
 
 pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     match keep(arguments) {
-        Ok(status) => match (status.exit_status(), status.terminating_signal()) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
             (None, signal) => outer::die_of(signal.unwrap_or_default()),
         },
@@ -20,21 +21,23 @@ pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn keep(mut arguments: impl Iterator<Item = OsString>) -> Result<WaitStatus, Trouble> {
+fn keep(mut arguments: impl Iterator<Item = OsString>) -> Result<Option<WaitStatus>, Trouble> {
     let parent = arguments
         .next()
         .and_then(|parent| parent.to_str()?.parse().ok());
-    let marked = arguments.next().is_some_and(|mark| mark == COMMAND);
-    let Some(parent) = parent.filter(|_| marked) else {
+    let (Some(parent), Some(work)) = (parent, Work::parse(arguments)) else {
         return Err(outer::misused());
     };
     let parent = outer::watch(parent)?;
     set_child_subreaper(Some(getpid())).map_err(|error| Trouble::new("adopting orphans", error))?;
     init::heed_no_keys()?;
     init::take_terminal()?;
-    let child = init::start(arguments, None)?;
+    let Some(command) = work.command(&parent)? else {
+        return Ok(None);
+    };
+    let child = init::start(command, None)?;
     let status = init::reap_or_end(child, &parent);
     init::wait_for_the_last_word();
     init::end_descendants();
-    status
+    status.map(Some)
 }

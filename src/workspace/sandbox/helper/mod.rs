@@ -8,6 +8,8 @@
 //! PID namespace, so everything in there dies with it. It makes the file system, gives up all rights, and starts the
 //! command. Each ends when the one before it does, however that came about.
 //!
+//! Either may also be started before there is a command (`work`): it makes everything ready, and then waits for one.
+//!
 //! Nothing here may run a command less confined than its plan says: whatever fails, the command does not start.
 
 mod init;
@@ -18,6 +20,7 @@ mod network;
 mod outer;
 mod overlay;
 mod seccomp;
+mod work;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -27,6 +30,8 @@ pub(super) const OUTER: &str = "sandbox-exec";
 pub(super) const KEEPER: &str = "command-exec";
 /// Between the helper's arguments and the command's.
 pub(super) const COMMAND: &str = "--";
+/// In its place: the command comes on standard input, or its end and nothing.
+pub(super) const WAITING: &str = "--waiting";
 /// The exit code when the command was not started.
 const NOT_STARTED: u8 = 125;
 
@@ -55,6 +60,11 @@ pub(crate) fn run_if_asked(mut arguments: impl Iterator<Item = OsString>) -> Opt
         KEEPER => Some(keeper::run(arguments)),
         _ => None,
     }
+}
+
+/// The sockets that somebody listens at where we are.
+pub(super) fn sockets() -> Vec<std::path::PathBuf> {
+    mounts::sockets()
 }
 
 /// Whether the keeper can do its work: it has to hear of our end, and to know who is below it.

@@ -18,7 +18,7 @@ use rustix::{
     },
 };
 
-use super::{COMMAND, NOT_STARTED, Trouble, init, mounts};
+use super::{NOT_STARTED, Trouble, init, mounts, work::Work};
 use crate::workspace::sandbox::plan::Plan;
 
 pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -54,11 +54,11 @@ enum Ended {
 
 /// What the command came to; `None` in the inner process, which has told it.
 fn confine(arguments: impl Iterator<Item = OsString>) -> Result<Option<Ended>, Trouble> {
-    let (plan, parent, command) = parse(arguments)?;
+    let (plan, parent, work) = parse(arguments)?;
     close_inherited();
     init::heed_no_keys()?;
     let parent = watch(parent)?;
-    let Some(inner) = divide(&plan, command)? else {
+    let Some(inner) = divide(&plan, work)? else {
         return Ok(None);
     };
     let ended = follow(inner.status, parent);
@@ -68,17 +68,13 @@ fn confine(arguments: impl Iterator<Item = OsString>) -> Result<Option<Ended>, T
     ended.map(Some)
 }
 
-/// The plan, the process that must stay alive, and the command.
-fn parse(
-    mut arguments: impl Iterator<Item = OsString>,
-) -> Result<(Plan, i32, Vec<OsString>), Trouble> {
+/// The plan, the process that must stay alive, and what to start.
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Plan, i32, Work), Trouble> {
     let mut text = || arguments.next()?.into_string().ok();
     let plan = text().and_then(|plan| serde_json::from_str(&plan).ok());
     let parent = text().and_then(|parent| parent.parse().ok());
-    let marked = text().is_some_and(|mark| mark == COMMAND);
-    let command: Vec<OsString> = arguments.collect();
-    match (plan, parent) {
-        (Some(plan), Some(parent)) if marked && !command.is_empty() => Ok((plan, parent, command)),
+    match (plan, parent, Work::parse(arguments)) {
+        (Some(plan), Some(parent), Some(work)) => Ok((plan, parent, work)),
         _ => Err(misused()),
     }
 }
@@ -145,7 +141,7 @@ struct Inner {
 }
 
 /// Becomes two processes: `None` in the inner one, when it has ended.
-fn divide(plan: &Plan, command: Vec<OsString>) -> Result<Option<Inner>, Trouble> {
+fn divide(plan: &Plan, work: Work) -> Result<Option<Inner>, Trouble> {
     let pipe = || io::pipe().map_err(system("a pipe"));
     let sockets = match plan.layers.namespaces {
         true => mounts::sockets(),
@@ -157,7 +153,7 @@ fn divide(plan: &Plan, command: Vec<OsString>) -> Result<Option<Inner>, Trouble>
     match fork::fork().map_err(system("the inner process"))? {
         Fork::Child => {
             drop((writer, status));
-            init::run(plan, &sockets, life, report, command);
+            init::run(plan, &sockets, life, report, work);
             Ok(None)
         }
         Fork::Parent(id) => Ok(Some(Inner {
