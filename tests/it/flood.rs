@@ -11,6 +11,9 @@ use crate::support::{
 /// What a flood may add, in KiB.
 const MOST: u64 = 10 << 10;
 
+/// Bytes of a flood.
+const LENGTH: u32 = 1_000_000_000;
+
 /// The most memory that a server used, in KiB, whose model makes one call of `shell` and waits a while.
 fn most_memory(arguments: serde_json::Value) -> u64 {
     let home = Home::new();
@@ -38,10 +41,10 @@ fn a_flood_stays_under_ten_megabytes() {
     let flood = |bytes: u32| format!("head -c {bytes} /dev/zero | tr '\\0' x; echo; echo end");
     let quiet = most_memory(json!({"command": flood(10)}));
     for arguments in [
-        json!({"command": flood(256_000_000)}),
+        json!({"command": flood(LENGTH)}),
         json!({"command": flood(32_000_000), "terminal": true, "wait_seconds": 60}),
         // Nobody looks at it while it comes.
-        json!({"command": format!("{}; sleep 60", flood(256_000_000)), "wait_seconds": 0}),
+        json!({"command": format!("{}; sleep 60", flood(LENGTH)), "wait_seconds": 0}),
     ] {
         let most = most_memory(arguments.clone());
         assert!(
