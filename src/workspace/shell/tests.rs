@@ -71,7 +71,7 @@ impl Place {
 
     /// Neither alive nor a zombie, within 100 ms, and some more where other tests want the machine.
     async fn assert_gone(&self, pids: &[i32]) {
-        let deadline = Instant::now() + Duration::from_millis(100 + 400);
+        let deadline = Instant::now() + Duration::from_millis(100);
         let there = |pid: &&i32| std::fs::exists(format!("/proc/{pid}")).unwrap();
         while pids.iter().any(|pid| there(&pid)) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
