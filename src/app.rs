@@ -14,7 +14,7 @@ use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
     model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
-    thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
+    thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
     tools::{command::Rules, registry::Settings},
     workspace::{
         Workspace,
@@ -127,8 +127,9 @@ impl App {
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
+            places: Places::new(config.limits.turns_at_once),
         };
-        let threads = Threads::new(store, Box::new(wiring.clone()));
+        let threads = Threads::new(store, Box::new(wiring.clone()), config.threads.idle());
         Ok(Self {
             config,
             setup,
@@ -253,8 +254,9 @@ impl App {
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
-        for header in self.threads.headers() {
-            self.abandon(&header);
+        for worktree in self.threads.worktrees() {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&worktree, &[]);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
     model::{Model, Recorded, Remote, Retry, Secret, Tape},
-    thread::{Assemble, Header, Parts, Policy},
+    thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
@@ -54,6 +54,8 @@ pub(super) struct Wiring {
     /// Resolved.
     pub(super) home_named: Option<PathBuf>,
     pub(super) asker: Asker,
+    /// One set for all threads.
+    pub(super) places: Places,
 }
 
 impl Assemble for Wiring {
@@ -105,6 +107,7 @@ impl Assemble for Wiring {
             limits,
             when_unattended: self.when_unattended(),
             redactor,
+            places: self.places.clone(),
         })
     }
 }

@@ -14,6 +14,7 @@ mod damage;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod flood;
+mod keeping;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;

@@ -298,7 +298,8 @@ impl Actor {
         } = open;
         let (to_actor, messages) = mpsc::channel(64);
         let tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
-        let turn = self.turn(open_calls, tally.clone(), &to_actor);
+        let link = self.link(&to_actor);
+        let turn = self.turn(open_calls, tally.clone(), link.clone());
         let (_at_work, beside) = self.enter();
         let begun = self.checkpoint(turn_id);
         let (changed_before, partial_before) = suspended
@@ -319,7 +320,7 @@ impl Actor {
             messages: to_actor.clone(),
             _at_work,
         });
-        tokio::spawn(run_and_tell(turn, turn_id, begun, to_actor));
+        tokio::spawn(run_and_tell(turn, turn_id, begun, link));
     }
 
     /// Begins to look at what the turn changes, or goes on with what is known of it.
@@ -337,17 +338,21 @@ impl Actor {
         begun
     }
 
+    fn link(&self, to_actor: &mpsc::Sender<TurnMessage>) -> Arc<Link> {
+        Arc::new(Link {
+            messages: to_actor.clone(),
+            events: self.events.clone(),
+            redactor: self.parts.redactor.clone(),
+            place: Arc::new(self.parts.places.place()),
+        })
+    }
+
     fn turn(
         &mut self,
         left: Vec<crate::agent::sample::Left>,
         tally: Tally,
-        to_actor: &mpsc::Sender<TurnMessage>,
+        link: Arc<Link>,
     ) -> Turn {
-        let link = Arc::new(Link {
-            messages: to_actor.clone(),
-            events: self.events.clone(),
-            redactor: self.parts.redactor.clone(),
-        });
         let head: Head = self.state.header.context.head(self.state.header.thread_id);
         Turn {
             head: Arc::new(head),
@@ -400,9 +405,16 @@ impl Actor {
 }
 
 /// Runs a turn and reports its end, also when it panics.
-async fn run_and_tell(turn: Turn, turn_id: TurnId, begun: Begun, actor: mpsc::Sender<TurnMessage>) {
+async fn run_and_tell(turn: Turn, turn_id: TurnId, begun: Begun, link: Arc<Link>) {
     let workspace = turn.gate.workspace.clone();
+    tokio::select! {
+        () = link.take_place() => {}
+        // Then it ends as soon as it begins.
+        () = turn.stop.cancelled() => {}
+    }
     let ended = tokio::spawn(turn.run()).await;
+    link.place.leave();
+    let actor = &link.messages;
     if actor.is_closed() {
         // It was let go of: whoever takes it up measures it, and nobody needs this end.
         return;
