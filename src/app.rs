@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    model::{Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
     thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
     tools::{command::Rules, registry::Settings},
     workspace::{
@@ -128,6 +128,7 @@ impl App {
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
             places: Places::new(config.limits.turns_at_once),
+            http: Http::default(),
         };
         let threads = Threads::new(store, Box::new(wiring.clone()), config.threads.idle());
         Ok(Self {
@@ -273,9 +274,9 @@ impl App {
         &self.setup.cwd
     }
 
-    /// The directory of our own files; none where nothing is kept.
+    /// The directory of our own files; none where nothing is kept, or can be.
     pub fn state(&self) -> Option<&Path> {
-        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+        self.wiring.kept()
     }
 
     /// Places that no caller may name.

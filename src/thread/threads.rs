@@ -13,7 +13,7 @@ use super::{
     handle::ThreadHandle,
     idle::{Memory, Open, Remembered},
     rollout::{Header, Loaded, Record},
-    store::{Journal, StoreError, ThreadStore},
+    store::{Journal, Nowhere, StoreError, ThreadStore},
     writers::Writers,
 };
 use crate::{
@@ -63,7 +63,7 @@ impl Threads {
             .assemble
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
-        let journal = self.store.create(&header)?;
+        let journal = self.place(&header)?;
         Ok(self.keep(blank_state(header), parts, journal))
     }
 
@@ -73,7 +73,7 @@ impl Threads {
             .assemble
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
-        let mut journal = self.store.create(&header)?;
+        let mut journal = self.place(&header)?;
         let mut state = blank_state(header);
         for item in whole(items) {
             let record = Record::Item(item.clone());
@@ -82,6 +82,14 @@ impl Threads {
         }
         journal.release();
         Ok(self.keep(state, parts, journal))
+    }
+
+    /// Where a new thread is kept: nowhere, and saying so, if it cannot be written.
+    fn place(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
+        match self.store.create(header) {
+            Err(StoreError::Io(error)) => Ok(Box::new(Nowhere::because(&error))),
+            placed => placed,
+        }
     }
 
     fn keep(&self, state: Loaded, parts: Parts, journal: Box<dyn Journal>) -> ThreadHandle {

@@ -29,4 +29,6 @@ mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+#[cfg(target_os = "linux")]
+mod unkept;
 mod wire;

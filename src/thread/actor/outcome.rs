@@ -156,6 +156,7 @@ impl Actor {
             content: String::new(),
             changes: Vec::new(),
             partial_changes: None,
+            not_kept: self.journal.not_kept(),
             commands: Vec::new(),
             approvals: Vec::new(),
             beside,

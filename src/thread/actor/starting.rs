@@ -1,6 +1,7 @@
 //! From a wish for a turn to a turn that runs: under the lock, with what another process left open taken up or ended.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,7 +19,7 @@ use crate::{
         holder::Door,
         link::{Link, TurnMessage},
         rollout::{LoadedTurn, Record},
-        store::StoreError,
+        store::{Nowhere, StoreError},
         writers::AtWork,
     },
     workspace::{
@@ -197,9 +198,16 @@ impl Actor {
 
     /// Takes the thread, and what another process added to it.
     pub(super) fn hold(&mut self) -> Result<(), StoreError> {
-        if let Some(newer) = self.journal.hold()? {
-            self.state = newer;
-            self.history = None;
+        match self.journal.hold() {
+            Ok(Some(newer)) => {
+                self.state = newer;
+                self.history = None;
+            }
+            Ok(None) => {}
+            Err(StoreError::Io(error)) if may_not_be_written(&error) => {
+                self.journal = Box::new(Nowhere::because(&error));
+            }
+            Err(error) => return Err(error),
         }
         if self.door.is_none() {
             self.door = self.journal.socket().and_then(|socket| {
@@ -265,6 +273,9 @@ impl Actor {
         self.append(Record::TurnStarted { turn_id, resumes })
             .map_err(|error| StartError::Storage(error.to_string()))?;
         self.publish(Event::TurnStarted { turn_id });
+        if let Some(message) = self.journal.not_kept() {
+            self.publish(Event::Warning { message });
+        }
         Ok(())
     }
 
@@ -402,6 +413,14 @@ impl Actor {
             }
         }
     }
+}
+
+/// True where it will stay so. On a full disk there may be room again, and the turn is better refused than forgotten.
+fn may_not_be_written(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 /// Runs a turn and reports its end, also when it panics.
