@@ -1,6 +1,9 @@
 //! From what somebody wishes to the header of a thread: the owner's ceilings, the project's narrowings, the roots.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{App, Asker};
 use crate::{
@@ -110,7 +113,7 @@ impl App {
             model,
             query: wish.query,
             limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort),
+            context: Arc::new(Context::new(around, tools, config.model.reasoning_effort)),
         })
     }
 

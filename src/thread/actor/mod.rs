@@ -46,8 +46,9 @@ use crate::{
     tools::gate::Gate,
 };
 
-/// Events that a slow follower may be behind before it loses the oldest.
-const EVENT_BACKLOG: usize = 1024;
+/// Events that a slow follower may be behind before it loses the oldest. There is room for as many in every thread, 32
+/// bytes each.
+const EVENT_BACKLOG: usize = 256;
 
 /// What a thread works with; built by `app`.
 #[derive(Clone)]

@@ -251,7 +251,7 @@ impl Harness {
             model: self.model.name().to_owned(),
             query: false,
             limits: self.limits,
-            context,
+            context: Arc::new(context),
         }
     }
 
