@@ -100,6 +100,8 @@ pub struct Standing {
     pub outcome: Outcome,
     /// The questions are the caller's to answer: whoever was asked left them.
     pub left_open: bool,
+    /// Why it does not go on, if it waits for other turns.
+    pub waits: Option<String>,
 }
 
 /// Why the decision of a caller does not count.

@@ -6,7 +6,10 @@
 //! an external server that calls us back) keeps its place, and ends by its own time limit.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,6 +45,7 @@ impl Places {
         Place {
             places: self.clone(),
             held: Mutex::default(),
+            waits: AtomicBool::new(false),
         }
     }
 }
@@ -51,6 +55,8 @@ pub(super) struct Place {
     places: Places,
     /// Held for an assignment; nobody awaits under it.
     held: Mutex<Option<OwnedSemaphorePermit>>,
+    /// The turn is in the row.
+    waits: AtomicBool,
 }
 
 impl Place {
@@ -67,10 +73,22 @@ impl Place {
             tokio::select! {
                 biased;
                 // The semaphore is never closed.
-                taken = &mut place => break *self.held() = taken.ok(),
-                _ = say.tick() => tell(self.reason()),
+                taken = &mut place => {
+                    *self.held() = taken.ok();
+                    self.waits.store(false, Ordering::Relaxed);
+                    return;
+                }
+                _ = say.tick() => {
+                    self.waits.store(true, Ordering::Relaxed);
+                    tell(self.reason());
+                }
             }
         }
+    }
+
+    /// Why the turn does not go on, if it waits for a place.
+    pub(super) fn wait(&self) -> Option<String> {
+        self.waits.load(Ordering::Relaxed).then(|| self.reason())
     }
 
     /// Waits for `answer`, and gives the place up where that takes long.

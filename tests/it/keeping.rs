@@ -14,7 +14,12 @@ use openoxide::{
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 
-use crate::support::harness::{Harness, Lab, act};
+use crate::support::{
+    client::{Client, NEWEST_SESSION, outcome},
+    harness::{Harness, Lab, act},
+    home::{Home, eventually, run},
+    model_server::{ModelServer, Reply},
+};
 
 /// Not long, and long against what the sweep takes.
 const IDLE: Duration = Duration::from_millis(40);
@@ -268,4 +273,96 @@ async fn a_turn_that_waits_for_an_answer_keeps_nobody_from_working() {
     assert!(answered.await.unwrap());
     assert_eq!(asking.end().await, Status::Completed);
     drop(lease);
+}
+
+// Over MCP.
+
+#[test]
+fn a_server_with_one_place_lets_a_call_wait_and_says_so() {
+    let home = Home::new();
+    let slow = Reply::text("Slow.").delayed(Duration::from_millis(1500));
+    let model = ModelServer::start(vec![slow]);
+    let arguments = ["mcp-server", "-c", "limits.turns_at_once=1"];
+    let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
+    let first = client.begin("openoxide", json!({"prompt": "first"}));
+    eventually("the first turn runs", || model.requests().len() == 1);
+    let question = json!({"query": "second", "wait_seconds": 0.3});
+    let waits = client.call("openoxide-query", question);
+    let waits = outcome(&waits);
+    assert_eq!(waits["status"], "running", "{waits}");
+    assert_eq!(
+        waits["content"],
+        "waiting for one of 1 turns to end (`limits.turns_at_once`)"
+    );
+    let again = client.call("openoxide-query", json!({"thread_id": waits["thread_id"]}));
+    assert_eq!(outcome(&again)["status"], "completed", "{again}");
+    assert_eq!(outcome(&client.result(first))["status"], "completed");
+    client.close();
+}
+
+#[test]
+fn a_server_gives_back_the_memory_of_threads_that_nobody_uses() {
+    let home = Home::new();
+    let model = ModelServer::start_by_outputs(vec![Reply::text("Here.")]);
+    let arguments = ["mcp-server", "-c", "threads.idle_minutes=0.002"];
+    let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
+    let first = client.call("openoxide", json!({"prompt": "first"}));
+    let thread = outcome(&first)["thread_id"].clone();
+    let folder = home.rollout_file(thread.as_str().expect("an id"));
+    let rests = || folder.with_file_name("remembered.json").exists();
+    eventually("it leaves memory", rests);
+    let again = client.call(
+        "openoxide-reply",
+        json!({"thread_id": thread, "prompt": "again"}),
+    );
+    assert_eq!(outcome(&again)["status"], "completed", "{again}");
+    assert!(model.violations().is_empty(), "{:?}", model.violations());
+    client.close();
+}
+
+#[test]
+fn a_place_for_no_turn_and_a_time_of_none_are_refused() {
+    let home = Home::new();
+    for (set, said) in [
+        (
+            "limits.turns_at_once=0",
+            "expected a number of turns above 0",
+        ),
+        ("threads.idle_minutes=0", "expected a number above 0"),
+    ] {
+        let ran = run(home.openoxide(&["-m", "x", "-c", set])).expect(2);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
+
+/// The figures of a release build are those of `cargo bench --bench threads`.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_thread_in_memory_is_small_and_holds_no_file_open() {
+    let home = Home::new();
+    let work = Reply::call("c1", "shell", json!({"command": "true"}));
+    let model = ModelServer::start_by_outputs(vec![work, Reply::text("Done.")]);
+    let mut client = Client::start(home.openoxide_with(&model, &["mcp-server"]), NEWEST_SESSION);
+    let mut work = |count: usize| {
+        for number in 0..count {
+            let prompt = format!("task {number}, {count} in all");
+            let done = client.call("openoxide", json!({"prompt": prompt}));
+            assert_eq!(outcome(&done)["status"], "completed", "{done}");
+        }
+        let place = format!("/proc/{}", client.process_id());
+        let open = std::fs::read_dir(format!("{place}/fd"))
+            .expect("it runs")
+            .count();
+        let status = std::fs::read_to_string(format!("{place}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = line.expect("a size").trim().trim_end_matches(" kB");
+        (open, kilobytes.parse::<usize>().expect("a number"))
+    };
+    let (open, kilobytes) = work(40);
+    let (open_then, kilobytes_then) = work(80);
+    let each = kilobytes_then.saturating_sub(kilobytes) / 80;
+    // A thousand are to fit into 200 MB, with all that is there without them.
+    assert!(each < 150, "{each} kB a thread");
+    assert!(open_then < open + 20, "{open} files, then {open_then}");
+    client.close();
 }

@@ -18,6 +18,7 @@ use crate::{
         handle::{Follow, LEAVING, StartError, Started},
         holder::Door,
         link::{Link, TurnMessage},
+        places::Place,
         rollout::{LoadedTurn, Record},
         store::{Nowhere, StoreError},
         writers::AtWork,
@@ -49,6 +50,7 @@ pub(super) struct Running {
     pub(super) beside: Vec<ThreadId>,
     /// The way of its messages, for what is measured meanwhile.
     pub(super) messages: mpsc::Sender<TurnMessage>,
+    pub(super) place: Arc<Place>,
     _at_work: Option<AtWork>,
 }
 
@@ -329,6 +331,7 @@ impl Actor {
             begun: begun.clone(),
             beside,
             messages: to_actor.clone(),
+            place: link.place.clone(),
             _at_work,
         });
         tokio::spawn(run_and_tell(turn, turn_id, begun, link));
