@@ -1,8 +1,10 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
         context::{Context, Surroundings},
         instructions,
     },
-    config::{Config, ConfigError, Environment, Layers, Narrowing, Paths},
+    config::{self, Config, ConfigError, Environment, Layers, Narrowing, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, shown_line},
     model::{Endpoint, Model, Recorded, Responses, Retry, Secret},
     thread::{
@@ -20,7 +22,8 @@ use crate::{
     tools::{
         command::Rules,
         gate::Gate,
-        registry::{Registry, Settings},
+        mcp::{self, Servers},
+        registry::{AnyTool, Registry, Settings},
     },
     workspace::{
         Boundaries, Workspace,
@@ -126,6 +129,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         let key = environment.get(&config.model.api_key_env);
         let secret_variables = config
@@ -138,7 +146,13 @@ impl App {
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value));
-        let redactor = Redactor::new(key.iter().chain(secrets).cloned());
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
+        let redactor = Redactor::new(key.iter().chain(secrets).chain(outside).cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -151,7 +165,12 @@ impl App {
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+            )),
             paths,
+            environment,
             key,
             redactor,
             depth,
@@ -207,8 +226,9 @@ impl App {
         &self.wiring.paths.closed
     }
 
-    /// The header of a new thread as wished.
-    pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
+    /// The header of a new thread as wished. Waits for external servers only where their tools were never seen, at most
+    /// as long as they may take to start.
+    pub async fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
         let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
         // Before anything of the directory is read, so that what is outside the roots cannot be probed.
         self.within_roots(&cwd)?;
@@ -218,6 +238,8 @@ impl App {
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
+        // They start beside all that follows, the first request to the model included.
+        let servers = self.wiring.external(&config, &cwd, |_| true);
         let deny = config.policy.deny.clone();
         Rules::new(&[], &deny, &[])?;
         let policy = Policy {
@@ -241,6 +263,10 @@ impl App {
         };
         let settings = self.wiring.settings(sandbox);
         let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
+        let chosen = mcp::choose(&servers, wish.query, &tools).await;
+        for warning in &chosen.warnings {
+            tracing::warn!("{warning}");
+        }
         Ok(Header {
             version: VERSION,
             thread_id: ThreadId::generate(),
@@ -251,8 +277,32 @@ impl App {
             model: self.model_name(wish.model, config.model.name)?,
             query: wish.query,
             limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort),
+            context: Context::new(around, tools, config.model.reasoning_effort).with(chosen),
         })
+    }
+
+    /// The external servers that threads of the working directory would have, with where each stands, and the
+    /// handle of those that can be started and are to `start`.
+    pub fn external(&self, start: impl Fn(&str) -> bool) -> Result<Vec<External>, ConfigError> {
+        let config = self.wiring.layers.in_project(&self.setup.cwd)?;
+        self.wiring.listed(&config, &self.setup.cwd, start)
+    }
+
+    /// The external servers of this process.
+    pub fn servers(&self) -> &Servers {
+        &self.wiring.servers
+    }
+
+    /// What the owner has agreed to of what projects name.
+    pub fn trust(&self) -> mcp::Trust {
+        self.wiring.trust()
+    }
+
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
     }
 
     /// A recording is a file: a caller cannot name one.
@@ -352,6 +402,26 @@ pub fn kept_threads() -> Result<DirectoryStore, ConfigError> {
     ))
 }
 
+/// An external server as `openoxide mcp` shows it.
+pub struct External {
+    /// As the owner or the project calls it.
+    pub name: String,
+    /// What is configured, variables of a project's file not filled in.
+    pub settings: mcp::Settings,
+    /// Where it stands.
+    pub standing: Standing,
+}
+
+/// Where an external server stands.
+pub enum Standing {
+    /// It can be started, and was if that was wished.
+    Usable(Option<Result<Arc<mcp::Server>, String>>),
+    /// The owner or the project has switched it off.
+    Disabled,
+    /// The project names it, and the owner has not agreed.
+    Untrusted,
+}
+
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 struct Wiring {
@@ -359,6 +429,8 @@ struct Wiring {
     config: Config,
     layers: Layers,
     paths: Paths,
+    servers: Arc<Servers>,
+    environment: Environment,
     key: Option<String>,
     redactor: Redactor,
     depth: u32,
@@ -389,7 +461,8 @@ impl Assemble for Wiring {
         let owner = &self.config.policy;
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        let mut tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        tools.extend(self.outside_tools(header));
         let gate = Gate {
             tools,
             workspace,
@@ -434,6 +507,135 @@ impl Wiring {
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The tools of external servers that were recorded for a thread.
+    fn outside_tools(&self, header: &Header) -> Vec<(String, Box<dyn AnyTool>)> {
+        let recorded = &header.context.outside;
+        if recorded.is_empty() {
+            return Vec::new();
+        }
+        // What the project has taken away since stays away; a file that cannot be read takes away all.
+        let servers = match self.layers.in_project(&header.cwd) {
+            Ok(config) => self.external(&config, &header.cwd, |name| {
+                recorded.iter().any(|outside| outside.server == name)
+            }),
+            Err(error) => {
+                tracing::warn!("no external servers: {error}");
+                Vec::new()
+            }
+        };
+        self.servers
+            .tools(recorded, &header.context.tools, &servers)
+    }
+
+    /// The external servers for threads of `cwd` that are `wished`, started. What keeps one away is a warning.
+    fn external(
+        &self,
+        config: &Config,
+        cwd: &Path,
+        wished: impl Fn(&str) -> bool,
+    ) -> Vec<Arc<mcp::Server>> {
+        let mut servers = Vec::new();
+        for (name, settings, project) in self.configured(config, cwd).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            Vec::new()
+        }) {
+            let name_shown = shown_line(&name);
+            if !settings.enabled || !wished(&name) {
+                continue;
+            }
+            if project && !self.trust().holds(&name, &settings, &self.directory(cwd)) {
+                tracing::warn!(
+                    "this project names the external server `{name_shown}`, which starts only after `openoxide mcp trust {name_shown}`"
+                );
+                continue;
+            }
+            match self.start(&name, &settings, cwd, project) {
+                Ok(server) => servers.push(server),
+                Err(why) => {
+                    tracing::warn!("external server `{name_shown}` is left out: {why}");
+                }
+            }
+        }
+        servers
+    }
+
+    /// The same to look at.
+    fn listed(
+        &self,
+        config: &Config,
+        cwd: &Path,
+        start: impl Fn(&str) -> bool,
+    ) -> Result<Vec<External>, ConfigError> {
+        let trust = self.trust();
+        let standing = |name: &str, settings: &mcp::Settings, project| {
+            if project && !trust.holds(name, settings, &self.directory(cwd)) {
+                return Standing::Untrusted;
+            }
+            if !settings.enabled {
+                return Standing::Disabled;
+            }
+            Standing::Usable(start(name).then(|| self.start(name, settings, cwd, project)))
+        };
+        let servers = self.configured(config, cwd)?.into_iter();
+        Ok(servers
+            .map(|(name, settings, project)| External {
+                standing: standing(&name, &settings, project),
+                name,
+                settings,
+            })
+            .collect())
+    }
+
+    /// The owner's servers and then those of the project's `.mcp.json` that have other names, which are marked; in
+    /// stable order.
+    fn configured(
+        &self,
+        config: &Config,
+        cwd: &Path,
+    ) -> Result<Vec<(String, mcp::Settings, bool)>, ConfigError> {
+        let mut all: BTreeMap<String, (mcp::Settings, bool)> = config::named_in_project(cwd)?
+            .into_iter()
+            .map(|(name, settings)| (name, (settings, true)))
+            .collect();
+        let own = config.mcp_servers.clone().into_iter();
+        all.extend(own.map(|(name, settings)| (name, (settings, false))));
+        Ok(all
+            .into_iter()
+            .map(|(name, (settings, project))| (name, settings, project))
+            .collect())
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        settings: &mcp::Settings,
+        cwd: &Path,
+        project: bool,
+    ) -> Result<Arc<mcp::Server>, String> {
+        // The key is for the model; a project cannot have it sent anywhere.
+        let variable = |name: &str| {
+            let ours = project
+                && (name == self.config.model.api_key_env || name.starts_with("OPENOXIDE_"));
+            self.environment.get(name).filter(|_| !ours)
+        };
+        let mut settings = settings.clone();
+        if project {
+            settings = config::expand(settings, &variable)?;
+            // What runs unasked is for the owner to say.
+            settings.auto.clear();
+        }
+        self.servers
+            .start(name, &settings, &self.directory(cwd), variable)
+    }
+
+    fn directory(&self, cwd: &Path) -> PathBuf {
+        cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned())
+    }
+
+    fn trust(&self) -> mcp::Trust {
+        mcp::Trust::read(&self.paths.external().join("trusted.json"))
     }
 
     fn confinement(&self) -> Confinement {

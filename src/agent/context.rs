@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use crate::{
     conversation::{ApprovalPolicy, Item, SandboxPolicy, ThreadId},
     model::{Head, Model, ToolSpec},
+    tools::mcp::{Chosen, Outside},
 };
 
 const SYSTEM: &str = include_str!("../../prompts/system.md");
@@ -26,6 +27,9 @@ pub struct Context {
     /// `minimal` to `high`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reasoning_effort: Option<String>,
+    /// Which of the tools stand for those of external servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
 }
 
 /// What a context is made from.
@@ -66,7 +70,15 @@ impl Context {
             preamble: preamble(around),
             tools,
             reasoning_effort,
+            outside: Vec::new(),
         }
+    }
+
+    /// The same with tools of external servers behind our own.
+    pub fn with(mut self, chosen: Chosen) -> Self {
+        self.tools.extend(chosen.specs);
+        self.outside = chosen.outside;
+        self
     }
 
     /// The head of every request of the thread.

@@ -3,6 +3,7 @@
 //! Order: defaults < user file < profile < project file < environment < flags < arguments of a call. The project file
 //! and the arguments of a call can only narrow ([`Narrowing`]).
 
+mod external;
 mod layers;
 mod paths;
 
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
+    tools::mcp,
 };
 
+pub use external::{expand, named_in_project, of_file, of_flag};
 pub use layers::{ConfigError, Environment, Layers, assignment};
 pub use paths::Paths;
 
@@ -30,6 +33,8 @@ pub struct Config {
     pub limits: Limits,
     /// How the MCP server behaves.
     pub server: ServerConfig,
+    /// External MCP servers, by the name that the owner calls them.
+    pub mcp_servers: BTreeMap<String, mcp::Settings>,
     /// Named sets of any of the above, chosen by `--profile`.
     pub profiles: BTreeMap<String, toml::Table>,
 }
@@ -136,6 +141,9 @@ pub struct Narrowing {
     pub limits: NarrowLimits,
     /// How hard to think.
     pub model: NarrowModel,
+    /// External servers, or tools of theirs, taken away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, mcp::Narrowed>,
 }
 
 /// See [`Narrowing`].
@@ -207,10 +215,22 @@ impl Config {
         }
         self.policy.deny.extend(by.policy.deny.iter().cloned());
         self.policy.network &= by.policy.network.unwrap_or(true);
+        self.narrow_servers(by);
         if by.model.reasoning_effort.is_some() {
             self.model
                 .reasoning_effort
                 .clone_from(&by.model.reasoning_effort);
+        }
+    }
+}
+
+impl Config {
+    /// Takes away external servers and tools of theirs; of one that is not there nothing can be taken.
+    fn narrow_servers(&mut self, by: &Narrowing) {
+        for (name, narrowed) in &by.mcp_servers {
+            if let Some(settings) = self.mcp_servers.get_mut(name) {
+                settings.narrow(narrowed);
+            }
         }
     }
 }

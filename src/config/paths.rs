@@ -62,6 +62,11 @@ impl Paths {
         self.closed.extend(places.iter().map(absolute));
     }
 
+    /// What is kept about external servers.
+    pub fn external(&self) -> PathBuf {
+        self.state.join("mcp")
+    }
+
     /// The directory of threads.
     pub fn threads(&self) -> PathBuf {
         self.state.join("threads")

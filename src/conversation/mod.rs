@@ -19,6 +19,6 @@ pub use outcome::{
     Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
     TurnErrorKind, Usage,
 };
-pub use policy::{Access, ApprovalPolicy, SandboxPolicy, WhenUnattended};
+pub use policy::{Access, ApprovalPolicy, OutsideAccess, SandboxPolicy, WhenUnattended};
 pub use redact::Redactor;
 pub use shown::{shortened, shown_line, shown_text};

@@ -20,7 +20,7 @@ use serde_json::value::RawValue;
 pub use recorded::{Recorded, RecordingError};
 pub use responses::Responses;
 pub use retry::Retry;
-pub use transport::{Endpoint, EndpointError, Secret};
+pub use transport::{Endpoint, EndpointError, Secret, http_client};
 
 use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
 

@@ -76,8 +76,15 @@ impl Run {
 
     /// Runs it and gives the exit code.
     pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
-        let message = self.message(&app)?;
-        let thread = self.thread(&app)?;
+        let ended = self.go(&app).await;
+        // Whatever came of it, nothing stays behind: neither turns nor external servers.
+        app.shut_down(GRACE).await;
+        ended
+    }
+
+    async fn go(self, app: &App) -> anyhow::Result<u8> {
+        let message = self.message(app)?;
+        let thread = self.thread(app).await?;
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)
         } else {
@@ -116,7 +123,7 @@ impl Run {
         Ok(exit_code(&outcome))
     }
 
-    fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
+    async fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
         let id = match (self.resume, self.newest) {
             (Some(id), _) => id,
             (None, true) => newest_here(app)?,
@@ -125,7 +132,7 @@ impl Run {
                     instructions: self.instructions.clone(),
                     ..Wish::default()
                 };
-                let header = app.header(wish).map_err(HeaderError::into_anyhow)?;
+                let header = app.header(wish).await.map_err(HeaderError::into_anyhow)?;
                 return Ok(app.threads().create(header)?);
             }
         };

@@ -48,7 +48,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>) -> std::io::Result<
     };
     let winding_down = async {
         eof.cancelled().await;
-        app.threads().shut_down(WINDING_DOWN).await;
+        app.shut_down(WINDING_DOWN).await;
     };
     let overdue = async {
         eof.cancelled().await;

@@ -109,7 +109,7 @@ impl Server {
             narrowing: config.unwrap_or_default(),
             ..Wish::default()
         };
-        let header = self.shared.app.header(wish).map_err(said)?;
+        let header = self.shared.app.header(wish).await.map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd)?;
         let thread = self.create(header)?;
         self.follow(thread, call, manner, async |thread| {
@@ -183,7 +183,7 @@ impl Server {
                     query: true,
                     ..Wish::default()
                 };
-                let header = self.shared.app.header(wish).map_err(said)?;
+                let header = self.shared.app.header(wish).await.map_err(said)?;
                 (self.create(header)?, Some(query))
             }
         };

@@ -6,6 +6,7 @@
 //! and `tree`), so a command cannot leave a server running. A process that holds the pipe open after the shell has
 //! ended delays the answer by a short grace, never longer.
 
+pub mod companion;
 mod environment;
 mod output;
 mod tree;
@@ -350,6 +351,7 @@ impl Progress {
 }
 
 /// Ends the tree when it is dropped. None once nothing is left of it.
+#[derive(Debug)]
 struct TreeGuard(Option<Tree>);
 
 impl TreeGuard {

@@ -1,0 +1,161 @@
+//! The standard streams of an external server as a transport that survives what it writes.
+//!
+//! One line is one message. What is not a message is passed over: many servers print a greeting to standard output. A
+//! line beyond [`LONGEST_LINE`] ends the connection, since whoever writes it would fill our memory next. Chatter that
+//! nobody here reads (log messages) is dropped before it costs a task.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rmcp::{
+    RoleClient,
+    service::{RxJsonRpcMessage, TxJsonRpcMessage},
+    transport::Transport,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    process::{ChildStderr, ChildStdin, ChildStdout},
+};
+
+use crate::conversation::{shortened, shown_line};
+
+/// Bytes of one message.
+const LONGEST_LINE: usize = 8 << 20;
+/// Lines of standard error that are kept.
+const KEPT_LINES: usize = 20;
+/// Characters of one.
+const KEPT_CHARS: usize = 400;
+/// A notification with this in it is read by nobody.
+const CHATTER: &[u8] = b"\"notifications/message\"";
+
+pub(super) struct Pipe {
+    /// Locked only for one message; what is sent from several tasks must not be mixed.
+    input: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
+    output: BufReader<ChildStdout>,
+    /// What came of the line that is being read; kept here since reading may be given up half way.
+    line: Vec<u8>,
+    tail: Tail,
+}
+
+impl Pipe {
+    pub(super) fn new(input: ChildStdin, output: ChildStdout, tail: Tail) -> Self {
+        Self {
+            input: Arc::new(tokio::sync::Mutex::new(Some(input))),
+            output: BufReader::with_capacity(64 << 10, output),
+            line: Vec::new(),
+            tail,
+        }
+    }
+
+    /// The next line; `None` at the end of the output or when a line is too long.
+    async fn next_line(&mut self) -> Option<Vec<u8>> {
+        loop {
+            // An error means the same as the end.
+            let read = self.output.fill_buf().await.unwrap_or_default();
+            if read.is_empty() {
+                return None;
+            }
+            let end = read.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(read.len(), |end| end + 1);
+            self.line.extend_from_slice(&read[..taken]);
+            self.output.consume(taken);
+            if self.line.len() > LONGEST_LINE {
+                self.tail
+                    .note("(openoxide) it wrote a message of more than 8 MiB");
+                return None;
+            }
+            if end.is_some() {
+                return Some(std::mem::take(&mut self.line));
+            }
+        }
+    }
+}
+
+impl Transport<RoleClient> for Pipe {
+    type Error = io::Error;
+
+    fn send(
+        &mut self,
+        message: TxJsonRpcMessage<RoleClient>,
+    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
+        let input = self.input.clone();
+        async move {
+            let mut line = serde_json::to_vec(&message)?;
+            line.push(b'\n');
+            let mut input = input.lock().await;
+            let input = input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
+            input.write_all(&line).await?;
+            input.flush().await
+        }
+    }
+
+    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
+        loop {
+            let line = self.next_line().await?;
+            if line.len() < 64 << 10 && line.windows(CHATTER.len()).any(|part| part == CHATTER) {
+                continue;
+            }
+            match serde_json::from_slice(&line) {
+                Ok(message) => return Some(message),
+                Err(_) => self.tail.note(&String::from_utf8_lossy(&line)),
+            }
+        }
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        // One that is just being written to does not read; it is killed soon.
+        if let Ok(mut input) = self.input.try_lock() {
+            *input = None;
+        }
+        Ok(())
+    }
+}
+
+/// The last lines that a server wrote where they are no messages. Locked for a moment; nobody awaits under it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+
+impl Tail {
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.locked().iter().cloned().collect()
+    }
+
+    pub(super) fn last(&self) -> Option<String> {
+        self.locked().back().cloned()
+    }
+
+    fn note(&self, line: &str) {
+        let shown = shortened(&shown_line(line.trim_end()), KEPT_CHARS);
+        if shown.is_empty() {
+            return;
+        }
+        let mut lines = self.locked();
+        if lines.len() == KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(shown);
+    }
+
+    fn locked(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the server complains about until it ends, so that it never blocks on us.
+    pub(super) async fn drain(self, mut errors: ChildStderr) {
+        let mut buffer = vec![0; 8 << 10];
+        let mut line = Vec::new();
+        while let Ok(read @ 1..) = errors.read(&mut buffer).await {
+            for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
+                line.extend_from_slice(&piece[..piece.len().min(4 * KEPT_CHARS)]);
+                if piece.ends_with(b"\n") || line.len() > 4 * KEPT_CHARS {
+                    self.note(&String::from_utf8_lossy(&line));
+                    line.clear();
+                }
+            }
+        }
+        self.note(&String::from_utf8_lossy(&line));
+    }
+}
