@@ -9,6 +9,7 @@ mod answering;
 mod bad_input;
 mod command_line;
 mod crash;
+mod external;
 mod mcp;
 mod secrets;
 mod threads;

@@ -65,7 +65,6 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("rmcp", &["frontend/mcp", "tools/mcp"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools/mcp"]),
-    ("ring", &["tools/mcp"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
     ("httpdate", &["model"]),

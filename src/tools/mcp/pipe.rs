@@ -15,6 +15,8 @@ use rmcp::{
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{ChildStderr, ChildStdin, ChildStdout},
@@ -98,9 +100,10 @@ impl Transport<RoleClient> for Pipe {
             if line.len() < 64 << 10 && line.windows(CHATTER.len()).any(|part| part == CHATTER) {
                 continue;
             }
-            match serde_json::from_slice(&line) {
-                Ok(message) => return Some(message),
-                Err(_) => self.tail.note(&String::from_utf8_lossy(&line)),
+            let message = serde_json::from_slice(&line).ok();
+            match message.or_else(|| salvaged(&line)) {
+                Some(message) => return Some(message),
+                None => self.tail.note(&String::from_utf8_lossy(&line)),
             }
         }
     }
@@ -112,6 +115,39 @@ impl Transport<RoleClient> for Pipe {
         }
         Ok(())
     }
+}
+
+/// What can be saved of an answer that cannot be read, for instance since one of its tools has a schema of a thousand
+/// levels: the tools that can be read, or an error in its place, so that nobody waits for it in vain.
+fn salvaged(line: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
+    // Raw values are passed over without going into them, however deep they are.
+    #[derive(Deserialize)]
+    struct Answer<'a> {
+        id: Value,
+        #[serde(borrow)]
+        result: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Tools<'a> {
+        #[serde(borrow)]
+        tools: Vec<&'a RawValue>,
+        next_cursor: Option<String>,
+    }
+    let Answer { id, result } = serde_json::from_slice(line).ok()?;
+    let answer = match serde_json::from_str::<Tools<'_>>(result.get()) {
+        Ok(Tools { tools, next_cursor }) => {
+            let readable = tools
+                .iter()
+                .filter_map(|tool| serde_json::from_str(tool.get()).ok());
+            let tools: Vec<Value> = readable.collect();
+            json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "nextCursor": next_cursor}})
+        }
+        Err(_) => json!({"jsonrpc": "2.0", "id": id, "error": {
+            "code": -32603, "message": "its answer could not be read",
+        }}),
+    };
+    serde_json::from_value(answer).ok()
 }
 
 /// The last lines that a server wrote where they are no messages. Locked for a moment; nobody awaits under it.

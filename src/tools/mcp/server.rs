@@ -114,7 +114,10 @@ impl Server {
 
     /// What it offers, as far as is known now.
     pub(super) fn offer(&self) -> Option<Arc<Offer>> {
-        locked(&self.offer).clone()
+        match &*self.status.borrow() {
+            Status::Ready(connection) => Some(connection.offer()),
+            Status::Starting | Status::Down { .. } => locked(&self.offer).clone(),
+        }
     }
 
     /// What it offers; waited for only if it was never seen, until it is up, down, or late.

@@ -4,3 +4,4 @@ pub(crate) mod client;
 pub(crate) mod harness;
 pub(crate) mod home;
 pub(crate) mod model_server;
+pub(crate) mod outside;
