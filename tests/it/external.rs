@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::{
     client::{Client, Dialect, outcome, text},
-    home::{Home, KEY, Ran, eventually, run},
+    home::{Home, KEY, Ran, eventually, run, start},
     model_server::{ModelServer, Reply},
     outside,
 };
@@ -265,6 +266,18 @@ fn a_server_that_fails_is_a_warning_and_the_session_goes_on() {
 }
 
 #[test]
+fn a_signal_while_a_server_is_waited_for_leaves_nothing_behind() {
+    let home = with(Home::new(), "mute", "startup_seconds = 60");
+    let model = calling(&[]);
+    let running = start(task(&home, &model, &[]));
+    eventually("the server is asked", || log(&home).contains("initialize"));
+    running.signal(Signal::INT);
+    let ran = running.ended();
+    assert_eq!(ran.code, Some(130), "{ran:?}");
+    home.assert_deserted(&[]);
+}
+
+#[test]
 fn servers_that_were_seen_before_do_not_hold_up_the_first_request() {
     let home = Home::new();
     let all = |manner: &str| -> String {
@@ -498,6 +511,66 @@ fn servers_come_from_files_of_other_clients_and_from_flags() {
         "{}",
         wrong.stderr
     );
+}
+
+#[test]
+fn a_server_behind_http_is_asked_with_its_token_and_headers() {
+    let server = outside::Http::start();
+    let home = Home::new().config(&format!(
+        "[mcp_servers.net]\nurl = \"{}\"\nheaders = {{ x-team = 'blue-team-secret' }}\nbearer_token_env = 'NET_TOKEN'\nauto = ['*']\n",
+        server.url
+    ));
+    let model = calling(&[("net__echo", json!({"text": "over the net"}))]);
+    let mut command = task(&home, &model, &[]);
+    command.env("NET_TOKEN", "token-9f1c2d");
+    let ran = run(command).expect(0);
+    assert!(
+        outputs(&model)[0].contains("over the net"),
+        "{:?}",
+        outputs(&model)
+    );
+    let heads = server.heads();
+    assert!(heads.len() >= 3, "{heads:?}");
+    for head in &heads {
+        assert!(
+            head.contains("authorization: bearer token-9f1c2d"),
+            "{head}"
+        );
+        assert!(head.contains("x-team: blue-team-secret"), "{head}");
+    }
+    // The server says what it was sent; it must not come back to the model, nor into our files.
+    let files = format!("{:?}{}{}", outputs(&model), ran.stdout, ran.stderr);
+    assert!(
+        !files.contains("token-9f1c2d") && !files.contains("blue-team-secret"),
+        "{files}"
+    );
+    let without = run(task(&home, &model, &[])).expect(0);
+    assert!(without.stderr.contains("`NET_TOKEN`"), "{}", without.stderr);
+}
+
+#[test]
+fn both_generations_of_the_protocol_are_spoken() {
+    let program = env!("CARGO_BIN_EXE_openoxide");
+    for (protocol, version) in [
+        ("legacy", "2025-11-25"),
+        ("auto", "2026-07-28"),
+        ("modern", "2026-07-28"),
+    ] {
+        let home = Home::new().config(&format!(
+            "[mcp_servers.us]\ncommand = {program:?}\nargs = ['mcp-server']\nprotocol = '{protocol}'\n"
+        ));
+        let tested = run(home.openoxide(&["mcp", "test", "--json"]))
+            .expect(0)
+            .json();
+        assert_eq!(tested[0]["about"]["protocol"], version, "{tested}");
+        assert_eq!(tested[0]["tools"][0]["name"], "us__openoxide", "{tested}");
+    }
+    // One that is older than the question falls back.
+    let home = with(Home::new(), "", "protocol = 'auto'\nstartup_seconds = 20");
+    let tested = run(home.openoxide(&["mcp", "test", "--json"]))
+        .expect(0)
+        .json();
+    assert_eq!(tested[0]["about"]["protocol"], "2025-11-25", "{tested}");
 }
 
 #[test]

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use super::{OK, args::ExternalCommand};
+use super::{
+    OK,
+    args::ExternalCommand,
+    exec::{INTERRUPTED, signalled},
+};
 use crate::{
     app::{App, External, Standing},
     conversation::{shortened, shown_line},
@@ -34,9 +38,14 @@ pub(super) async fn run(command: ExternalCommand) -> anyhow::Result<u8> {
         }
         ExternalCommand::Test(wish) => {
             let app = App::build(wish.options.setup()?)?;
-            let tested = test(&app, wish.name.as_deref()).await;
+            let tested = tokio::select! {
+                tested = test(&app, wish.name.as_deref()) => Some(tested),
+                _ = signalled() => None,
+            };
             app.servers().end().await;
-            let reports = tested?;
+            let Some(reports) = tested.transpose()? else {
+                return Ok(INTERRUPTED);
+            };
             show(&reports, wish.json)?;
             let fails = |report: &Report| report.state == "failed";
             Ok(if reports.iter().any(fails) {

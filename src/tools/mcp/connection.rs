@@ -307,5 +307,7 @@ impl ClientHandler for Heard {
             ClientCapabilities::default(),
             Implementation::new("openoxide", env!("CARGO_PKG_VERSION")),
         )
+        // For `initialize`; the newer protocol has its own way to agree.
+        .with_protocol_version(ProtocolVersion::V_2025_11_25)
     }
 }

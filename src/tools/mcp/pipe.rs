@@ -66,7 +66,7 @@ impl Pipe {
             self.output.consume(taken);
             if self.line.len() > LONGEST_LINE {
                 self.tail
-                    .note("(openoxide) it wrote a message of more than 8 MiB");
+                    .complaint("(openoxide) it wrote a message of more than 8 MiB");
                 return None;
             }
             if end.is_some() {
@@ -103,7 +103,7 @@ impl Transport<RoleClient> for Pipe {
             let message = serde_json::from_slice(&line).ok();
             match message.or_else(|| salvaged(&line)) {
                 Some(message) => return Some(message),
-                None => self.tail.note(&String::from_utf8_lossy(&line)),
+                None => self.tail.chatter(&String::from_utf8_lossy(&line)),
             }
         }
     }
@@ -152,30 +152,37 @@ fn salvaged(line: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
 
 /// The last lines that a server wrote where they are no messages. Locked for a moment; nobody awaits under it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tail(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct Tail(Arc<Mutex<Lines>>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// On standard error.
+    errors: VecDeque<String>,
+    /// On standard output, where only messages belong.
+    chatter: VecDeque<String>,
+}
 
 impl Tail {
+    /// What it complained about, or where it did not, what else it said.
     pub(super) fn lines(&self) -> Vec<String> {
-        self.locked().iter().cloned().collect()
+        let lines = self.locked();
+        let said = if lines.errors.is_empty() {
+            &lines.chatter
+        } else {
+            &lines.errors
+        };
+        said.iter().cloned().collect()
     }
 
-    pub(super) fn last(&self) -> Option<String> {
-        self.locked().back().cloned()
+    fn complaint(&self, line: &str) {
+        keep(&mut self.locked().errors, line);
     }
 
-    fn note(&self, line: &str) {
-        let shown = shortened(&shown_line(line.trim_end()), KEPT_CHARS);
-        if shown.is_empty() {
-            return;
-        }
-        let mut lines = self.locked();
-        if lines.len() == KEPT_LINES {
-            lines.pop_front();
-        }
-        lines.push_back(shown);
+    fn chatter(&self, line: &str) {
+        keep(&mut self.locked().chatter, line);
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, VecDeque<String>> {
+    fn locked(&self) -> std::sync::MutexGuard<'_, Lines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -187,11 +194,22 @@ impl Tail {
             for piece in buffer[..read].split_inclusive(|byte| *byte == b'\n') {
                 line.extend_from_slice(&piece[..piece.len().min(4 * KEPT_CHARS)]);
                 if piece.ends_with(b"\n") || line.len() > 4 * KEPT_CHARS {
-                    self.note(&String::from_utf8_lossy(&line));
+                    self.complaint(&String::from_utf8_lossy(&line));
                     line.clear();
                 }
             }
         }
-        self.note(&String::from_utf8_lossy(&line));
+        self.complaint(&String::from_utf8_lossy(&line));
     }
+}
+
+fn keep(lines: &mut VecDeque<String>, line: &str) {
+    let shown = shortened(&shown_line(line.trim_end()), KEPT_CHARS);
+    if shown.is_empty() {
+        return;
+    }
+    if lines.len() == KEPT_LINES {
+        lines.pop_front();
+    }
+    lines.push_back(shown);
 }

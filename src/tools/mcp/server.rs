@@ -163,6 +163,17 @@ impl Server {
         }
     }
 
+    /// Returns once nobody is given `connection` any more, which was found dead; that is a moment later.
+    pub(super) async fn lost(&self, connection: &Arc<Connection>) {
+        let mut status = self.status.clone();
+        let other = |status: &Status| match status {
+            Status::Ready(current) => !Arc::ptr_eq(current, connection),
+            Status::Starting | Status::Down { .. } => true,
+        };
+        // An error means that the server is being ended.
+        let _ = tokio::time::timeout(GRACE, status.wait_for(other)).await;
+    }
+
     fn late(&self) -> String {
         let seconds = self.settings.startup_seconds;
         format!("it was not ready after {seconds} s (`startup_seconds`)")
@@ -216,13 +227,18 @@ struct Keeper {
     stop: CancellationToken,
 }
 
+/// Lets what a program that has ended wrote last be read; somebody else may still hold its standard error.
+async fn last_words(drain: AbortOnDropHandle<()>) {
+    let _ = tokio::time::timeout(GRACE, drain).await;
+}
+
 /// A connection with what stands behind it.
 struct Live {
     connection: Arc<Connection>,
     line: Line,
     companion: Option<Companion>,
     /// Drains standard error.
-    _drain: Option<AbortOnDropHandle<()>>,
+    drain: Option<AbortOnDropHandle<()>>,
 }
 
 /// Why a start failed, and whether another would.
@@ -264,7 +280,7 @@ impl Keeper {
 
     /// Says that it is down and waits before the next try.
     async fn rest(&self, failures: u32, why: String, for_good: bool) {
-        let last = self.tail.last();
+        let last = self.tail.lines().pop();
         let last = last.map(|line| format!("; its last words: {line}"));
         let why = format!("{why}{}", last.unwrap_or_default());
         let again = failures < TRIES && !for_good;
@@ -333,7 +349,7 @@ impl Keeper {
                     connection: Arc::new(connection),
                     line,
                     companion: None,
-                    _drain: None,
+                    drain: None,
                 })
             }
             Target::Program(program) => {
@@ -342,6 +358,7 @@ impl Keeper {
                     for_good: true,
                 })?;
                 let drain = tokio::spawn(self.tail.clone().drain(streams.errors));
+                let drain = AbortOnDropHandle::new(drain);
                 let transport = Pipe::new(streams.input, streams.output, self.tail.clone());
                 let opened = Connection::open(transport, protocol);
                 let opened = tokio::time::timeout(within, opened).await;
@@ -350,10 +367,11 @@ impl Keeper {
                         connection: Arc::new(connection),
                         line,
                         companion: Some(companion),
-                        _drain: Some(AbortOnDropHandle::new(drain)),
+                        drain: Some(drain),
                     }),
                     Err(why) => {
                         companion.end(GRACE).await;
+                        last_words(drain).await;
                         Err(fails(why))
                     }
                 }
@@ -367,7 +385,7 @@ impl Keeper {
             connection,
             line,
             companion,
-            _drain,
+            drain,
         } = live;
         self.offers(&connection);
         let _ = self.status.send(Status::Ready(connection.clone()));
@@ -388,8 +406,13 @@ impl Keeper {
                 }
             }
         }
+        // At once, so that no call is given a line that is dead.
+        let _ = self.status.send(Status::Starting);
         if let Some(companion) = companion {
             companion.end(GRACE).await;
+        }
+        if let Some(drain) = drain {
+            last_words(drain).await;
         }
     }
 

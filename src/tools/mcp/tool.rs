@@ -207,7 +207,12 @@ impl Asked {
         match answer {
             Ok(answer) => result::of_call(&self.server.name, &answer),
             Err(Trouble::Cancelled) => Ok(interrupted()),
-            Err(trouble) => Err(failed(&self.server, &trouble)),
+            Err(trouble) => {
+                if trouble == Trouble::Gone {
+                    self.server.lost(&connection).await;
+                }
+                Err(failed(&self.server, &trouble))
+            }
         }
     }
 }

@@ -5,9 +5,11 @@
 //! itself. What a call does is the name of the tool.
 
 use std::{
-    io::{BufRead, Lines, StdinLock, Write},
+    io::{BufRead, BufReader, Lines, Read, StdinLock, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -244,4 +246,86 @@ fn tool(name: &str, about: &str) -> Value {
         "inputSchema": {"$schema": "x", "type": "object", "properties": {"text": {"type": ["string", "null"]}}},
         "annotations": {"readOnlyHint": true, "destructiveHint": false},
     })
+}
+
+/// A server behind Streamable HTTP on a loopback port, with one tool, which says what it was sent. One request a
+/// connection; the answers to calls are streams of events, the others JSON.
+pub(crate) struct Http {
+    pub(crate) url: String,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Http {
+    /// Serves until the test program ends.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/mcp", listener.local_addr().expect("an address"));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let seen = heads.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let seen = seen.clone();
+                // A client that goes away in the middle is its own affair.
+                std::thread::spawn(move || drop(answer(stream, &seen)));
+            }
+        });
+        Self { url, heads }
+    }
+
+    /// The heads of the requests so far, in lower case.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().expect("no panic").clone()
+    }
+}
+
+fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if reader.read_line(&mut head)? == 0 {
+            return Ok(());
+        }
+    }
+    let lower = head.to_lowercase();
+    seen.lock().expect("no panic").push(lower.clone());
+    let length = lower.split("content-length: ").nth(1);
+    let length = length
+        .and_then(|rest| rest.lines().next()?.parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let result = match message["method"].as_str() {
+        Some("initialize") => json!({
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "serverInfo": {"name": "net", "version": "1"},
+        }),
+        Some("tools/list") => json!({"tools": [tool("echo", "Echoes.")]}),
+        Some("tools/call") => {
+            let text = format!("{}\n{head}", message["params"]["arguments"]);
+            json!({"content": [{"type": "text", "text": text}]})
+        }
+        Some(_) => {
+            return stream.write_all(
+                b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+        None => {
+            return stream
+                .write_all(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    };
+    let answer = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
+    let (kind, answer) = match message["method"].as_str() {
+        Some("tools/call") => (
+            "text/event-stream",
+            format!("event: message\ndata: {answer}\n\n"),
+        ),
+        _ => ("application/json", answer),
+    };
+    let length = answer.len();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{answer}"
+    )
 }
