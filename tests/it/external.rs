@@ -216,17 +216,16 @@ fn an_approval_for_the_session_ends_when_the_tool_describes_itself_differently()
 #[test]
 fn a_tool_in_auto_that_changes_under_a_thread_is_asked_about() {
     let home = with(Home::new(), "", "auto = ['*']");
-    let model = calling(&[
-        ("out__change", json!({})),
-        ("out__zeta", json!({})),
-        ("out__echo", json!({})),
-    ]);
+    let echo = || ("out__echo", json!({}));
+    let model = calling(&[("out__change", json!({})), echo(), echo()]);
     let ran = run(task(&home, &model, &[])).expect(0);
+    // The first may find out only when it is about to run; by the second the change is known.
+    let outputs_then = outputs(&model);
     assert!(
-        outputs(&model)[2].starts_with("denied: the server describes"),
-        "{:?}",
-        outputs(&model)
+        outputs_then[2].starts_with("denied: the server describes"),
+        "{outputs_then:?}"
     );
+    assert!(!log(&home).contains("tools/call echo"), "{}", log(&home));
     assert!(denied(&ran).contains("`echo`"), "{}", denied(&ran));
     // The owner has named it, so the next thread has it as it is now.
     let model = calling(&[("out__echo", json!({"text": "new"}))]);
