@@ -285,7 +285,7 @@ impl App {
     /// handle of those that can be started and are to `start`.
     pub fn external(&self, start: impl Fn(&str) -> bool) -> Result<Vec<External>, ConfigError> {
         let config = self.wiring.layers.in_project(&self.setup.cwd)?;
-        self.wiring.listed(&config, &self.setup.cwd, start)
+        Ok(self.wiring.listed(&config, &self.setup.cwd, start))
     }
 
     /// The external servers of this process.
@@ -415,7 +415,7 @@ pub struct External {
 /// Where an external server stands.
 pub enum Standing {
     /// It can be started, and was if that was wished.
-    Usable(Option<Result<Arc<mcp::Server>, String>>),
+    Usable(Option<Result<mcp::Usable, String>>),
     /// The owner or the project has switched it off.
     Disabled,
     /// The project names it, and the owner has not agreed.
@@ -535,12 +535,9 @@ impl Wiring {
         config: &Config,
         cwd: &Path,
         wished: impl Fn(&str) -> bool,
-    ) -> Vec<Arc<mcp::Server>> {
+    ) -> Vec<mcp::Usable> {
         let mut servers = Vec::new();
-        for (name, settings, project) in self.configured(config, cwd).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            Vec::new()
-        }) {
+        for (name, settings, project) in self.configured(config, cwd) {
             let name_shown = shown_line(&name);
             if !settings.enabled || !wished(&name) {
                 continue;
@@ -562,12 +559,7 @@ impl Wiring {
     }
 
     /// The same to look at.
-    fn listed(
-        &self,
-        config: &Config,
-        cwd: &Path,
-        start: impl Fn(&str) -> bool,
-    ) -> Result<Vec<External>, ConfigError> {
+    fn listed(&self, config: &Config, cwd: &Path, start: impl Fn(&str) -> bool) -> Vec<External> {
         let trust = self.trust();
         let standing = |name: &str, settings: &mcp::Settings, project| {
             if project && !trust.holds(name, settings, &self.directory(cwd)) {
@@ -578,33 +570,33 @@ impl Wiring {
             }
             Standing::Usable(start(name).then(|| self.start(name, settings, cwd, project)))
         };
-        let servers = self.configured(config, cwd)?.into_iter();
-        Ok(servers
+        let servers = self.configured(config, cwd).into_iter();
+        servers
             .map(|(name, settings, project)| External {
                 standing: standing(&name, &settings, project),
                 name,
                 settings,
             })
-            .collect())
+            .collect()
     }
 
     /// The owner's servers and then those of the project's `.mcp.json` that have other names, which are marked; in
     /// stable order.
-    fn configured(
-        &self,
-        config: &Config,
-        cwd: &Path,
-    ) -> Result<Vec<(String, mcp::Settings, bool)>, ConfigError> {
-        let mut all: BTreeMap<String, (mcp::Settings, bool)> = config::named_in_project(cwd)?
+    fn configured(&self, config: &Config, cwd: &Path) -> Vec<(String, mcp::Settings, bool)> {
+        // A file of the project that cannot be read must not cost the owner's.
+        let named = config::named_in_project(cwd).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            BTreeMap::new()
+        });
+        let mut all: BTreeMap<String, (mcp::Settings, bool)> = named
             .into_iter()
             .map(|(name, settings)| (name, (settings, true)))
             .collect();
         let own = config.mcp_servers.clone().into_iter();
         all.extend(own.map(|(name, settings)| (name, (settings, false))));
-        Ok(all
-            .into_iter()
+        all.into_iter()
             .map(|(name, (settings, project))| (name, settings, project))
-            .collect())
+            .collect()
     }
 
     fn start(
@@ -613,7 +605,7 @@ impl Wiring {
         settings: &mcp::Settings,
         cwd: &Path,
         project: bool,
-    ) -> Result<Arc<mcp::Server>, String> {
+    ) -> Result<mcp::Usable, String> {
         // The key is for the model; a project cannot have it sent anywhere.
         let variable = |name: &str| {
             let ours = project

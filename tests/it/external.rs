@@ -438,6 +438,32 @@ fn a_server_gets_no_key_of_ours_and_knows_how_deep_it_is() {
 }
 
 #[test]
+fn threads_share_a_server_and_each_has_the_tools_that_its_caller_leaves_it() {
+    let home = with(Home::new(), "", "auto = ['*']");
+    let model = calling(&[("out__echo", json!({}))]);
+    let command = home.openoxide_with(&model, &["mcp-server"]);
+    let mut client = Client::start(command, Dialect::Session("2025-06-18"));
+    client.call("openoxide", json!({"prompt": "x"}));
+    let config = json!({"mcp_servers": {"out": {"deny_tools": ["z*"]}}});
+    client.call("openoxide", json!({"prompt": "y", "config": config}));
+    let first = offered(&model, 0);
+    let last = offered(&model, model.requests().len() - 1);
+    let zeta = "out__zeta".to_owned();
+    assert!(first.contains(&zeta) && !last.contains(&zeta), "{last:?}");
+    assert_eq!(
+        log(&home).matches("initialize ").count(),
+        1,
+        "{}",
+        log(&home)
+    );
+    let widen = json!({"mcp_servers": {"out": {"auto": ["*"]}}});
+    let refusal = client.refusal("openoxide", json!({"prompt": "z", "config": widen}));
+    assert!(refusal.contains("auto"), "{refusal}");
+    client.close();
+    home.assert_deserted(&[]);
+}
+
+#[test]
 fn resources_are_listed_and_read() {
     let home = with(Home::new(), "readable", "");
     let model = calling(&[
@@ -590,6 +616,10 @@ fn a_project_takes_servers_away_and_starts_none() {
         let ran = run(task(&home, &model, &[])).expect(2);
         assert!(ran.stderr.contains(expect), "{}", ran.stderr);
     }
+    // One that cannot be read costs nobody anything but itself.
+    let home = with(Home::new(), "", "").file(".mcp.json", "{");
+    let ran = run(task(&home, &model, &[])).expect(0);
+    assert!(ran.stderr.contains(".mcp.json"), "{}", ran.stderr);
     // What it names itself waits for a person at a terminal.
     let words = outside::command();
     let file = json!({"mcpServers": {"theirs": {"command": words[0], "args": words[1..]}}});

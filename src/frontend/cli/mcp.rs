@@ -1,10 +1,7 @@
 //! `openoxide mcp`: the external servers that the agent may use, whether they work, and which of a project's are
 //! trusted.
 
-use std::{
-    io::{self, BufRead, IsTerminal, Write},
-    sync::Arc,
-};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
 
@@ -16,7 +13,7 @@ use super::{
 use crate::{
     app::{App, External, Standing},
     conversation::{shortened, shown_line},
-    tools::mcp::{Report, Server},
+    tools::mcp::{Report, Usable},
 };
 
 /// One of them does not work.
@@ -97,8 +94,8 @@ async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Report>> {
     Ok(futures_util::future::join_all(reports).await)
 }
 
-async fn tried(app: &App, server: &Arc<Server>) -> Report {
-    Report::tried(server, app.servers()).await
+async fn tried(app: &App, usable: &Usable) -> Report {
+    Report::tried(usable, app.servers()).await
 }
 
 fn known(app: &App, external: &External) -> Report {

@@ -27,12 +27,12 @@ use std::{
     ffi::OsString,
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::registry::AnyTool;
 use crate::{
@@ -46,6 +46,9 @@ pub use server::Server;
 use server::Target;
 pub use settings::{Narrowed, Protocol, Settings};
 pub use trust::{Trust, digest_of as trust_digest};
+
+/// How long a server is kept for the thread that is about to be made.
+const UNTIL_USED: Duration = Duration::from_secs(60);
 
 /// Model APIs take no more tools than this, ours included.
 const MOST_TOOLS: usize = 110;
@@ -63,6 +66,15 @@ pub struct Outside {
     pub digest: String,
 }
 
+/// An external server as one thread may use it: the process is shared, what is offered and asked about is not.
+#[derive(Clone, Debug)]
+pub struct Usable {
+    /// Shared with other threads.
+    pub server: Arc<Server>,
+    /// As the owner set them, and the project and the caller narrowed them.
+    pub settings: Settings,
+}
+
 /// The external servers of a process.
 #[derive(Debug)]
 pub struct Servers {
@@ -71,8 +83,13 @@ pub struct Servers {
     /// How deep below the first openoxide they run.
     depth: u32,
     audit: Arc<Audit>,
-    /// By what makes a server another one. Locked for a moment; nobody awaits under it.
-    running: Mutex<HashMap<String, Arc<Server>>>,
+    /// By what makes a server another one. One that no thread uses any more ends. Locked for a moment; nobody awaits
+    /// under it.
+    running: Mutex<HashMap<String, Weak<Server>>>,
+    /// Ends all of them.
+    stop: CancellationToken,
+    /// Those who end them.
+    keepers: TaskTracker,
 }
 
 impl Servers {
@@ -85,6 +102,8 @@ impl Servers {
             place,
             depth,
             running: Mutex::default(),
+            stop: CancellationToken::new(),
+            keepers: TaskTracker::new(),
         }
     }
 
@@ -96,15 +115,43 @@ impl Servers {
         settings: &Settings,
         cwd: &Path,
         variable: impl Fn(&str) -> Option<String>,
-    ) -> Result<Arc<Server>, String> {
+    ) -> Result<Usable, String> {
         settings.check()?;
         let target = self.target(settings, cwd, variable)?;
-        let key = format!("{name} {settings:?} {target:?}");
+        // What only decides about its tools does not make it another one.
+        let key = format!(
+            "{name} {target:?} {:?} {}",
+            settings.protocol, settings.startup_seconds
+        );
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = running.entry(key).or_insert_with(|| {
-            Server::start(name, settings.clone(), target, self.kept_in(name, settings))
+        running.retain(|_, server| server.strong_count() > 0);
+        let server = running.get(&key).and_then(Weak::upgrade);
+        let server = server.unwrap_or_else(|| {
+            let server = self.begin(name, settings, target);
+            running.insert(key, Arc::downgrade(&server));
+            server
         });
-        Ok(server.clone())
+        Ok(Usable {
+            server,
+            settings: settings.clone(),
+        })
+    }
+
+    /// A new one, kept for a while for the thread that is about to be made.
+    fn begin(&self, name: &str, settings: &Settings, target: Target) -> Arc<Server> {
+        let stop = self.stop.child_token();
+        let kept_in = self.kept_in(name, settings);
+        let (server, keeper) = Server::new(name, settings.clone(), target, kept_in, stop.clone());
+        self.keepers.spawn(keeper.keep());
+        let until_used = server.clone();
+        self.keepers.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(UNTIL_USED) => {}
+                () = stop.cancelled() => {}
+            }
+            drop(until_used);
+        });
+        server
     }
 
     /// Where what a server offers is kept: a file for each way of starting it, wherever it starts.
@@ -155,11 +202,9 @@ impl Servers {
 
     /// Ends all of them and what they started. Takes a second at most, side by side.
     pub async fn end(&self) {
-        let running: Vec<Arc<Server>> = {
-            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-            running.drain().map(|(_, server)| server).collect()
-        };
-        futures_util::future::join_all(running.iter().map(|server| server.end())).await;
+        self.stop.cancel();
+        self.keepers.close();
+        self.keepers.wait().await;
     }
 
     /// The tools of `recorded` that `servers` can still answer for, with their names.
@@ -167,16 +212,19 @@ impl Servers {
         &self,
         recorded: &[Outside],
         specs: &[ToolSpec],
-        servers: &[Arc<Server>],
+        servers: &[Usable],
     ) -> Vec<(String, Box<dyn AnyTool>)> {
         let spec = |name: &str| specs.iter().find(|spec| spec.name == name).cloned();
         let mut tools: Vec<(String, Box<dyn AnyTool>)> = Vec::new();
         let (readable, recorded): (Vec<&Outside>, Vec<&Outside>) = recorded
             .iter()
             .partition(|outside| outside.name == resources::READ);
-        let is_readable =
-            |server: &&Arc<Server>| readable.iter().any(|outside| outside.server == server.name);
-        let readable: Vec<Arc<Server>> = servers.iter().filter(is_readable).cloned().collect();
+        let is_readable = |usable: &&Usable| {
+            readable
+                .iter()
+                .any(|outside| outside.server == usable.server.name)
+        };
+        let readable: Vec<Usable> = servers.iter().filter(is_readable).cloned().collect();
         for spec in [resources::LIST, resources::READ]
             .into_iter()
             .filter_map(spec)
@@ -186,7 +234,9 @@ impl Servers {
             tools.push((name, Box::new(access)));
         }
         for outside in recorded {
-            let server = servers.iter().find(|server| server.name == outside.server);
+            let server = servers
+                .iter()
+                .find(|usable| usable.server.name == outside.server);
             if let (Some(spec), Some(server)) = (spec(&outside.name), server) {
                 let tool = tool::External::new(spec, outside, server.clone(), self.audit.clone());
                 tools.push((outside.name.clone(), Box::new(tool)));
@@ -209,12 +259,12 @@ pub struct Chosen {
 
 /// The tools of `servers` for a new thread. Waits only for servers that were never seen before, side by side, each at
 /// most its start-up time. `only_unasked`: nothing that would need a question. `ours`: names that are taken.
-pub async fn choose(servers: &[Arc<Server>], only_unasked: bool, ours: &[ToolSpec]) -> Chosen {
-    let offers = servers.iter().map(|server| server.first_offer());
+pub async fn choose(servers: &[Usable], only_unasked: bool, ours: &[ToolSpec]) -> Chosen {
+    let offers = servers.iter().map(|usable| usable.server.first_offer());
     let offers = futures_util::future::join_all(offers).await;
     let mut chosen = Chosen::default();
     let mut found = Vec::new();
-    for (server, offer) in servers.iter().zip(offers) {
+    for (Usable { server, settings }, offer) in servers.iter().zip(offers) {
         let name = shown_line(&server.name);
         match offer {
             Err(why) => chosen.warnings.push(format!(
@@ -230,7 +280,6 @@ pub async fn choose(servers: &[Arc<Server>], only_unasked: bool, ours: &[ToolSpe
                     });
                 }
                 let offered = offer.tools.iter().filter(|tool| {
-                    let settings = &server.settings;
                     settings.offers(&tool.name) && (!only_unasked || settings.runs_unasked(&tool.name))
                 });
                 found.extend(offered.cloned().map(|tool| (server.name.clone(), tool)));
@@ -332,19 +381,20 @@ impl Report {
     }
 
     /// What comes of using `server`, which starts or has started: waits for it, at most its start-up time.
-    pub async fn tried(server: &Server, servers: &Servers) -> Self {
+    pub async fn tried(usable: &Usable, servers: &Servers) -> Self {
+        let Usable { server, settings } = usable;
         let connection = server.connection(&CancellationToken::new()).await;
-        let mut report = Self::known(&server.name, &server.settings, servers, "ready");
+        let mut report = Self::known(&server.name, settings, servers, "ready");
         report.stderr = server.last_lines();
         match connection {
             Err(why) => {
                 report.state = "failed".to_owned();
-                report.to_do = Some(way_out(&why, &server.settings));
+                report.to_do = Some(way_out(&why, settings));
                 report.error = Some(why);
             }
             Ok(connection) => {
                 let offer = connection.offer();
-                report.tools = reported(&server.name, &server.settings, &offer);
+                report.tools = reported(&server.name, settings, &offer);
                 report.resources = offer.resources.len();
                 report.about = server.about();
                 // The newer protocol has no ping; then its start is all there is to say.

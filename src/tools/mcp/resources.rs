@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
+    Usable,
     audit::{Audit, Entry},
     connection::Trouble,
     offer::Resource,
     result,
-    server::Server,
     tool::{failed, interrupted},
 };
 use crate::{
@@ -61,12 +61,12 @@ pub(super) fn specs() -> [ToolSpec; 2] {
 /// Either of them.
 pub(super) struct Resources {
     spec: ToolSpec,
-    servers: Vec<Arc<Server>>,
+    servers: Vec<Usable>,
     audit: Arc<Audit>,
 }
 
 impl Resources {
-    pub(super) fn new(spec: ToolSpec, servers: Vec<Arc<Server>>, audit: Arc<Audit>) -> Self {
+    pub(super) fn new(spec: ToolSpec, servers: Vec<Usable>, audit: Arc<Audit>) -> Self {
         Self {
             spec,
             servers,
@@ -82,7 +82,7 @@ impl Resources {
             None => self.servers.iter().collect(),
         };
         let mut text = String::new();
-        for server in chosen {
+        for Usable { server, .. } in chosen {
             let offer = server.offer().unwrap_or_default();
             if offer.resources.is_empty() {
                 continue;
@@ -115,12 +115,13 @@ impl Resources {
 
     fn read(&self, arguments: &str) -> Result<Planned<Run>, ToolError> {
         let ReadInput { server, uri } = input::parse(READ, arguments)?;
-        let server = self.server(&server)?.clone();
+        let usable = self.server(&server)?.clone();
+        let Usable { server, settings } = &usable;
         let offer = server.offer().unwrap_or_default();
         let listed = |resource: &Resource| !resource.template && resource.uri == uri;
         // What the server has listed tells it nothing that it does not know. Any other address may carry what the
         // model has read out of the house.
-        let unasked = offer.resources.iter().any(listed) || server.settings.runs_unasked(READ);
+        let unasked = offer.resources.iter().any(listed) || settings.runs_unasked(READ);
         let access = OutsideAccess {
             server: server.name.clone(),
             tool: READ.to_owned(),
@@ -132,7 +133,7 @@ impl Resources {
         };
         let audit = self.audit.clone();
         let title = shortened(&shown_line(&format!("{} {uri}", server.name)), 160);
-        let run: Run = Box::new(move |call| read(server, uri, audit, call).boxed());
+        let run: Run = Box::new(move |call| read(usable, uri, audit, call).boxed());
         Ok(Planned {
             access: Access::Outside(Box::new(access)),
             title,
@@ -140,12 +141,16 @@ impl Resources {
         })
     }
 
-    fn server(&self, name: &str) -> Result<&Arc<Server>, ToolError> {
+    fn server(&self, name: &str) -> Result<&Usable, ToolError> {
         self.servers
             .iter()
-            .find(|server| server.name == name)
+            .find(|usable| usable.server.name == name)
             .ok_or_else(|| {
-                let known: Vec<String> = self.servers.iter().map(|s| shown_line(&s.name)).collect();
+                let known: Vec<String> = self
+                    .servers
+                    .iter()
+                    .map(|s| shown_line(&s.server.name))
+                    .collect();
                 ToolError(format!(
                     "there is no external server `{}`; there are {}",
                     shortened(&shown_line(name), 80),
@@ -180,19 +185,19 @@ impl AnyTool for Resources {
 }
 
 async fn read(
-    server: Arc<Server>,
+    usable: Usable,
     uri: String,
     audit: Arc<Audit>,
     call: Call,
 ) -> Result<Output, ToolError> {
     let started = Instant::now();
-    let result = ask(&server, &uri, &call).await;
+    let result = ask(&usable, &uri, &call).await;
     let (outcome, bytes) = match &result {
         Ok(output) => ("done", output.content.len()),
         Err(error) => ("failed", error.0.len()),
     };
     audit.note(&Entry {
-        server: &server.name,
+        server: &usable.server.name,
         what: READ,
         call_id: &call.id.to_string(),
         arguments: &uri,
@@ -203,7 +208,8 @@ async fn read(
     result
 }
 
-async fn ask(server: &Server, uri: &str, call: &Call) -> Result<Output, ToolError> {
+async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolError> {
+    let Usable { server, settings } = usable;
     let connection = server.connection(&call.cancel).await;
     if call.cancel.is_cancelled() {
         return Ok(interrupted());
@@ -216,13 +222,13 @@ async fn ask(server: &Server, uri: &str, call: &Call) -> Result<Output, ToolErro
     })?;
     let params = ReadResourceRequestParams::new(uri);
     let request = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params));
-    let patience = server.settings.patience();
+    let patience = settings.patience();
     match connection
         .ask(request, patience, &call.cancel, |_| {})
         .await
     {
         Ok(answer) => Ok(result::of_resource(&server.name, &answer)),
         Err(Trouble::Cancelled) => Ok(interrupted()),
-        Err(trouble) => Err(failed(server, &trouble)),
+        Err(trouble) => Err(failed(usable, &trouble)),
     }
 }

@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{
-    sync::{Notify, watch},
-    task::JoinHandle,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -70,25 +67,21 @@ pub struct Server {
     tail: Tail,
     offer: Arc<Mutex<Option<Arc<Offer>>>>,
     stop: CancellationToken,
-    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Server {
-    /// Starts it in the background. `kept_in` is the file of what it offered last.
-    pub(super) fn start(
+    /// The handle, and what keeps the server running until `stop`. `kept_in` is the file of what it offered last.
+    pub(super) fn new(
         name: &str,
         settings: Settings,
         target: Target,
         kept_in: Option<PathBuf>,
-    ) -> Arc<Self> {
+        stop: CancellationToken,
+    ) -> (Arc<Self>, Keeper) {
         let kept = kept_in.as_deref().and_then(Offer::kept).map(Arc::new);
         let offer = Arc::new(Mutex::new(kept));
         let (status, watching) = watch::channel(Status::Starting);
-        let (wanted, stop, tail) = (
-            Arc::new(Notify::new()),
-            CancellationToken::new(),
-            Tail::default(),
-        );
+        let (wanted, tail) = (Arc::new(Notify::new()), Tail::default());
         let keeper = Keeper {
             name: name.to_owned(),
             settings: settings.clone(),
@@ -100,16 +93,16 @@ impl Server {
             tail: tail.clone(),
             stop: stop.clone(),
         };
-        Arc::new(Self {
+        let server = Arc::new(Self {
             name: name.to_owned(),
             settings,
             status: watching,
             wanted,
             tail,
             offer,
-            task: Mutex::new(Some(tokio::spawn(keeper.keep()))),
             stop,
-        })
+        });
+        (server, keeper)
     }
 
     /// What it offers, as far as is known now.
@@ -191,16 +184,6 @@ impl Server {
             Status::Starting | Status::Down { .. } => None,
         }
     }
-
-    /// Ends it and everything that it started. Bounded: what does not end by itself is killed.
-    pub(super) async fn end(&self) {
-        self.stop.cancel();
-        let task = locked(&self.task).take();
-        if let Some(task) = task {
-            // An error means that it is over all the same.
-            let _ = task.await;
-        }
-    }
 }
 
 impl Drop for Server {
@@ -215,7 +198,7 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// The owner of the program and the line.
-struct Keeper {
+pub(super) struct Keeper {
     name: String,
     settings: Settings,
     target: Target,
@@ -248,7 +231,9 @@ struct Failed {
 }
 
 impl Keeper {
-    async fn keep(self) {
+    /// Runs until it is stopped, which is bounded: a server that does not end by itself is killed, and what it started
+    /// with it.
+    pub(super) async fn keep(self) {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let _ = self.status.send(Status::Starting);

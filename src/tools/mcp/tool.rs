@@ -7,12 +7,11 @@ use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest};
 use serde_json::{Map, Value};
 
 use super::{
-    Outside,
+    Outside, Usable,
     audit::{Audit, Entry},
     connection::Trouble,
     offer::{Offered, words},
     result,
-    server::Server,
 };
 use crate::{
     conversation::{Access, OutsideAccess, shortened, shown_line},
@@ -47,7 +46,7 @@ pub(super) struct External {
     tool: String,
     /// What the thread was told of it.
     digest: String,
-    server: Arc<Server>,
+    usable: Usable,
     audit: Arc<Audit>,
 }
 
@@ -55,32 +54,32 @@ impl External {
     pub(super) fn new(
         spec: ToolSpec,
         outside: &Outside,
-        server: Arc<Server>,
+        usable: Usable,
         audit: Arc<Audit>,
     ) -> Self {
         Self {
             spec,
             tool: outside.tool.clone(),
             digest: outside.digest.clone(),
-            server,
+            usable,
             audit,
         }
     }
 
     fn access(&self, arguments: &Map<String, Value>) -> OutsideAccess {
-        let offer = self.server.offer();
+        let offer = self.usable.server.offer();
         let now = offer.as_ref().and_then(|offer| offer.tool(&self.tool));
         // One that cannot be seen now is looked at again before it runs.
         let digest = now.map_or(&self.digest, |tool| &tool.digest);
         let changed = *digest != self.digest;
         OutsideAccess {
-            server: self.server.name.clone(),
+            server: self.usable.server.name.clone(),
             tool: self.tool.clone(),
             arguments: serde_json::to_string_pretty(arguments).unwrap_or_default(),
             about: now.map(about).unwrap_or_default(),
             identity: digest.clone(),
             changed,
-            unasked: !changed && self.server.settings.runs_unasked(&self.tool),
+            unasked: !changed && self.usable.settings.runs_unasked(&self.tool),
         }
     }
 }
@@ -111,7 +110,7 @@ impl AnyTool for External {
         let arguments = object(&self.spec.name, arguments)?;
         let access = self.access(&arguments);
         let asked = Asked {
-            server: self.server.clone(),
+            usable: self.usable.clone(),
             tool: self.tool.clone(),
             identity: access.identity.clone(),
             arguments: arguments.clone(),
@@ -141,7 +140,7 @@ fn object(name: &str, arguments: &str) -> Result<Map<String, Value>, ToolError> 
 
 /// A call that passed the gate.
 struct Asked {
-    server: Arc<Server>,
+    usable: Usable,
     tool: String,
     /// What was known of the tool when the gate decided.
     identity: String,
@@ -159,7 +158,7 @@ impl Asked {
             Err(error) => ("failed", error.0.len()),
         };
         self.audit.note(&Entry {
-            server: &self.server.name,
+            server: &self.usable.server.name,
             what: &self.tool,
             call_id: &call.id.to_string(),
             arguments: &Value::Object(self.arguments).to_string(),
@@ -171,8 +170,8 @@ impl Asked {
     }
 
     async fn ask(&self, call: &Call) -> Result<Output, ToolError> {
-        let server = shown_line(&self.server.name);
-        let connection = self.server.connection(&call.cancel).await;
+        let server = shown_line(&self.usable.server.name);
+        let connection = self.usable.server.connection(&call.cancel).await;
         if call.cancel.is_cancelled() {
             return Ok(interrupted());
         }
@@ -198,20 +197,20 @@ impl Asked {
             .with_arguments(self.arguments.clone());
         let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
         let (host, id) = (call.host.clone(), call.id.clone());
-        let patience = self.server.settings.patience();
+        let patience = self.usable.settings.patience();
         let answer = connection
             .ask(request, patience, &call.cancel, move |line| {
                 host.progress(&id, Progress::Line(line));
             })
             .await;
         match answer {
-            Ok(answer) => result::of_call(&self.server.name, &answer),
+            Ok(answer) => result::of_call(&self.usable.server.name, &answer),
             Err(Trouble::Cancelled) => Ok(interrupted()),
             Err(trouble) => {
                 if trouble == Trouble::Gone {
-                    self.server.lost(&connection).await;
+                    self.usable.server.lost(&connection).await;
                 }
-                Err(failed(&self.server, &trouble))
+                Err(failed(&self.usable, &trouble))
             }
         }
     }
@@ -227,16 +226,16 @@ pub(super) fn interrupted() -> Output {
 }
 
 /// What the model reads of a request that came to nothing.
-pub(super) fn failed(server: &Server, trouble: &Trouble) -> ToolError {
-    let name = shown_line(&server.name);
+pub(super) fn failed(usable: &Usable, trouble: &Trouble) -> ToolError {
+    let name = shown_line(&usable.server.name);
     ToolError(match trouble {
         Trouble::Refused(why) => {
-            let why = result::marked(&server.name, why);
+            let why = result::marked(&usable.server.name, why);
             format!("the external server `{name}` refused:\n{why}")
         }
         Trouble::TimedOut => format!(
             "the external server `{name}` did not answer within {} s (`call_seconds`) and was told to stop; what it did is unknown, so look before repeating it",
-            server.settings.call_seconds
+            usable.settings.call_seconds
         ),
         Trouble::Gone => format!(
             "the external server `{name}` ended in the middle; what it did is unknown, so look before repeating it. It is being started again."
