@@ -410,12 +410,15 @@ pub struct External {
     pub settings: mcp::Settings,
     /// Where it stands.
     pub standing: Standing,
+    /// What came of starting it, where that was wished and it can be.
+    pub started: Option<Result<mcp::Usable, String>>,
 }
 
 /// Where an external server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It can be started, and was if that was wished.
-    Usable(Option<Result<mcp::Usable, String>>),
+    /// It can be started.
+    Enabled,
     /// The owner or the project has switched it off.
     Disabled,
     /// The project names it, and the owner has not agreed.
@@ -563,19 +566,24 @@ impl Wiring {
         let trust = self.trust();
         let standing = |name: &str, settings: &mcp::Settings, project| {
             if project && !trust.holds(name, settings, &self.directory(cwd)) {
-                return Standing::Untrusted;
+                Standing::Untrusted
+            } else if settings.enabled {
+                Standing::Enabled
+            } else {
+                Standing::Disabled
             }
-            if !settings.enabled {
-                return Standing::Disabled;
-            }
-            Standing::Usable(start(name).then(|| self.start(name, settings, cwd, project)))
         };
         let servers = self.configured(config, cwd).into_iter();
         servers
-            .map(|(name, settings, project)| External {
-                standing: standing(&name, &settings, project),
-                name,
-                settings,
+            .map(|(name, settings, project)| {
+                let standing = standing(&name, &settings, project);
+                let starts = standing == Standing::Enabled && start(&name);
+                External {
+                    standing,
+                    started: starts.then(|| self.start(&name, &settings, cwd, project)),
+                    name,
+                    settings,
+                }
             })
             .collect()
     }

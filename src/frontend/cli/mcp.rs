@@ -13,7 +13,7 @@ use super::{
 use crate::{
     app::{App, External, Standing},
     conversation::{shortened, shown_line},
-    tools::mcp::{Report, Usable},
+    tools::mcp::Report,
 };
 
 /// One of them does not work.
@@ -79,33 +79,27 @@ async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Report>> {
     let all = app.external(|known| name.is_none_or(|name| name == known))?;
     let meant = chosen(all, name)?.into_iter();
     let reports = meant.map(|external| async move {
-        match &external.standing {
-            Standing::Usable(Some(Ok(server))) => tried(app, server).await,
-            Standing::Usable(Some(Err(why))) => Report {
+        match &external.started {
+            Some(Ok(usable)) => Report::tried(usable, app.servers()).await,
+            Some(Err(why)) => Report {
                 state: "failed".to_owned(),
                 error: Some(why.clone()),
                 ..known(app, &external)
             },
-            Standing::Usable(None) | Standing::Disabled | Standing::Untrusted => {
-                known(app, &external)
-            }
+            None => known(app, &external),
         }
     });
     Ok(futures_util::future::join_all(reports).await)
 }
 
-async fn tried(app: &App, usable: &Usable) -> Report {
-    Report::tried(usable, app.servers()).await
-}
-
 fn known(app: &App, external: &External) -> Report {
     let state = match external.standing {
-        Standing::Usable(_) => "enabled",
+        Standing::Enabled => "enabled",
         Standing::Disabled => "disabled",
         Standing::Untrusted => "not trusted",
     };
     let mut report = Report::known(&external.name, &external.settings, app.servers(), state);
-    if matches!(external.standing, Standing::Untrusted) {
+    if external.standing == Standing::Untrusted {
         report.tools.clear();
         report.to_do = Some(format!(
             "the project's `.mcp.json` names it; look at what it starts, then `openoxide mcp trust {}`",
@@ -178,7 +172,7 @@ fn tool(tool: &crate::tools::mcp::ReportedTool) -> String {
 fn trust(app: &App, name: &str) -> anyhow::Result<u8> {
     let external = chosen(app.external(|_| false)?, Some(name))?.remove(0);
     let name = shown_line(name);
-    if !matches!(external.standing, Standing::Untrusted) {
+    if external.standing != Standing::Untrusted {
         bail!("the external server `{name}` needs no trust: it is your own, or trusted already");
     }
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
