@@ -20,13 +20,12 @@ use rmcp::{
         ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
         PeerRequestOptions, RequestContext, RunningService, ServiceError,
     },
-    transport::IntoTransport,
 };
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{offer::Offer, settings::Protocol};
+use super::{offer::Offer, settings::Protocol, way::Way};
 use crate::conversation::{shortened, shown_line};
 
 /// How long a server may take to hear that a request is cancelled.
@@ -77,20 +76,13 @@ pub struct About {
 pub(super) type Line = RunningService<RoleClient, Arc<Heard>>;
 
 impl Connection {
-    /// Shakes hands over `transport`, and asks what there is. The caller bounds the time.
-    pub(super) async fn open<T, E, A>(
-        transport: T,
-        protocol: Protocol,
-    ) -> Result<(Self, Line), String>
-    where
-        T: IntoTransport<RoleClient, E, A>,
-        E: std::error::Error + Send + Sync + 'static,
-    {
+    /// Shakes hands, and asks what there is. The caller bounds the time.
+    pub(super) async fn open(way: Way, protocol: Protocol) -> Result<(Self, Line), String> {
         let started = Instant::now();
         let heard = Arc::new(Heard::default());
         let line = heard
             .clone()
-            .serve_with_lifecycle(transport, mode(protocol))
+            .serve_with_lifecycle(way, mode(protocol))
             .await
             .map_err(|error| said(&error))?;
         let info = line.peer().peer_info();

@@ -27,10 +27,11 @@ impl std::fmt::Debug for Address {
     }
 }
 
+/// A client of ours behind rmcp's transport.
+pub(super) type Http = StreamableHttpClientTransport<reqwest::Client>;
+
 /// A transport to `address`. Connects when it is used.
-pub(super) fn transport(
-    address: &Address,
-) -> Result<StreamableHttpClientTransport<reqwest::Client>, String> {
+pub(super) fn transport(address: &Address) -> Result<Http, String> {
     let client = model::http_client(&address.url).map_err(|error| error.to_string())?;
     let mut headers = HashMap::new();
     for (name, value) in &address.headers {

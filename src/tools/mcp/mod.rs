@@ -21,6 +21,7 @@ mod server;
 mod settings;
 mod tool;
 mod trust;
+mod way;
 
 use std::{
     collections::HashMap,

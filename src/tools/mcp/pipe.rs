@@ -147,7 +147,8 @@ fn salvaged(line: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
             "code": -32603, "message": "its answer could not be read",
         }}),
     };
-    serde_json::from_value(answer).ok()
+    // By way of text, so that the reader of messages is compiled once: it is large.
+    serde_json::from_slice(&serde_json::to_vec(&answer).ok()?).ok()
 }
 
 /// The last lines that a server wrote where they are no messages. Locked for a moment; nobody awaits under it.

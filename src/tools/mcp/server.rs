@@ -20,6 +20,7 @@ use super::{
     offer::Offer,
     pipe::{Pipe, Tail},
     settings::{Protocol, Settings},
+    way::Way,
 };
 use crate::{
     conversation::shown_line,
@@ -210,18 +211,26 @@ pub(super) struct Keeper {
     stop: CancellationToken,
 }
 
-/// Lets what a program that has ended wrote last be read; somebody else may still hold its standard error.
-async fn last_words(drain: AbortOnDropHandle<()>) {
-    let _ = tokio::time::timeout(GRACE, drain).await;
-}
-
 /// A connection with what stands behind it.
 struct Live {
     connection: Arc<Connection>,
     line: Line,
-    companion: Option<Companion>,
-    /// Drains standard error.
-    drain: Option<AbortOnDropHandle<()>>,
+    behind: Option<Behind>,
+}
+
+/// The program behind a connection.
+struct Behind {
+    companion: Companion,
+    /// Of its standard error.
+    drain: AbortOnDropHandle<()>,
+}
+
+impl Behind {
+    /// Ends it, and lets what it wrote last be read; somebody else may still hold its standard error.
+    async fn end(self) {
+        self.companion.end(GRACE).await;
+        let _ = tokio::time::timeout(GRACE, self.drain).await;
+    }
 }
 
 /// Why a start failed, and whether another would.
@@ -321,45 +330,38 @@ impl Keeper {
             why,
             for_good: false,
         };
-        match &self.target {
+        let for_good = |why| Failed {
+            why,
+            for_good: true,
+        };
+        let (way, behind) = match &self.target {
             Target::Http(address) => {
-                let transport = http::transport(address).map_err(|why| Failed {
-                    why,
-                    for_good: true,
-                })?;
-                let opened = Connection::open(transport, protocol);
-                let opened = tokio::time::timeout(within, opened).await;
-                let (connection, line) = opened.unwrap_or_else(late).map_err(fails)?;
-                Ok(Live {
-                    connection: Arc::new(connection),
-                    line,
-                    companion: None,
-                    drain: None,
-                })
+                let transport = http::transport(address).map_err(for_good)?;
+                (Way::Http(Box::new(transport)), None)
             }
             Target::Program(program) => {
-                let (companion, streams) = Companion::start(program).map_err(|why| Failed {
-                    why,
-                    for_good: true,
-                })?;
+                let (companion, streams) = Companion::start(program).map_err(for_good)?;
                 let drain = tokio::spawn(self.tail.clone().drain(streams.errors));
-                let drain = AbortOnDropHandle::new(drain);
-                let transport = Pipe::new(streams.input, streams.output, self.tail.clone());
-                let opened = Connection::open(transport, protocol);
-                let opened = tokio::time::timeout(within, opened).await;
-                match opened.unwrap_or_else(late) {
-                    Ok((connection, line)) => Ok(Live {
-                        connection: Arc::new(connection),
-                        line,
-                        companion: Some(companion),
-                        drain: Some(drain),
-                    }),
-                    Err(why) => {
-                        companion.end(GRACE).await;
-                        last_words(drain).await;
-                        Err(fails(why))
-                    }
+                let pipe = Pipe::new(streams.input, streams.output, self.tail.clone());
+                let behind = Behind {
+                    companion,
+                    drain: AbortOnDropHandle::new(drain),
+                };
+                (Way::Pipe(Box::new(pipe)), Some(behind))
+            }
+        };
+        let opened = tokio::time::timeout(within, Connection::open(way, protocol)).await;
+        match opened.unwrap_or_else(late) {
+            Ok((connection, line)) => Ok(Live {
+                connection: Arc::new(connection),
+                line,
+                behind,
+            }),
+            Err(why) => {
+                if let Some(behind) = behind {
+                    behind.end().await;
                 }
+                Err(fails(why))
             }
         }
     }
@@ -369,8 +371,7 @@ impl Keeper {
         let Live {
             connection,
             line,
-            companion,
-            drain,
+            behind,
         } = live;
         self.offers(&connection);
         let _ = self.status.send(Status::Ready(connection.clone()));
@@ -393,11 +394,8 @@ impl Keeper {
         }
         // At once, so that no call is given a line that is dead.
         let _ = self.status.send(Status::Starting);
-        if let Some(companion) = companion {
-            companion.end(GRACE).await;
-        }
-        if let Some(drain) = drain {
-            last_words(drain).await;
+        if let Some(behind) = behind {
+            behind.end().await;
         }
     }
 
