@@ -1,37 +1,33 @@
-//! One live connection to an external server: opened within a time, asked with one, and heard out with care.
+//! One live connection to an external server: opened, asked with a time-out, and told when a request is given up.
 //!
-//! rmcp speaks the protocol. What it does not do by itself is here: every request has a time-out and can be cancelled
-//! (the server is told), lists have a bound, progress is put in order, and what a server asks of us is refused.
+//! The protocol is spoken here rather than by rmcp's client, whose types for all that a server may say cost 4 MB of the
+//! binary, while what is needed of it is a handful of requests whose results are read as JSON anyway. Both generations
+//! are spoken: `initialize` up to 2025-11-25, and 2026-07-28, where each request says what it needs.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use rmcp::{
-    ClientHandler, ErrorData, RoleClient,
-    model::{
-        ClientCapabilities, ClientConfig, ClientRequest, ElicitRequestParams, ElicitResult,
-        ElicitationAction, Implementation, PingRequest, ProgressNotificationParam, ProgressToken,
-        ProtocolVersion,
-    },
-    service::{
-        ClientInitializeError, ClientLifecycleMode, ClientServiceExt, NotificationContext, Peer,
-        PeerRequestOptions, RequestContext, RunningService, ServiceError,
-    },
-};
-use serde_json::Value;
-use tokio::sync::Notify;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{offer::Offer, settings::Protocol, way::Way};
+use super::{heard::Heard, http::Http, offer::Offer, pipe::Input, settings::Protocol};
 use crate::conversation::{shortened, shown_line};
 
+/// The version that `initialize` asks for; a server answers with one that it knows.
+const OLDER: &str = "2025-11-25";
+/// The version of requests that say what they need.
+const NEWER: &str = "2026-07-28";
 /// How long a server may take to hear that a request is cancelled.
 const TO_HEAR: Duration = Duration::from_secs(1);
 /// Characters of what a server says about an error.
 const ERROR_CHARS: usize = 2_000;
+/// While a connection is opened its owner bounds the whole of it.
+const OPENING: Duration = Duration::from_secs(3_600);
 
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,11 +42,23 @@ pub(super) enum Trouble {
     Gone,
 }
 
+/// What messages go through.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// The standard input of a program; its output is read by a task of its own.
+    Pipe(Input),
+    /// Streamable HTTP.
+    Http(Http),
+}
+
 /// A connection that can be asked from several tasks.
 #[derive(Debug)]
 pub(super) struct Connection {
-    peer: Peer<RoleClient>,
+    way: Way,
     heard: Arc<Heard>,
+    next: AtomicU64,
+    /// Requests say what they need.
+    newer: bool,
     /// What it said of itself, and how long that took.
     pub(super) about: About,
     offer: Mutex<Arc<Offer>>,
@@ -65,51 +73,78 @@ pub struct About {
     pub protocol: String,
     /// From the start to its list of tools, in milliseconds.
     pub start_ms: u64,
-    /// It has resources.
     #[serde(skip)]
     pub(super) resources: bool,
     #[serde(skip)]
     pub(super) tools: bool,
 }
 
-/// The line to the server. Whoever has it decides when it ends.
-pub(super) type Line = RunningService<RoleClient, Arc<Heard>>;
-
 impl Connection {
     /// Shakes hands, and asks what there is. The caller bounds the time.
-    pub(super) async fn open(way: Way, protocol: Protocol) -> Result<(Self, Line), String> {
+    pub(super) async fn open(
+        way: Way,
+        heard: Arc<Heard>,
+        protocol: Protocol,
+    ) -> Result<Self, String> {
         let started = Instant::now();
-        let heard = Arc::new(Heard::default());
-        let line = heard
-            .clone()
-            .serve_with_lifecycle(way, mode(protocol))
-            .await
-            .map_err(|error| said(&error))?;
-        let info = line.peer().peer_info();
-        let capabilities = info.as_ref().map(|info| info.capabilities.clone());
-        let capabilities = capabilities.unwrap_or_default();
-        let server = info.as_ref().and_then(|info| info.server_info.clone());
         let mut connection = Self {
-            peer: line.peer().clone(),
+            way,
             heard,
-            about: About {
-                name: server.map_or_else(String::new, |server| {
-                    shortened(
-                        &shown_line(&format!("{} {}", server.name, server.version)),
-                        80,
-                    )
-                }),
-                protocol: info.map_or_else(String::new, |info| info.protocol_version.to_string()),
-                resources: capabilities.resources.is_some(),
-                tools: capabilities.tools.is_some(),
-                ..About::default()
-            },
+            next: AtomicU64::new(1),
+            newer: protocol != Protocol::Legacy,
+            about: About::default(),
             offer: Mutex::default(),
+        };
+        connection.about = match connection.newer {
+            true => connection.discover().await?,
+            false => connection.initialize().await?,
         };
         connection.look_again().await?;
         connection.about.start_ms =
             u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok((connection, line))
+        Ok(connection)
+    }
+
+    async fn initialize(&self) -> Result<About, String> {
+        let params =
+            json!({"protocolVersion": OLDER, "capabilities": {}, "clientInfo": ourselves()});
+        let result = self.opened("initialize", params).await?;
+        let version = result["protocolVersion"].as_str().unwrap_or(OLDER);
+        if let Way::Http(http) = &self.way {
+            http.agreed(version);
+        }
+        self.tell("notifications/initialized", json!({})).await;
+        Ok(about(
+            &result["serverInfo"],
+            version,
+            &result["capabilities"],
+        ))
+    }
+
+    async fn discover(&self) -> Result<About, String> {
+        if let Way::Http(http) = &self.way {
+            http.agreed(NEWER);
+        }
+        let result = self.opened("server/discover", json!({})).await?;
+        let versions = result["supportedVersions"].as_array();
+        if !versions.is_some_and(|versions| versions.iter().any(|version| version == NEWER)) {
+            return Err(format!("it does not speak {NEWER}"));
+        }
+        let server = &result["_meta"]["io.modelcontextprotocol/serverInfo"];
+        Ok(about(server, NEWER, &result["capabilities"]))
+    }
+
+    async fn opened(&self, method: &str, params: Value) -> Result<Value, String> {
+        let cancel = CancellationToken::new();
+        let asked = self.ask(method, params, OPENING, &cancel, |_| {}).await;
+        asked.map_err(|trouble| match trouble {
+            Trouble::Refused(why) => format!("it says: {}", shown_line(&why)),
+            Trouble::Gone => match self.way {
+                Way::Pipe(_) => "it ended before it answered".to_owned(),
+                Way::Http(_) => "it cannot be reached".to_owned(),
+            },
+            Trouble::TimedOut | Trouble::Cancelled => "it did not answer".to_owned(),
+        })
     }
 
     /// Asks anew what the server offers.
@@ -127,179 +162,134 @@ impl Connection {
             .clone()
     }
 
-    /// Returns when the server says that its tools changed.
+    /// Returns when the server says that what it offers changed.
     pub(super) async fn changed(&self) {
         self.heard.changed.notified().await;
     }
 
-    /// How long it takes to answer nothing.
-    pub(super) async fn ping(&self, patience: Duration) -> Result<Duration, Trouble> {
-        let started = Instant::now();
-        let ping = ClientRequest::PingRequest(PingRequest::default());
-        let cancel = CancellationToken::new();
-        self.ask(ping, patience, &cancel, |_| {}).await?;
-        Ok(started.elapsed())
+    /// Returns when nothing more comes.
+    pub(super) async fn ended(&self) {
+        self.heard.closed.cancelled().await;
     }
 
-    /// Sends `request` and gives its result as JSON. Ends with the answer, after `patience`, or with `cancel`; in the
-    /// last two cases the server is told.
+    /// Lets the server know that this is the end.
+    pub(super) async fn close(&self) {
+        match &self.way {
+            Way::Pipe(input) => input.close(),
+            Way::Http(http) => drop(tokio::time::timeout(TO_HEAR, http.close()).await),
+        }
+        self.heard.close();
+    }
+
+    /// How long it takes to answer nothing; the newer protocol has no such question.
+    pub(super) async fn ping(&self, patience: Duration) -> Option<Duration> {
+        let started = Instant::now();
+        let cancel = CancellationToken::new();
+        let asked = self.ask("ping", json!({}), patience, &cancel, |_| {}).await;
+        asked
+            .ok()
+            .filter(|_| !self.newer)
+            .map(|_| started.elapsed())
+    }
+
+    /// Sends a request and gives its result. Ends with the answer, after `patience`, with `cancel`, or with the
+    /// connection; in the second and third case the server is told.
     pub(super) async fn ask(
         &self,
-        request: ClientRequest,
+        method: &str,
+        mut params: Value,
         patience: Duration,
         cancel: &CancellationToken,
         progress: impl Fn(String) + Send + Sync + 'static,
     ) -> Result<Value, Trouble> {
-        let sent = self
-            .peer
-            .send_cancellable_request(request, PeerRequestOptions::no_options());
-        let mut handle = tokio::select! {
-            sent = sent => sent.map_err(trouble)?,
-            () = cancel.cancelled() => return Err(Trouble::Cancelled),
-            () = tokio::time::sleep(patience) => return Err(Trouble::TimedOut),
-        };
-        let _follows = self.heard.follow(handle.progress_token.clone(), progress);
+        if self.heard.closed.is_cancelled() {
+            return Err(Trouble::Gone);
+        }
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let answer = self.heard.expect(id, Box::new(progress));
+        params["_meta"] = self.meta(Some(id));
+        let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (why, reason) = tokio::select! {
             biased;
-            answer = &mut handle.rx => {
-                let result = answer.map_err(|_| Trouble::Gone)?.map_err(trouble)?;
-                return serde_json::to_value(result).map_err(|error| Trouble::Refused(error.to_string()));
-            }
+            answer = self.answered(&message, answer) => return answer,
+            () = self.heard.closed.cancelled() => return Err(Trouble::Gone),
             () = cancel.cancelled() => (Trouble::Cancelled, "the turn was interrupted"),
             () = tokio::time::sleep(patience) => (Trouble::TimedOut, "it took too long"),
         };
-        // One that does not read is not waited for; it has no more to lose than the request.
-        let _ = tokio::time::timeout(TO_HEAR, handle.cancel(Some(reason.to_owned()))).await;
+        self.heard.forget(id);
+        self.tell(
+            "notifications/cancelled",
+            json!({"requestId": id, "reason": reason}),
+        )
+        .await;
         Err(why)
     }
-}
 
-fn mode(protocol: Protocol) -> ClientLifecycleMode {
-    match protocol {
-        Protocol::Legacy => ClientLifecycleMode::Initialize,
-        Protocol::Auto | Protocol::Modern => ClientLifecycleMode::Discover {
-            preferred_versions: vec![ProtocolVersion::V_2026_07_28],
-        },
-    }
-}
-
-fn said(error: &ClientInitializeError) -> String {
-    match error {
-        ClientInitializeError::ConnectionClosed(_) => "it ended before it answered".to_owned(),
-        ClientInitializeError::JsonRpcError(error) => {
-            format!(
-                "it says: {}",
-                shortened(&shown_line(&error.message), ERROR_CHARS)
-            )
-        }
-        other => shortened(&shown_line(&other.to_string()), 300),
-    }
-}
-
-fn trouble(error: ServiceError) -> Trouble {
-    match error {
-        ServiceError::McpError(error) => Trouble::Refused(shortened(&error.message, ERROR_CHARS)),
-        ServiceError::TransportClosed | ServiceError::TransportSend(_) => Trouble::Gone,
-        ServiceError::Timeout { .. } => Trouble::TimedOut,
-        ServiceError::Cancelled { .. } => Trouble::Refused("it gave the request up".to_owned()),
-        other => Trouble::Refused(shortened(&shown_line(&other.to_string()), ERROR_CHARS)),
-    }
-}
-
-type Listener = Box<dyn Fn(String) + Send + Sync>;
-
-/// What the server sends without being asked.
-#[derive(Default)]
-pub(super) struct Heard {
-    changed: Notify,
-    /// By request. Locked for a moment; nobody awaits under it.
-    followers: Mutex<HashMap<ProgressToken, (f64, Listener)>>,
-}
-
-impl std::fmt::Debug for Heard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Heard")
-    }
-}
-
-impl Heard {
-    fn follow(
-        self: &Arc<Self>,
-        token: ProgressToken,
-        progress: impl Fn(String) + Send + Sync + 'static,
-    ) -> Follows {
-        let listener: Listener = Box::new(progress);
-        self.followers()
-            .insert(token.clone(), (f64::NEG_INFINITY, listener));
-        Follows {
-            heard: self.clone(),
-            token,
-        }
-    }
-
-    fn followers(&self) -> std::sync::MutexGuard<'_, HashMap<ProgressToken, (f64, Listener)>> {
-        self.followers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Until it is dropped, progress of a request is heard.
-struct Follows {
-    heard: Arc<Heard>,
-    token: ProgressToken,
-}
-
-impl Drop for Follows {
-    fn drop(&mut self) {
-        self.heard.followers().remove(&self.token);
-    }
-}
-
-impl ClientHandler for Heard {
-    async fn create_elicitation(
+    async fn answered(
         &self,
-        _: ElicitRequestParams,
-        _: RequestContext<RoleClient>,
-    ) -> Result<ElicitResult, ErrorData> {
-        // It was not declared, so a server that asks all the same gets to hear that nobody is there.
-        Ok(ElicitResult::new(ElicitationAction::Cancel))
-    }
-
-    async fn on_progress(
-        &self,
-        said: ProgressNotificationParam,
-        _: NotificationContext<RoleClient>,
-    ) {
-        let mut followers = self.followers();
-        let Some((last, listener)) = followers.get_mut(&said.progress_token) else {
-            return;
+        message: &Value,
+        mut answer: tokio::sync::oneshot::Receiver<super::heard::Answer>,
+    ) -> Result<Value, Trouble> {
+        let answer = match &self.way {
+            Way::Pipe(input) => {
+                if !input.send(message).await {
+                    return Err(Trouble::Gone);
+                }
+                answer.await.map_err(|_| Trouble::Gone)?
+            }
+            Way::Http(http) => tokio::select! {
+                biased;
+                answer = &mut answer => answer.map_err(|_| Trouble::Gone)?,
+                exchanged = http.exchange(message, &self.heard) => {
+                    exchanged?;
+                    answer.try_recv().map_err(|_| Trouble::Gone)?
+                }
+            },
         };
-        // Each notification is a task of its own in rmcp, so one may overtake another.
-        if said.progress <= *last {
-            return;
+        answer.map_err(|why| Trouble::Refused(shortened(&why, ERROR_CHARS)))
+    }
+
+    /// Sends a notification. One that does not listen is not waited for; it has no more to lose than that.
+    async fn tell(&self, method: &str, mut params: Value) {
+        if self.newer {
+            params["_meta"] = self.meta(None);
         }
-        *last = said.progress;
-        let of = said.total.map(|total| format!(" of {total}"));
-        let count = || format!("{}{}", said.progress, of.unwrap_or_default());
-        let text = said.message.filter(|text| !text.trim().is_empty());
-        listener(shortened(&shown_line(&text.unwrap_or_else(count)), 200));
+        let message = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        let told = async {
+            match &self.way {
+                Way::Pipe(input) => drop(input.send(&message).await),
+                Way::Http(http) => drop(http.exchange(&message, &self.heard).await),
+            }
+        };
+        let _ = tokio::time::timeout(TO_HEAR, told).await;
     }
 
-    async fn on_tool_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.changed.notify_one();
+    fn meta(&self, id: Option<u64>) -> Value {
+        let mut meta = json!({});
+        if let Some(id) = id {
+            meta["progressToken"] = id.into();
+        }
+        if self.newer {
+            meta["io.modelcontextprotocol/protocolVersion"] = NEWER.into();
+            meta["io.modelcontextprotocol/clientInfo"] = ourselves();
+            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+        }
+        meta
     }
+}
 
-    async fn on_resource_list_changed(&self, _: NotificationContext<RoleClient>) {
-        self.changed.notify_one();
-    }
+fn ourselves() -> Value {
+    json!({"name": "openoxide", "version": env!("CARGO_PKG_VERSION")})
+}
 
-    fn get_info(&self) -> ClientConfig {
-        ClientConfig::new(
-            ClientCapabilities::default(),
-            Implementation::new("openoxide", env!("CARGO_PKG_VERSION")),
-        )
-        // For `initialize`; the newer protocol has its own way to agree.
-        .with_protocol_version(ProtocolVersion::V_2025_11_25)
+fn about(server: &Value, version: &str, capabilities: &Value) -> About {
+    let word = |key: &str| server[key].as_str().unwrap_or_default();
+    let name = format!("{} {}", word("name"), word("version"));
+    About {
+        name: shortened(&shown_line(name.trim()), 80),
+        protocol: shortened(&shown_line(version), 40),
+        start_ms: 0,
+        resources: capabilities["resources"].is_object(),
+        tools: capabilities["tools"].is_object(),
     }
 }

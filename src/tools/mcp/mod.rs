@@ -10,6 +10,7 @@
 
 mod audit;
 mod connection;
+mod heard;
 mod http;
 mod names;
 mod offer;
@@ -21,7 +22,6 @@ mod server;
 mod settings;
 mod tool;
 mod trust;
-mod way;
 
 use std::{
     collections::HashMap,
@@ -400,7 +400,7 @@ impl Report {
                 report.about = server.about();
                 // The newer protocol has no ping; then its start is all there is to say.
                 let ping = connection.ping(Duration::from_secs(5)).await;
-                report.ping_ms = ping.ok().map(|took| took.as_secs_f64() * 1_000.0);
+                report.ping_ms = ping.map(|took| took.as_secs_f64() * 1_000.0);
             }
         }
         report

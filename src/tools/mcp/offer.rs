@@ -3,12 +3,8 @@
 
 use std::{path::Path, time::Duration};
 
-use rmcp::model::{
-    ClientRequest, ListResourceTemplatesRequest, ListResourcesRequest, ListToolsRequest,
-    PaginatedRequestParams,
-};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -66,7 +62,7 @@ impl Offer {
         let mut offer = Self::default();
         // A server that declares nothing may still have tools; one that has none says so or refuses.
         let declared = connection.about.tools;
-        match all(connection, "tools", list_tools, MOST_TOOLS).await {
+        match all(connection, "tools/list", "tools", MOST_TOOLS).await {
             Ok(tools) => offer.tools = tools.iter().filter_map(Offered::read).collect(),
             Err(Trouble::Refused(_)) if !declared => {}
             Err(trouble) => return Err(format!("it does not list its tools: {}", words(&trouble))),
@@ -75,11 +71,11 @@ impl Offer {
         offer.tools.dedup_by(|a, b| a.name == b.name);
         if connection.about.resources {
             // Without them its tools are still worth having.
-            let plain = all(connection, "resources", list_resources, MOST_RESOURCES).await;
+            let plain = all(connection, "resources/list", "resources", MOST_RESOURCES).await;
             let templates = all(
                 connection,
+                "resources/templates/list",
                 "resourceTemplates",
-                list_templates,
                 MOST_RESOURCES,
             )
             .await;
@@ -171,37 +167,25 @@ pub(super) fn words(trouble: &Trouble) -> String {
     }
 }
 
-fn list_tools(page: PaginatedRequestParams) -> ClientRequest {
-    ClientRequest::ListToolsRequest(ListToolsRequest::with_param(page))
-}
-
-fn list_resources(page: PaginatedRequestParams) -> ClientRequest {
-    ClientRequest::ListResourcesRequest(ListResourcesRequest::with_param(page))
-}
-
-fn list_templates(page: PaginatedRequestParams) -> ClientRequest {
-    ClientRequest::ListResourceTemplatesRequest(ListResourceTemplatesRequest::with_param(page))
-}
-
 /// The entries of a list over its pages, as they came; what is beyond the bounds is left out.
 async fn all(
     connection: &Connection,
+    method: &str,
     key: &str,
-    list: fn(PaginatedRequestParams) -> ClientRequest,
     most: usize,
 ) -> Result<Vec<Value>, Trouble> {
     let mut found = Vec::new();
-    let mut page = PaginatedRequestParams::default();
+    let mut page = json!({});
     let cancel = CancellationToken::new();
     for _ in 0..MOST_PAGES {
         let mut result = connection
-            .ask(list(page.clone()), PAGE, &cancel, |_| {})
+            .ask(method, page.clone(), PAGE, &cancel, |_| {})
             .await?;
         if let Some(Value::Array(entries)) = result.get_mut(key).map(Value::take) {
             found.extend(entries);
         }
         match result["nextCursor"].as_str() {
-            Some(next) if found.len() < most => page.cursor = Some(next.to_owned()),
+            Some(next) if found.len() < most => page["cursor"] = next.into(),
             _ => break,
         }
     }
@@ -212,7 +196,6 @@ async fn all(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_tool_is_known_again_only_while_it_says_the_same_of_itself() {

@@ -1,27 +1,20 @@
-//! The standard streams of an external server as a transport that survives what it writes.
+//! The standard streams of an external server, survived whatever it writes.
 //!
 //! One line is one message. What is not a message is passed over: many servers print a greeting to standard output. A
-//! line beyond [`LONGEST_LINE`] ends the connection, since whoever writes it would fill our memory next. Chatter that
-//! nobody here reads (log messages) is dropped before it costs a task.
+//! line beyond [`LONGEST_LINE`] ends the connection, since whoever writes it would fill our memory next.
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{Arc, Mutex, PoisonError},
 };
 
-use rmcp::{
-    RoleClient,
-    service::{RxJsonRpcMessage, TxJsonRpcMessage},
-    transport::Transport,
-};
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     process::{ChildStderr, ChildStdin, ChildStdout},
 };
 
+use super::heard::{self, Heard};
 use crate::conversation::{shortened, shown_line};
 
 /// Bytes of one message.
@@ -30,125 +23,79 @@ const LONGEST_LINE: usize = 8 << 20;
 const KEPT_LINES: usize = 20;
 /// Characters of one.
 const KEPT_CHARS: usize = 400;
-/// A notification with this in it is read by nobody.
-const CHATTER: &[u8] = b"\"notifications/message\"";
 
-pub(super) struct Pipe {
-    /// Locked only for one message; what is sent from several tasks must not be mixed.
-    input: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
-    output: BufReader<ChildStdout>,
-    /// What came of the line that is being read; kept here since reading may be given up half way.
-    line: Vec<u8>,
-    tail: Tail,
-}
+/// The input of a server. Locked only for one message, since what is sent from several tasks must not be mixed; a
+/// server that does not read keeps it, so whoever sends has a time-out.
+#[derive(Clone, Debug)]
+pub(super) struct Input(Arc<tokio::sync::Mutex<Option<ChildStdin>>>);
 
-impl Pipe {
-    pub(super) fn new(input: ChildStdin, output: ChildStdout, tail: Tail) -> Self {
-        Self {
-            input: Arc::new(tokio::sync::Mutex::new(Some(input))),
-            output: BufReader::with_capacity(64 << 10, output),
-            line: Vec::new(),
-            tail,
-        }
+impl Input {
+    pub(super) fn new(input: ChildStdin) -> Self {
+        Self(Arc::new(tokio::sync::Mutex::new(Some(input))))
     }
 
-    /// The next line; `None` at the end of the output or when a line is too long.
-    async fn next_line(&mut self) -> Option<Vec<u8>> {
-        loop {
-            // An error means the same as the end.
-            let read = self.output.fill_buf().await.unwrap_or_default();
-            if read.is_empty() {
-                return None;
-            }
-            let end = read.iter().position(|byte| *byte == b'\n');
-            let taken = end.map_or(read.len(), |end| end + 1);
-            self.line.extend_from_slice(&read[..taken]);
-            self.output.consume(taken);
-            if self.line.len() > LONGEST_LINE {
-                self.tail
-                    .complaint("(openoxide) it wrote a message of more than 8 MiB");
-                return None;
-            }
-            if end.is_some() {
-                return Some(std::mem::take(&mut self.line));
-            }
-        }
-    }
-}
-
-impl Transport<RoleClient> for Pipe {
-    type Error = io::Error;
-
-    fn send(
-        &mut self,
-        message: TxJsonRpcMessage<RoleClient>,
-    ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let input = self.input.clone();
-        async move {
-            let mut line = serde_json::to_vec(&message)?;
-            line.push(b'\n');
-            let mut input = input.lock().await;
-            let input = input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
-            input.write_all(&line).await?;
-            input.flush().await
-        }
+    /// Writes one message. False if nobody reads any more.
+    pub(super) async fn send(&self, message: &Value) -> bool {
+        let mut line = message.to_string();
+        line.push('\n');
+        let mut input = self.0.lock().await;
+        // Taken out while it is written to: whoever gives up in the middle of a line closes it, since nothing that
+        // followed would be a message.
+        let Some(mut open) = input.take() else {
+            return false;
+        };
+        let sent = open.write_all(line.as_bytes()).await.is_ok() && open.flush().await.is_ok();
+        *input = Some(open).filter(|_| sent);
+        sent
     }
 
-    async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleClient>> {
-        loop {
-            let line = self.next_line().await?;
-            if line.len() < 64 << 10 && line.windows(CHATTER.len()).any(|part| part == CHATTER) {
-                continue;
-            }
-            let message = serde_json::from_slice(&line).ok();
-            match message.or_else(|| salvaged(&line)) {
-                Some(message) => return Some(message),
-                None => self.tail.chatter(&String::from_utf8_lossy(&line)),
-            }
-        }
-    }
-
-    async fn close(&mut self) -> io::Result<()> {
-        // One that is just being written to does not read; it is killed soon.
-        if let Ok(mut input) = self.input.try_lock() {
+    /// Closes it, which asks the server to end. One that is being written to is not read; it is killed soon.
+    pub(super) fn close(&self) {
+        if let Ok(mut input) = self.0.try_lock() {
             *input = None;
         }
-        Ok(())
     }
 }
 
-/// What can be saved of an answer that cannot be read, for instance since one of its tools has a schema of a thousand
-/// levels: the tools that can be read, or an error in its place, so that nobody waits for it in vain.
-fn salvaged(line: &[u8]) -> Option<RxJsonRpcMessage<RoleClient>> {
-    // Raw values are passed over without going into them, however deep they are.
-    #[derive(Deserialize)]
-    struct Answer<'a> {
-        id: Value,
-        #[serde(borrow)]
-        result: &'a RawValue,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Tools<'a> {
-        #[serde(borrow)]
-        tools: Vec<&'a RawValue>,
-        next_cursor: Option<String>,
-    }
-    let Answer { id, result } = serde_json::from_slice(line).ok()?;
-    let answer = match serde_json::from_str::<Tools<'_>>(result.get()) {
-        Ok(Tools { tools, next_cursor }) => {
-            let readable = tools
-                .iter()
-                .filter_map(|tool| serde_json::from_str(tool.get()).ok());
-            let tools: Vec<Value> = readable.collect();
-            json!({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "nextCursor": next_cursor}})
+/// Reads messages until the output ends or a line is too long, and says so to all who wait.
+pub(super) async fn read(output: ChildStdout, input: Input, heard: Arc<Heard>, tail: Tail) {
+    let mut output = BufReader::with_capacity(64 << 10, output);
+    while let Some(line) = next_line(&mut output, &tail).await {
+        match heard::message(&line) {
+            None => tail.chatter(&String::from_utf8_lossy(&line)),
+            Some(message) => {
+                if let Some(reply) = heard.take(&message) {
+                    // Not waited for: a server that asks and does not read must not stop us from reading.
+                    let input = input.clone();
+                    tokio::spawn(async move { input.send(&reply).await });
+                }
+            }
         }
-        Err(_) => json!({"jsonrpc": "2.0", "id": id, "error": {
-            "code": -32603, "message": "its answer could not be read",
-        }}),
-    };
-    // By way of text, so that the reader of messages is compiled once: it is large.
-    serde_json::from_slice(&serde_json::to_vec(&answer).ok()?).ok()
+    }
+    heard.close();
+}
+
+/// The next line; `None` at the end or when a line is too long.
+async fn next_line(output: &mut BufReader<ChildStdout>, tail: &Tail) -> Option<Vec<u8>> {
+    let mut line = Vec::new();
+    loop {
+        // An error means the same as the end.
+        let read = output.fill_buf().await.unwrap_or_default();
+        if read.is_empty() {
+            return None;
+        }
+        let end = read.iter().position(|byte| *byte == b'\n');
+        let taken = end.map_or(read.len(), |end| end + 1);
+        line.extend_from_slice(&read[..taken]);
+        output.consume(taken);
+        if line.len() > LONGEST_LINE {
+            tail.complaint("(openoxide) it wrote a message of more than 8 MiB");
+            return None;
+        }
+        if end.is_some() {
+            return Some(line);
+        }
+    }
 }
 
 /// The last lines that a server wrote where they are no messages. Locked for a moment; nobody awaits under it.

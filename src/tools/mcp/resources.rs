@@ -3,9 +3,9 @@
 use std::{fmt::Write, sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
-use rmcp::model::{ClientRequest, ReadResourceRequest, ReadResourceRequestParams};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{
     Usable,
@@ -220,11 +220,15 @@ async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolErro
             shown_line(&server.name)
         ))
     })?;
-    let params = ReadResourceRequestParams::new(uri);
-    let request = ClientRequest::ReadResourceRequest(ReadResourceRequest::new(params));
     let patience = settings.patience();
     match connection
-        .ask(request, patience, &call.cancel, |_| {})
+        .ask(
+            "resources/read",
+            json!({"uri": uri}),
+            patience,
+            &call.cancel,
+            |_| {},
+        )
         .await
     {
         Ok(answer) => Ok(result::of_resource(&server.name, &answer)),

@@ -15,12 +15,12 @@ use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    connection::{About, Connection, Line},
-    http,
+    connection::{About, Connection, Way},
+    heard::Heard,
+    http::{self, Http},
     offer::Offer,
-    pipe::{Pipe, Tail},
+    pipe::{self, Input, Tail},
     settings::{Protocol, Settings},
-    way::Way,
 };
 use crate::{
     conversation::shown_line,
@@ -214,13 +214,14 @@ pub(super) struct Keeper {
 /// A connection with what stands behind it.
 struct Live {
     connection: Arc<Connection>,
-    line: Line,
     behind: Option<Behind>,
 }
 
 /// The program behind a connection.
 struct Behind {
     companion: Companion,
+    /// Of its standard output.
+    read: AbortOnDropHandle<()>,
     /// Of its standard error.
     drain: AbortOnDropHandle<()>,
 }
@@ -229,7 +230,8 @@ impl Behind {
     /// Ends it, and lets what it wrote last be read; somebody else may still hold its standard error.
     async fn end(self) {
         self.companion.end(GRACE).await;
-        let _ = tokio::time::timeout(GRACE, self.drain).await;
+        let rest = futures_util::future::join(self.read, self.drain);
+        let _ = tokio::time::timeout(GRACE, rest).await;
     }
 }
 
@@ -334,27 +336,27 @@ impl Keeper {
             why,
             for_good: true,
         };
+        let heard = Arc::new(Heard::default());
         let (way, behind) = match &self.target {
-            Target::Http(address) => {
-                let transport = http::transport(address).map_err(for_good)?;
-                (Way::Http(Box::new(transport)), None)
-            }
+            Target::Http(address) => (Way::Http(Http::new(address).map_err(for_good)?), None),
             Target::Program(program) => {
                 let (companion, streams) = Companion::start(program).map_err(for_good)?;
-                let drain = tokio::spawn(self.tail.clone().drain(streams.errors));
-                let pipe = Pipe::new(streams.input, streams.output, self.tail.clone());
+                let input = Input::new(streams.input);
+                let tail = self.tail.clone();
+                let read = pipe::read(streams.output, input.clone(), heard.clone(), tail.clone());
                 let behind = Behind {
                     companion,
-                    drain: AbortOnDropHandle::new(drain),
+                    read: AbortOnDropHandle::new(tokio::spawn(read)),
+                    drain: AbortOnDropHandle::new(tokio::spawn(tail.drain(streams.errors))),
                 };
-                (Way::Pipe(Box::new(pipe)), Some(behind))
+                (Way::Pipe(input), Some(behind))
             }
         };
-        let opened = tokio::time::timeout(within, Connection::open(way, protocol)).await;
+        let opened = Connection::open(way, heard, protocol);
+        let opened = tokio::time::timeout(within, opened).await;
         match opened.unwrap_or_else(late) {
-            Ok((connection, line)) => Ok(Live {
+            Ok(connection) => Ok(Live {
                 connection: Arc::new(connection),
-                line,
                 behind,
             }),
             Err(why) => {
@@ -368,32 +370,25 @@ impl Keeper {
 
     /// Lets it be used until it ends or we do.
     async fn serve(&self, live: Live) {
-        let Live {
-            connection,
-            line,
-            behind,
-        } = live;
+        let Live { connection, behind } = live;
         self.offers(&connection);
         let _ = self.status.send(Status::Ready(connection.clone()));
-        let close = line.cancellation_token();
-        let mut ended = std::pin::pin!(line.waiting());
         loop {
             tokio::select! {
-                _ = &mut ended => break,
-                () = self.stop.cancelled() => {
-                    close.cancel();
-                    // It closes the server's input; one that does not read it is killed below.
-                    let _ = tokio::time::timeout(GRACE, &mut ended).await;
-                    break;
-                }
+                () = connection.ended() => break,
+                () = self.stop.cancelled() => break,
                 () = connection.changed() => {
                     self.look_again(&connection).await;
-                    tokio::time::sleep(BETWEEN_LOOKS).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(BETWEEN_LOOKS) => {}
+                        () = self.stop.cancelled() => {}
+                    }
                 }
             }
         }
         // At once, so that no call is given a line that is dead.
         let _ = self.status.send(Status::Starting);
+        connection.close().await;
         if let Some(behind) = behind {
             behind.end().await;
         }

@@ -1,10 +1,9 @@
 //! A tool of an external server as the gate and the model see it.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use futures_util::FutureExt;
-use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     Outside, Usable,
@@ -193,13 +192,11 @@ impl Asked {
             }
             Some(_) => {}
         }
-        let params = CallToolRequestParams::new(Cow::Owned(self.tool.clone()))
-            .with_arguments(self.arguments.clone());
-        let request = ClientRequest::CallToolRequest(CallToolRequest::new(params));
+        let params = json!({"name": self.tool, "arguments": self.arguments});
         let (host, id) = (call.host.clone(), call.id.clone());
         let patience = self.usable.settings.patience();
         let answer = connection
-            .ask(request, patience, &call.cancel, move |line| {
+            .ask("tools/call", params, patience, &call.cancel, move |line| {
                 host.progress(&id, Progress::Line(line));
             })
             .await;
