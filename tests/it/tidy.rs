@@ -62,7 +62,7 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 
 /// Which package may be named where. What is not listed may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
-    ("rmcp", &["frontend/mcp", "tools/mcp"]),
+    ("rmcp", &["frontend/mcp"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools/mcp"]),
     ("rustls", &["model"]),

@@ -48,7 +48,7 @@ pub(super) enum Way {
     /// The standard input of a program; its output is read by a task of its own.
     Pipe(Input),
     /// Streamable HTTP.
-    Http(Http),
+    Http(Box<Http>),
 }
 
 /// A connection that can be asked from several tasks.

@@ -338,7 +338,10 @@ impl Keeper {
         };
         let heard = Arc::new(Heard::default());
         let (way, behind) = match &self.target {
-            Target::Http(address) => (Way::Http(Http::new(address).map_err(for_good)?), None),
+            Target::Http(address) => {
+                let http = Http::new(address).map_err(for_good)?;
+                (Way::Http(Box::new(http)), None)
+            }
             Target::Program(program) => {
                 let (companion, streams) = Companion::start(program).map_err(for_good)?;
                 let input = Input::new(streams.input);
