@@ -1,13 +1,14 @@
 //! What the model is sent besides the conversation, fixed for a thread's life, and the conversation in wire form.
 
-use std::{fmt::Write, path::Path, sync::Arc};
+use std::{collections::HashSet, fmt::Write, path::Path, sync::Arc};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
+use super::gist::Gist;
 use crate::{
-    conversation::{ApprovalPolicy, Item, SandboxPolicy, ThreadId},
-    model::{Head, Model, ToolSpec},
+    conversation::{ApprovalPolicy, CallId, Item, SandboxPolicy, ThreadId, Wire},
+    model::{Effort, Head, Model, ToolSpec},
     tools::mcp::{Chosen, Outside},
 };
 
@@ -24,9 +25,13 @@ pub struct Context {
     pub preamble: String,
     /// The tools as the model sees them.
     pub tools: Vec<ToolSpec>,
-    /// `minimal` to `high`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reasoning_effort: Option<String>,
+    /// How hard the model thinks, where the owner or caller said so.
+    #[serde(
+        default,
+        deserialize_with = "known_effort",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub reasoning_effort: Option<Effort>,
     /// Which of the tools stand for those of external servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub outside: Vec<Outside>,
@@ -54,7 +59,7 @@ impl Context {
     pub fn new(
         around: Surroundings<'_>,
         tools: Vec<ToolSpec>,
-        reasoning_effort: Option<String>,
+        reasoning_effort: Option<Effort>,
     ) -> Self {
         let mut instructions = SYSTEM.to_owned();
         if around.query {
@@ -87,9 +92,15 @@ impl Context {
             thread_id,
             instructions: self.instructions.clone(),
             tools: self.tools.clone(),
-            reasoning_effort: self.reasoning_effort.clone(),
+            reasoning_effort: self.reasoning_effort,
         }
     }
+}
+
+/// Older files hold whatever was typed; what is no effort reads as none given.
+fn known_effort<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Effort>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(Effort::deserialize(value).ok())
 }
 
 fn preamble(around: Surroundings<'_>) -> String {
@@ -115,27 +126,76 @@ fn preamble(around: Surroundings<'_>) -> String {
     text
 }
 
-/// The conversation as one model sees it. It only grows, so each item is turned into bytes once.
+/// The conversation as one model sees it. It only grows, so each item is turned into bytes once; only a compaction lets
+/// it begin anew.
 #[derive(Clone)]
 pub struct History {
     model: Arc<dyn Model>,
     encoded: Vec<Arc<RawValue>>,
+    /// How many of these are the preamble.
+    preamble: usize,
+    /// Where in `encoded` a message of the user or a sample begins.
+    steps: Vec<usize>,
+    calls: HashSet<CallId>,
+    gist: Gist,
+    /// Of `encoded`.
+    bytes: usize,
+    /// What the provider last counted, and how many bytes that were.
+    counted: Option<(u64, usize)>,
 }
 
+/// Bytes of a token, as source code has them on the average (measured: 4.25).
+const TOKEN: usize = 4;
+
+/// Tokens of a picture, about: what OpenAI counts for a large one.
+const PICTURE: usize = 1_500;
+
 impl History {
-    /// The history of a thread for `model`: its preamble, then its items.
+    /// The history of a thread for `model`: its preamble, then its items from the last compaction on.
     pub fn new(model: Arc<dyn Model>, context: &Context, items: &[Item]) -> Self {
         let preamble = Item::UserMessage {
             text: context.preamble.clone(),
         };
-        let mut encoded = model.encode(&[preamble]);
-        encoded.extend(model.encode(items));
-        Self { model, encoded }
+        let encoded = model.encode(&[preamble]);
+        let mut history = Self {
+            preamble: encoded.len(),
+            bytes: size(&encoded),
+            model,
+            encoded,
+            steps: Vec::new(),
+            calls: HashSet::new(),
+            gist: Gist::default(),
+            counted: None,
+        };
+        let compacted = items
+            .iter()
+            .rposition(|item| matches!(item, Item::Compaction { .. }));
+        let (before, since) = items.split_at(compacted.unwrap_or(0));
+        before.iter().for_each(|item| history.note(item));
+        together(since).for_each(|items| history.extend(items));
+        history
     }
 
     /// Adds items that belong together: one message, one sample, or the outputs of its calls.
     pub fn extend(&mut self, items: &[Item]) {
-        self.encoded.extend(self.model.encode(items));
+        items.iter().for_each(|item| self.note(item));
+        let encoded = self.model.encode(items);
+        if !matches!(items.first(), None | Some(Item::ToolOutput(_))) {
+            self.steps.push(self.encoded.len());
+        }
+        self.bytes += match items {
+            // Its tokens have nothing to do with its bytes.
+            [Item::Picture(_)] => PICTURE * TOKEN,
+            _ => size(&encoded),
+        };
+        self.encoded.extend(encoded);
+    }
+
+    fn note(&mut self, item: &Item) {
+        self.gist.note(item);
+        if let Item::ToolCall(call) = item {
+            self.calls.insert(call.call_id.clone());
+        }
     }
 
     /// All of it.
@@ -147,4 +207,71 @@ impl History {
     pub fn model(&self) -> &Arc<dyn Model> {
         &self.model
     }
+
+    /// Whether a call of this name stands in it, or did before a compaction.
+    pub fn has_call(&self, id: &CallId) -> bool {
+        self.calls.contains(id)
+    }
+
+    /// The provider counted `tokens` for what stands here now.
+    pub fn count(&mut self, tokens: u64) {
+        self.counted = Some((tokens, self.bytes));
+    }
+
+    /// Tokens that it has together with a head of `head` bytes: what the provider counted, and an estimate of the rest.
+    pub fn tokens(&self, head: usize) -> u64 {
+        let estimate = |bytes: usize| (bytes / TOKEN) as u64;
+        match self.counted {
+            Some((tokens, bytes)) => tokens + estimate(self.bytes.saturating_sub(bytes)),
+            None => estimate(self.bytes + head),
+        }
+    }
+
+    /// True if there is more in it than a message, so that a compaction makes it shorter.
+    pub(super) fn can_be_compacted(&self) -> bool {
+        self.steps.len() > 1
+    }
+
+    /// As much of it as 1 / `part` of its bytes: the preamble, then the last steps, each whole. Nothing if the last step
+    /// alone is longer.
+    pub(super) fn tail(&self, part: usize) -> Option<Vec<Arc<RawValue>>> {
+        let fits = |at: &&usize| size(&self.encoded[**at..]) <= self.bytes / part;
+        let from = self.steps.iter().find(fits)?;
+        Some([&self.encoded[..self.preamble], &self.encoded[*from..]].concat())
+    }
+
+    /// What stands for all of it, with the model's own `notes` and the form they came in.
+    pub(super) fn compaction(&self, notes: &str, wire: Option<Wire>) -> Item {
+        Item::Compaction {
+            text: self.gist.message(notes),
+            wire,
+        }
+    }
+
+    /// Begins anew with `compaction`, which is recorded.
+    pub(super) fn begin_anew(&mut self, compaction: &Item) {
+        self.encoded.truncate(self.preamble);
+        self.steps.clear();
+        self.counted = None;
+        self.bytes = size(&self.encoded);
+        self.extend(std::slice::from_ref(compaction));
+    }
+}
+
+fn size(encoded: &[Arc<RawValue>]) -> usize {
+    encoded.iter().map(|raw| raw.get().len()).sum()
+}
+
+/// `items` in the pieces that [`History::extend`] took when they were new.
+fn together(items: &[Item]) -> impl Iterator<Item = &[Item]> {
+    items.chunk_by(|a, b| {
+        let is_message = |item: &Item| {
+            matches!(
+                item,
+                Item::UserMessage { .. } | Item::Picture(_) | Item::Compaction { .. }
+            )
+        };
+        let is_output = |item: &Item| matches!(item, Item::ToolOutput(_));
+        !is_message(a) && !is_message(b) && is_output(a) == is_output(b)
+    })
 }

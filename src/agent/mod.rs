@@ -1,22 +1,51 @@
 //! One turn: the loop between a model and the gate, and the context it starts from. It knows no protocols.
 
+mod compact;
 pub mod context;
+mod gist;
 pub mod instructions;
-mod sample;
+pub mod sample;
 pub mod turn;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::{Event, Item};
+use crate::conversation::{CommandRun, Denied, Event, Item, Outcome, Usage};
 
 /// What a turn needs from above. The thread implements it.
 pub trait Report: Send + Sync {
     /// Returns when the item is persisted; an error means that nothing may be done that relies on it.
     fn record(&self, item: Item) -> BoxFuture<'_, Result<(), String>>;
 
+    /// Returns when it is known what the turn has come to so far.
+    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()>;
+
     /// Tells what happens meanwhile. Lossy, never waits.
     fn publish(&self, event: Event);
+}
+
+/// What a turn has come to so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// The last thing the model said.
+    pub content: String,
+    /// Commands that ran.
+    pub commands: Vec<CommandRun>,
+    /// What was refused.
+    pub denied: Vec<Denied>,
+    /// Tokens and requests.
+    pub usage: Usage,
+}
+
+impl From<&Outcome> for Tally {
+    fn from(outcome: &Outcome) -> Self {
+        Self {
+            content: outcome.content.clone(),
+            commands: outcome.commands.clone(),
+            denied: outcome.denied.clone(),
+            usage: outcome.usage,
+        }
+    }
 }
 
 /// What ends a turn that does not end by itself.
@@ -33,6 +62,9 @@ pub struct Limits {
     /// How long a question waits for an answer, in seconds.
     #[serde(with = "endless")]
     pub approval_seconds: f64,
+    /// How long a turn goes on, or waits for an answer, when nobody follows it any more, in seconds.
+    #[serde(with = "endless")]
+    pub park_seconds: f64,
     /// How long an MCP call waits before it returns `running`, in seconds; without it, as long as the turn takes.
     pub wait_seconds: Option<f64>,
 }
@@ -44,6 +76,7 @@ impl Default for Limits {
             max_seconds: 3600.0,
             max_tokens: 5_000_000,
             approval_seconds: 600.0,
+            park_seconds: 600.0,
             wait_seconds: None,
         }
     }

@@ -10,18 +10,28 @@ use futures_util::StreamExt;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::Report;
+use super::{Report, context::History};
 use crate::{
-    conversation::{Event, Item, OutputStatus, ToolCall, ToolOutput, Usage, shown_line},
-    model::{Model, ModelError, ModelEvent, Request},
+    conversation::{CallId, Event, Item, OutputStatus, ToolCall, ToolOutput, Usage, shown_line},
+    model::{CALLS_LIMIT, ModelError, ModelEvent, Request, new_call_id},
     tools::{
         Host,
         gate::{Gate, Passed},
     },
 };
 
+/// Calls that run side by side. More would hold more in memory and be no quicker.
+const SIDE_BY_SIDE: usize = 16;
+
+/// Of an output, where the outputs of its sample are together too long.
+const CUT_OUTPUT: usize = 400;
+
 /// How long a call that was told to stop may take before it is left behind.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What the model reads of a call that was cut in its run.
+pub const EFFECTS_UNKNOWN: &str =
+    "interrupted while it ran; its effects are unknown, so look before repeating it";
 
 /// What the calls and the stream of a sample need.
 #[derive(Clone)]
@@ -46,7 +56,24 @@ pub(super) struct Sample {
 struct Pending {
     call: ToolCall,
     only_reads: bool,
-    running: Option<JoinHandle<Passed>>,
+    stage: Stage,
+}
+
+/// How far a call is.
+enum Stage {
+    Waits,
+    Runs(JoinHandle<Passed>),
+    /// It began in a process that is gone.
+    Lost,
+}
+
+/// A call that another process left without an output.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// The call.
+    pub call: ToolCall,
+    /// It had begun, so its effects are unknown and it never runs again.
+    pub started: bool,
 }
 
 /// How the stream of a sample ended.
@@ -74,14 +101,27 @@ impl Sample {
         }
     }
 
+    /// The end of a sample that was read in another process.
+    pub(super) fn left(means: Means, left: Vec<Left>) -> Self {
+        let calls = left.into_iter().map(|Left { call, started }| Pending {
+            only_reads: means.gate.only_reads(&call.name),
+            call,
+            stage: if started { Stage::Lost } else { Stage::Waits },
+        });
+        Self {
+            calls: calls.collect(),
+            ..Self::new(means)
+        }
+    }
+
     /// Reads the model's stream to its end.
     pub(super) async fn read(
         &mut self,
-        model: &dyn Model,
+        history: &History,
         request: Request,
         usage: &mut Usage,
     ) -> Result<StreamEnd, StorageError> {
-        let mut stream = model.stream(request);
+        let mut stream = history.model().stream(request);
         usage.requests += 1;
         loop {
             let event = tokio::select! {
@@ -94,7 +134,12 @@ impl Sample {
                     self.means.report.publish(Event::TextDelta { text })
                 }
                 Some(Ok(ModelEvent::ReasoningDelta(_))) => {}
-                Some(Ok(ModelEvent::Item(item))) => self.take(item).await?,
+                Some(Ok(ModelEvent::Item(item))) => {
+                    self.take(self.by_its_own_name(item, history)).await?;
+                    if self.calls.len() >= CALLS_LIMIT {
+                        return Ok(self.enough());
+                    }
+                }
                 Some(Ok(ModelEvent::Retrying { after, error })) => {
                     self.withdraw(after, &error);
                     if self.recorded > 0 {
@@ -109,6 +154,28 @@ impl Sample {
         }
     }
 
+    /// `item` with a name that no call has: some models count theirs from 0 in every sample, and an output must say
+    /// which call it answers.
+    fn by_its_own_name(&self, item: Item, history: &History) -> Item {
+        let is_taken = |id: &CallId| {
+            history.has_call(id) || self.calls.iter().any(|known| known.call.call_id == *id)
+        };
+        match item {
+            Item::ToolCall(call) if is_taken(&call.call_id) => Item::ToolCall(ToolCall {
+                call_id: new_call_id(),
+                ..call
+            }),
+            item => item,
+        }
+    }
+
+    /// The model goes on calling: what it called so far is run and shown to it.
+    fn enough(&self) -> StreamEnd {
+        let message = format!("the model called {CALLS_LIMIT} tools at once and was stopped there");
+        self.means.report.publish(Event::Warning { message });
+        StreamEnd::Done(Usage::default())
+    }
+
     async fn take(&mut self, item: Item) -> Result<(), StorageError> {
         let call = match &item {
             Item::ToolCall(call) => Some(call.clone()),
@@ -117,11 +184,13 @@ impl Sample {
         self.items.push(item);
         let Some(call) = call else { return Ok(()) };
         let only_reads = self.means.gate.only_reads(&call.name);
-        let at_once = only_reads && self.calls.iter().all(|before| before.only_reads);
+        let at_once = only_reads
+            && self.calls.len() < SIDE_BY_SIDE
+            && self.calls.iter().all(|before| before.only_reads);
         let mut pending = Pending {
             call,
             only_reads,
-            running: None,
+            stage: Stage::Waits,
         };
         if at_once {
             self.record().await?;
@@ -135,11 +204,7 @@ impl Sample {
     fn withdraw(&mut self, after: Duration, error: &ModelError) {
         self.keep_recorded();
         self.means.report.publish(Event::TextWithdrawn);
-        let message = format!(
-            "{}; trying again in {:.1} s",
-            shown_line(&error.message),
-            after.as_secs_f64()
-        );
+        let message = trying_again(error, after);
         self.means.report.publish(Event::Warning { message });
     }
 
@@ -159,7 +224,8 @@ impl Sample {
     /// Forgets what was not recorded: the sample was cut.
     pub(super) fn keep_recorded(&mut self) {
         self.items.truncate(self.recorded);
-        self.calls.retain(|pending| pending.running.is_some());
+        self.calls
+            .retain(|pending| !matches!(pending.stage, Stage::Waits));
     }
 
     /// The items, for the history.
@@ -175,22 +241,33 @@ impl Sample {
         })
     }
 
+    /// True if nothing of it is recorded, so that it never was.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.recorded == 0
+    }
+
     /// True if the model called nothing.
     pub(super) fn is_final(&self) -> bool {
         self.calls.is_empty()
     }
 
-    /// Runs what has not run and gives the outputs in the order of the calls, each recorded.
-    pub(super) async fn finish(&mut self) -> Result<Vec<Passed>, StorageError> {
+    /// Runs what has not run and gives the outputs in the order of the calls, each recorded. Those that come when there
+    /// are `limit` bytes of them are cut: a thousand reads at once must not fill the window.
+    pub(super) async fn finish(&mut self, limit: usize) -> Result<Vec<Passed>, StorageError> {
         let mut all = Vec::new();
+        let mut bytes = 0;
         let mut aborted = false;
         while !self.calls.is_empty() {
             self.start_next(aborted);
             let Some(pending) = self.calls.pop_front() else {
                 break;
             };
-            let passed = pending.end(&self.means).await;
+            let mut passed = pending.end(&self.means).await;
             aborted |= passed.abort;
+            if bytes + passed.output.content.len() > limit {
+                cut(&mut passed.output.content);
+            }
+            bytes += passed.output.content.len();
             self.means
                 .report
                 .record(Item::ToolOutput(passed.output.clone()))
@@ -210,7 +287,8 @@ impl Sample {
         let side_by_side = if acts {
             1
         } else {
-            self.calls.iter().take_while(|call| call.only_reads).count()
+            let reads = self.calls.iter().take_while(|call| call.only_reads);
+            reads.take(SIDE_BY_SIDE).count()
         };
         for pending in self.calls.iter_mut().take(side_by_side) {
             pending.start(&self.means);
@@ -220,9 +298,9 @@ impl Sample {
 
 impl Pending {
     fn start(&mut self, means: &Means) {
-        if self.running.is_none() {
+        if matches!(self.stage, Stage::Waits) {
             let (means, call) = (means.clone(), self.call.clone());
-            self.running = Some(tokio::spawn(async move {
+            self.stage = Stage::Runs(tokio::spawn(async move {
                 means.gate.pass(&call, means.host, means.stop).await
             }));
         }
@@ -230,8 +308,10 @@ impl Pending {
 
     /// Waits for the output. Ended by the tool, or by [`STOP_GRACE`] after the turn was stopped.
     async fn end(self, means: &Means) -> Passed {
-        let Some(mut running) = self.running else {
-            return means.gate.interrupted(&self.call);
+        let mut running = match self.stage {
+            Stage::Waits => return means.gate.interrupted(&self.call),
+            Stage::Lost => return lost(&self.call),
+            Stage::Runs(running) => running,
         };
         let late = async {
             means.stop.cancelled().await;
@@ -248,10 +328,35 @@ impl Pending {
     }
 }
 
+/// That a wait follows, and why.
+pub(super) fn trying_again(error: &ModelError, after: Duration) -> String {
+    format!(
+        "{}; trying again in {:.1} s",
+        shown_line(&error.message),
+        after.as_secs_f64()
+    )
+}
+
+fn cut(content: &mut String) {
+    if content.len() > CUT_OUTPUT {
+        content.truncate(content.floor_char_boundary(CUT_OUTPUT));
+        content.push_str("\n[cut: the outputs of these calls are together too long; ask for this again by itself]");
+    }
+}
+
+/// The output of a call that began in a process that is gone.
+fn lost(call: &ToolCall) -> Passed {
+    ended(call, OutputStatus::Interrupted, EFFECTS_UNKNOWN)
+}
+
 fn broken(call: &ToolCall, content: &str) -> Passed {
+    ended(call, OutputStatus::Failed, content)
+}
+
+fn ended(call: &ToolCall, status: OutputStatus, content: &str) -> Passed {
     let output = ToolOutput {
         call_id: call.call_id.clone(),
-        status: OutputStatus::Failed,
+        status,
         content: content.to_owned(),
         command: None,
     };

@@ -2,6 +2,9 @@
 //!
 //! A turn is a task with a copy of the conversation. Each item goes to [`Report`] before anything is done about it. What
 //! ends a turn: the model's last word, an error that no retry mends, a limit, a person who says abort, or `stop`.
+//!
+//! A turn that another process left goes on with the calls that it left open, and only then samples again: a call that
+//! never started runs now, one that did is closed, since nobody knows what it did.
 
 use std::{
     sync::Arc,
@@ -11,13 +14,14 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Limits, Report,
+    Limits, Report, Tally,
+    compact::{Compacted, Readable, compact},
     context::History,
-    sample::{Means, Sample, StorageError, StreamEnd},
+    sample::{Left, Means, Sample, StorageError, StreamEnd},
 };
 use crate::{
-    conversation::{CommandRun, Denied, Item, Status, TurnError, TurnErrorKind, Usage},
-    model::{Head, ModelError, Request},
+    conversation::{Event, Item, Status, TurnError, TurnErrorKind, Usage},
+    model::{Head, ModelError, ModelErrorKind, Request},
     tools::{
         Host,
         gate::{Gate, Passed},
@@ -27,12 +31,22 @@ use crate::{
 /// Samples in a row that may break off after a call had started.
 const CUTS_IN_A_ROW: u32 = 5;
 
+/// The share of the window, in percent, at which a conversation is compacted: what follows must fit too.
+const NEAR: u64 = 80;
+
+/// Bytes of all outputs of one sample together, at most and where nothing is known of the window.
+const OUTPUTS: usize = 400_000;
+
 /// What a turn is made of.
 pub struct Turn {
     /// Instructions and tools.
     pub head: Arc<Head>,
     /// The conversation, the new message included.
     pub history: History,
+    /// Calls at the end of the conversation that have no output, in order.
+    pub left: Vec<Left>,
+    /// What it had come to when it was left.
+    pub tally: Tally,
     /// What stands before the tools.
     pub gate: Arc<Gate>,
     /// What ends it early.
@@ -49,14 +63,8 @@ pub struct Turn {
 pub struct TurnEnd {
     /// How it ended.
     pub status: Status,
-    /// The last thing the model said.
-    pub content: String,
-    /// Commands that ran.
-    pub commands: Vec<CommandRun>,
-    /// What was refused.
-    pub denied: Vec<Denied>,
-    /// Tokens and requests.
-    pub usage: Usage,
+    /// What it did.
+    pub tally: Tally,
     /// Why it did not complete.
     pub error: Option<TurnError>,
     /// The conversation, to go on from.
@@ -102,21 +110,20 @@ impl Turn {
             history: self.history,
             limits: self.limits,
             cuts: 0,
-            content: String::new(),
-            commands: Vec::new(),
-            denied: Vec::new(),
-            usage: Usage::default(),
+            refused: false,
+            spent: self.tally.usage.total(),
+            last_input: 0,
+            tally: self.tally,
         };
         let started = Instant::now();
-        let ending = run.drive().await;
+        let ending = run.drive(self.left).await;
         timer.abort();
+        run.tally.commands.extend(run.means.gate.unfinished());
+        run.means.gate.rest();
         TurnEnd {
             status: ending.status,
             error: ending.error,
-            content: run.content,
-            commands: run.commands,
-            denied: run.denied,
-            usage: run.usage,
+            tally: run.tally,
             history: run.history,
             took: started.elapsed(),
         }
@@ -132,33 +139,51 @@ struct Run {
     history: History,
     limits: Limits,
     cuts: u32,
-    content: String,
-    commands: Vec<CommandRun>,
-    denied: Vec<Denied>,
-    usage: Usage,
+    /// The provider would not take the conversation after it had been compacted.
+    refused: bool,
+    /// Tokens so far, for the budget: the provider's count, an estimate where it does not count.
+    spent: u64,
+    /// Tokens of the last request: the next one has at least as many.
+    last_input: u64,
+    tally: Tally,
 }
 
 impl Run {
-    async fn drive(&mut self) -> Ending {
+    async fn drive(&mut self, left: Vec<Left>) -> Ending {
         let mut steps = 0;
+        let mut step = match left.is_empty() {
+            true => Ok(Step::Again),
+            false => self.take_up(left).await,
+        };
         loop {
+            match step {
+                Ok(Step::Again) => {}
+                Ok(Step::End(ending)) => return ending,
+                Err(error) => return self.unrecorded(error),
+            }
             if let Some(ending) = self.over_limit(steps) {
                 return ending;
             }
             steps += 1;
-            match self.step().await {
-                Ok(Step::Again) => {}
-                Ok(Step::End(ending)) => return ending,
-                Err(StorageError(message)) => {
-                    // What runs beside must not go on without records.
-                    self.means.stop.cancel();
-                    let message = format!(
-                        "a record could not be written, so nothing more was done: {message}"
-                    );
-                    return failed(TurnErrorKind::Storage, message);
-                }
-            }
+            step = match self.is_near_the_window() {
+                true => self.compact(Readable::Whole).await,
+                false => self.step().await,
+            };
         }
+    }
+
+    /// Ends what runs beside: it must not go on without records.
+    fn unrecorded(&self, StorageError(message): StorageError) -> Ending {
+        self.means.stop.cancel();
+        let message = format!("a record could not be written, so nothing more was done: {message}");
+        failed(TurnErrorKind::Storage, message)
+    }
+
+    /// Goes on with the calls that were left open.
+    async fn take_up(&mut self, left: Vec<Left>) -> Result<Step, StorageError> {
+        let mut sample = Sample::left(self.means.clone(), left);
+        let aborted = self.run_calls(&mut sample).await?;
+        Ok(self.ended(aborted).map_or(Step::Again, Step::End))
     }
 
     fn over_limit(&self, steps: u64) -> Option<Ending> {
@@ -175,7 +200,7 @@ impl Run {
                 TurnErrorKind::StepLimit,
                 format!("the turn used its {max_steps} steps (`limits.max_steps`)"),
             )
-        } else if self.usage.total() >= max_tokens {
+        } else if self.spent >= max_tokens || self.spent + self.last_input > max_tokens {
             (
                 TurnErrorKind::TokenLimit,
                 format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"),
@@ -195,32 +220,48 @@ impl Run {
     /// One request to the model and the calls that come of it.
     async fn step(&mut self) -> Result<Step, StorageError> {
         let mut sample = Sample::new(self.means.clone());
-        let model = self.history.model().clone();
         let request = Request {
             head: self.head.clone(),
             input: self.history.encoded(),
         };
         let end = sample
-            .read(model.as_ref(), request, &mut self.usage)
+            .read(&self.history, request, &mut self.tally.usage)
             .await?;
         match &end {
             StreamEnd::Done(used) => {
                 // Requests are counted as they are made, so that those of a failed sample count too.
-                self.usage += Usage {
+                self.tally.usage += Usage {
                     requests: 0,
                     ..*used
                 };
                 self.cuts = 0;
+                self.refused = false;
+                self.last_input = used.input_tokens;
                 sample.record().await?;
+            }
+            StreamEnd::Failed(error) if sample.is_nothing() && self.can_be_shorter(error) => {
+                self.refused = true;
+                return self.compact(Readable::TooLong).await;
             }
             StreamEnd::Cut(_) | StreamEnd::Failed(_) | StreamEnd::Stopped => sample.keep_recorded(),
         }
         self.history.extend(sample.items());
+        if let StreamEnd::Done(used) = &end {
+            self.spend(*used);
+        }
         if let Some(text) = sample.text() {
-            self.content = text.to_owned();
+            self.tally.content = text.to_owned();
         }
         let last_word = sample.is_final();
-        let passed = sample.finish().await?;
+        let aborted = self.run_calls(&mut sample).await?;
+        Ok(self.after(end, last_word, aborted).await)
+    }
+
+    /// Runs the calls of a sample to their outputs. True if somebody asked for the turn to end.
+    async fn run_calls(&mut self, sample: &mut Sample) -> Result<bool, StorageError> {
+        // Before the calls, since one of them may ask, and whoever is asked sees what there is so far.
+        self.means.report.so_far(self.tally.clone()).await;
+        let passed = sample.finish(self.room_for_outputs()).await?;
         let outputs: Vec<Item> = passed
             .iter()
             .map(|passed| Item::ToolOutput(passed.output.clone()))
@@ -228,14 +269,79 @@ impl Run {
         self.history.extend(&outputs);
         let aborted = passed.iter().any(|passed| passed.abort);
         self.note(passed);
-        Ok(self.after(end, last_word, aborted).await)
+        Ok(aborted)
+    }
+
+    /// Counts a sample, whose items stand in the history.
+    fn spend(&mut self, used: Usage) {
+        if used.input_tokens > 0 {
+            self.history.count(used.total());
+        }
+        self.spent += self.tokens();
+    }
+
+    /// Whether `error` says that the conversation is too long, and that can be helped.
+    fn can_be_shorter(&self, error: &ModelError) -> bool {
+        error.kind == ModelErrorKind::ContextLength
+            && !self.refused
+            && self.history.can_be_compacted()
+    }
+
+    fn is_near_the_window(&self) -> bool {
+        let Some(window) = self.history.model().window() else {
+            return false;
+        };
+        self.history.can_be_compacted() && self.tokens() > window * NEAR / 100
+    }
+
+    /// Of the next request.
+    fn tokens(&self) -> u64 {
+        self.history.tokens(self.head.size())
+    }
+
+    /// A quarter of the window, in bytes.
+    fn room_for_outputs(&self) -> usize {
+        let window = self.history.model().window();
+        window.map_or(OUTPUTS, |tokens| OUTPUTS.min(tokens as usize))
+    }
+
+    /// Lets the conversation begin anew with what is needed of it. A step by itself, since it is a request.
+    async fn compact(&mut self, readable: Readable) -> Result<Step, StorageError> {
+        let message = format!(
+            "the conversation is near the window of `{}` ({} tokens): it is summed up",
+            self.history.model().name(),
+            self.tokens()
+        );
+        self.means.report.publish(Event::Warning { message });
+        let compacted = compact(
+            &self.history,
+            &self.head,
+            readable,
+            &self.means,
+            &mut self.tally.usage,
+        );
+        match compacted.await {
+            Compacted::To(item) => {
+                self.means
+                    .report
+                    .record(item.clone())
+                    .await
+                    .map_err(StorageError)?;
+                self.spent += self.tokens();
+                self.history.begin_anew(&item);
+                self.last_input = 0;
+                Ok(Step::Again)
+            }
+            Compacted::Failed(error) => Ok(Step::End(model_failed(error))),
+            Compacted::Stopped => Ok(Step::End(self.stopped())),
+        }
     }
 
     async fn after(&mut self, end: StreamEnd, last_word: bool, aborted: bool) -> Step {
+        let ended = self.ended(aborted);
         match end {
             StreamEnd::Failed(error) => Step::End(model_failed(error)),
-            _ if self.means.stop.is_cancelled() => Step::End(self.stopped()),
-            _ if aborted => Step::End(interrupted("a person ended the turn instead of approving")),
+            _ if ended.is_some() => ended.map_or(Step::Again, Step::End),
             StreamEnd::Cut(_) if self.cuts >= CUTS_IN_A_ROW => {
                 let message = "the model's stream broke off again and again".to_owned();
                 Step::End(failed(TurnErrorKind::ModelUnreachable, message))
@@ -256,10 +362,18 @@ impl Run {
         }
     }
 
+    /// Why the turn does not go on, if it does not.
+    fn ended(&self, aborted: bool) -> Option<Ending> {
+        if self.means.stop.is_cancelled() {
+            return Some(self.stopped());
+        }
+        aborted.then(|| interrupted("the turn was ended instead of approved"))
+    }
+
     fn note(&mut self, passed: Vec<Passed>) {
         for one in passed {
-            self.commands.extend(one.output.command);
-            self.denied.extend(one.denied);
+            self.tally.commands.extend(one.output.command);
+            self.tally.denied.extend(one.denied);
         }
     }
 

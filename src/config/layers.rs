@@ -73,6 +73,17 @@ impl Environment {
     }
 }
 
+impl Environment {
+    /// What the file says of a variable that the process itself does not have.
+    pub fn in_file(&self, name: &str) -> Option<String> {
+        let own = std::env::var(name).is_ok();
+        self.file
+            .get(name)
+            .filter(|value| !own && !value.is_empty())
+            .cloned()
+    }
+}
+
 fn variable(line: &str) -> Option<(String, String)> {
     let line = line.trim();
     let line = line.strip_prefix("export ").unwrap_or(line);
@@ -91,6 +102,8 @@ pub struct Layers {
     below: Table,
     /// The environment and flags.
     above: Table,
+    /// Each layer by its name, the last one on top.
+    named: Vec<(String, Table)>,
 }
 
 impl Layers {
@@ -98,7 +111,9 @@ impl Layers {
     pub fn user_file(mut self, path: &Path) -> Result<Self, ConfigError> {
         if let Some(text) = read(path)? {
             let _: Config = checked(&text, path)?;
-            merge(&mut self.below, checked(&text, path)?);
+            let table: Table = checked(&text, path)?;
+            self.named.push((path.display().to_string(), table.clone()));
+            merge(&mut self.below, table);
         }
         Ok(self)
     }
@@ -121,6 +136,8 @@ impl Layers {
             return Err(ConfigError::new(format!("unknown profile `{name}`"))
                 .hint(format!("profiles: {known}")));
         };
+        self.named
+            .push((format!("profile `{name}`"), profile.clone()));
         merge(&mut self.below, profile.clone());
         Ok(self)
     }
@@ -129,10 +146,9 @@ impl Layers {
     pub fn environment(mut self, environment: &Environment) -> Self {
         for (variable, key) in [("OPENAI_BASE_URL", "base_url"), ("OPENOXIDE_MODEL", "name")] {
             if let Some(value) = environment.get(variable) {
-                merge(
-                    &mut self.above,
-                    nested(&["model", key], Value::String(value)),
-                );
+                let table = nested(&["model", key], Value::String(value));
+                self.named.push((variable.to_owned(), table.clone()));
+                merge(&mut self.above, table);
             }
         }
         self
@@ -141,6 +157,7 @@ impl Layers {
     /// Adds what flags set.
     pub fn flags(mut self, flags: impl IntoIterator<Item = Table>) -> Self {
         for flag in flags {
+            self.named.push(("a flag".to_owned(), flag.clone()));
             merge(&mut self.above, flag);
         }
         self
@@ -149,6 +166,17 @@ impl Layers {
     /// What the owner set, whatever the project.
     pub fn owner(&self) -> Result<Config, ConfigError> {
         self.over(&Narrowing::default())
+    }
+
+    /// What the owner set for `key`, and the name of the layer that did.
+    pub fn setting(&self, key: &[&str]) -> Option<(String, &str)> {
+        self.named.iter().rev().find_map(|(name, table)| {
+            let (first, rest) = key.split_first()?;
+            let value = rest
+                .iter()
+                .try_fold(table.get(*first)?, |value, key| value.get(key))?;
+            Some((value.to_string(), name.as_str()))
+        })
     }
 
     /// What holds in `cwd`, whose `.openoxide/config.toml` may narrow.
@@ -204,7 +232,7 @@ fn narrowed(config: &Config) -> Result<Table, ConfigError> {
             max_tokens: Some(limits.max_tokens),
         },
         model: NarrowModel {
-            reasoning_effort: model.reasoning_effort.clone(),
+            reasoning_effort: model.reasoning_effort,
         },
         // Applied once all layers are there.
         mcp_servers: BTreeMap::new(),

@@ -7,13 +7,14 @@ mod external;
 mod layers;
 mod paths;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
+    model::{Effort, ModelConfig},
     tools::mcp,
 };
 
@@ -31,52 +32,14 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// What ends a turn early.
     pub limits: Limits,
+    /// How long threads are kept.
+    pub threads: ThreadsConfig,
     /// How the MCP server behaves.
     pub server: ServerConfig,
     /// External MCP servers, by the name that the owner calls them.
     pub mcp_servers: BTreeMap<String, mcp::Settings>,
     /// Named sets of any of the above, chosen by `--profile`.
     pub profiles: BTreeMap<String, toml::Table>,
-}
-
-/// Which model, where.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelConfig {
-    /// The name that the provider knows, or `recorded:FILE`.
-    pub name: String,
-    /// Where the API is, up to and without `/responses`.
-    pub base_url: String,
-    /// Which of the provider's APIs is spoken.
-    pub wire_api: WireApi,
-    /// The environment variable that holds the key.
-    pub api_key_env: String,
-    /// Headers that every request carries.
-    pub headers: BTreeMap<String, String>,
-    /// `minimal`, `low`, `medium` or `high`, for models that reason.
-    pub reasoning_effort: Option<String>,
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self {
-            name: "gpt-5.5".to_owned(),
-            base_url: "https://api.openai.com/v1".to_owned(),
-            wire_api: WireApi::Responses,
-            api_key_env: "OPENAI_API_KEY".to_owned(),
-            headers: BTreeMap::new(),
-            reasoning_effort: None,
-        }
-    }
-}
-
-/// The APIs that are spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WireApi {
-    /// OpenAI's Responses.
-    #[default]
-    Responses,
 }
 
 /// What may be done, and when to ask.
@@ -87,8 +50,7 @@ pub struct PolicyConfig {
     pub sandbox: Option<SandboxPolicy>,
     /// When to ask.
     pub approval_policy: Option<ApprovalPolicy>,
-    /// What becomes of a question that nobody can answer. Both strategies that there are so far come to the same no, so
-    /// nothing reads it yet; a third that returns the question to the caller will.
+    /// What becomes of a question that nobody can answer.
     pub when_unattended: Option<WhenUnattended>,
     /// Directories besides the working directory that may be written.
     pub writable_roots: Vec<PathBuf>,
@@ -104,6 +66,39 @@ pub struct PolicyConfig {
     pub credential_paths: Vec<PathBuf>,
     /// Run commands unasked where this machine can enforce only a part of the sandbox.
     pub accept_partial: bool,
+}
+
+/// How long threads are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThreadsConfig {
+    /// Days after its last turn that a thread leaves the disk.
+    #[serde(deserialize_with = "days")]
+    pub keep_days: f64,
+}
+
+impl Default for ThreadsConfig {
+    fn default() -> Self {
+        Self { keep_days: 30.0 }
+    }
+}
+
+impl ThreadsConfig {
+    /// The time after which a thread that nobody used is removed.
+    pub fn keep(&self) -> Duration {
+        Duration::try_from_secs_f64(self.keep_days * 86400.0).unwrap_or(Duration::MAX)
+    }
+}
+
+fn days<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let days = f64::deserialize(from)?;
+    // Not zero: a thread must outlive the process that made it.
+    match days > 0.0 {
+        true => Ok(days),
+        false => Err(serde::de::Error::custom(
+            "expected a number of days above 0",
+        )),
+    }
 }
 
 /// How the MCP server behaves.
@@ -188,7 +183,7 @@ pub struct NarrowLimits {
 pub struct NarrowModel {
     /// Replaces the owner's.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_effort: Option<String>,
+    pub reasoning_effort: Option<Effort>,
 }
 
 impl Config {
@@ -216,15 +211,9 @@ impl Config {
         self.policy.deny.extend(by.policy.deny.iter().cloned());
         self.policy.network &= by.policy.network.unwrap_or(true);
         self.narrow_servers(by);
-        if by.model.reasoning_effort.is_some() {
-            self.model
-                .reasoning_effort
-                .clone_from(&by.model.reasoning_effort);
-        }
+        self.model.reasoning_effort = by.model.reasoning_effort.or(self.model.reasoning_effort);
     }
-}
 
-impl Config {
     /// Takes away external servers and tools of theirs; of one that is not there nothing can be taken.
     fn narrow_servers(&mut self, by: &Narrowing) {
         for (name, narrowed) in &by.mcp_servers {

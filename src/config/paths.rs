@@ -67,6 +67,11 @@ impl Paths {
         self.state.join("mcp")
     }
 
+    /// Where threads work that have a copy of a directory to themselves.
+    pub fn worktrees(&self) -> PathBuf {
+        self.state.join("worktrees")
+    }
+
     /// The directory of threads.
     pub fn threads(&self) -> PathBuf {
         self.state.join("threads")

@@ -1,6 +1,7 @@
 //! A question to a person or a caller about one access, and its one answer. Data only: the thread keeps the reply.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{ApprovalId, CallId, TurnId};
 
@@ -25,9 +26,29 @@ pub struct Approval {
     /// What the model says it is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A digest of the files that it stands on besides what is shown: with other content it is another question.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stands_on: String,
     /// What an approval for the session would cover; none where that is not offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_covers: Option<String>,
+}
+
+impl Approval {
+    /// The question for whoever may answer it: its name and what it is about, without what is only ours.
+    pub fn shown(&self) -> Value {
+        let mut detail = json!({"place": self.place});
+        if !self.detail.is_empty() {
+            detail["diff"] = json!(self.detail);
+        }
+        if let Some(reason) = &self.reason {
+            detail["reason"] = json!(reason);
+        }
+        if let Some(covers) = &self.session_covers {
+            detail["session_covers"] = json!(covers);
+        }
+        json!({"id": self.id, "kind": self.kind, "summary": self.summary, "detail": detail})
+    }
 }
 
 /// What sort of thing is asked.
@@ -93,7 +114,7 @@ pub enum ResolvedBy {
     Terminal,
     /// A person behind an MCP client.
     Elicitation,
-    /// The model that called our tool; it may only say no.
+    /// The model that called our tool; it says yes only where the owner lets it.
     Caller,
     /// Nobody could answer in time, so the owner's strategy did.
     Unattended,

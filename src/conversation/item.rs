@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CallId, CommandRun};
+use super::{CallId, CommandRun, Picture};
 
 /// What a thread is made of, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub enum Item {
         /// The whole message, files that came with it included.
         text: String,
     },
+    /// A picture that belongs to the message after it.
+    Picture(Picture),
     /// What the model said.
     AgentMessage {
         /// Its text, whole.
@@ -34,14 +36,26 @@ pub enum Item {
     ToolCall(ToolCall),
     /// The one answer to a call.
     ToolOutput(ToolOutput),
+    /// The conversation before it was longer than the model takes: from here on the model sees this in its place.
+    Compaction {
+        /// What is kept, as the model reads it.
+        text: String,
+        /// The model's part of it as the provider streamed it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wire: Option<Wire>,
+    },
 }
 
 impl Item {
-    /// The item for whoever reads along: without the provider's form, which only goes back to the provider.
+    /// The item for whoever reads along: without the provider's form, which only goes back to the provider,
+    /// and without the bytes of pictures.
     pub fn without_wire(mut self) -> Self {
         match &mut self {
-            Self::AgentMessage { wire, .. } | Self::Reasoning { wire, .. } => *wire = None,
+            Self::AgentMessage { wire, .. }
+            | Self::Reasoning { wire, .. }
+            | Self::Compaction { wire, .. } => *wire = None,
             Self::ToolCall(call) => call.wire = None,
+            Self::Picture(picture) => picture.data.clear(),
             Self::UserMessage { .. } | Self::ToolOutput(_) => {}
         }
         self

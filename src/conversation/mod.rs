@@ -8,6 +8,7 @@ mod ids;
 mod item;
 mod outcome;
 mod policy;
+mod prompt;
 mod redact;
 mod shown;
 
@@ -16,9 +17,10 @@ pub use event::Event;
 pub use ids::{ApprovalId, CallId, ThreadId, TurnId};
 pub use item::{Item, OutputStatus, ToolCall, ToolOutput, Wire};
 pub use outcome::{
-    Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
-    TurnErrorKind, Usage,
+    By, Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
+    TurnErrorKind, Usage, Worktree,
 };
 pub use policy::{Access, ApprovalPolicy, OutsideAccess, SandboxPolicy, WhenUnattended};
+pub use prompt::{Picture, Prompt};
 pub use redact::Redactor;
 pub use shown::{shortened, shown_line, shown_text};

@@ -2,7 +2,10 @@
 //!
 //! Always whole here. What a client gets to see of it is cut to size in `frontend/`.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Approval, SandboxPolicy, ThreadId, TurnId};
 
@@ -21,12 +24,18 @@ pub struct Outcome {
     /// Files that differ from what they were when the turn began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+    /// Why `changes` may not be all; one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial_changes: Option<String>,
     /// Commands that ran, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandRun>,
     /// Questions that are open.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+    /// Other threads that were at work in the same directory when the turn began, and may change its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<ThreadId>,
     /// What was refused, by policy or by somebody.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
@@ -35,6 +44,9 @@ pub struct Outcome {
     pub usage: Usage,
     /// What stood between commands and the machine.
     pub sandbox: SandboxReport,
+    /// Where the work is, if the thread has a copy of the directory to itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worktree: Option<Worktree>,
     /// The model that did it.
     pub model: String,
     /// Wall time of the turn.
@@ -65,6 +77,18 @@ pub enum Status {
     LimitReached,
 }
 
+impl Outcome {
+    /// The outcome as JSON for whoever asked for the turn.
+    pub fn shown(&self) -> Value {
+        // Every part of an outcome has a JSON form.
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        if !self.approvals.is_empty() {
+            value["approvals"] = self.approvals.iter().map(Approval::shown).collect();
+        }
+        value
+    }
+}
+
 impl Status {
     /// The spelling that the contract uses.
     pub fn as_str(self) -> &'static str {
@@ -86,6 +110,12 @@ pub struct Change {
     pub path: String,
     /// What happened to it.
     pub kind: ChangeKind,
+    /// Where a renamed file was before, written as `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Whose it was, where it was not certainly this turn's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     /// Lines added.
     pub added: usize,
     /// Lines removed.
@@ -105,6 +135,37 @@ pub enum ChangeKind {
     Modified,
     /// It is gone.
     Deleted,
+    /// It has another name.
+    Renamed,
+}
+
+/// Whose change it was, if not the turn's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum By {
+    /// Another thread, or somebody else.
+    Other,
+    /// This turn, somebody else, or both.
+    Unsure,
+}
+
+impl By {
+    /// The spelling that the contract uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Unsure => "unsure",
+        }
+    }
+}
+
+/// Where a thread works that has a copy of the directory to itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worktree {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its branch.
+    pub branch: String,
 }
 
 impl ChangeKind {
@@ -114,6 +175,7 @@ impl ChangeKind {
             Self::Added => "added",
             Self::Modified => "modified",
             Self::Deleted => "deleted",
+            Self::Renamed => "renamed",
         }
     }
 }
@@ -151,6 +213,9 @@ pub struct Usage {
     pub reasoning_tokens: u64,
     /// Requests to the model, failed ones that were tried again included.
     pub requests: u64,
+    /// What it cost, where the owner told the prices; in the currency of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<f64>,
 }
 
 impl Usage {
@@ -167,6 +232,9 @@ impl std::ops::AddAssign for Usage {
         self.output_tokens += other.output_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
         self.requests += other.requests;
+        if let Some(cost) = other.cost {
+            *self.cost.get_or_insert(0.0) += cost;
+        }
     }
 }
 

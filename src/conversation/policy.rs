@@ -66,6 +66,8 @@ pub enum WhenUnattended {
     /// What the sandbox permits runs without a question; what would be asked is denied at once and listed.
     #[default]
     AutoWithinPolicy,
+    /// The question stays open, and the call that waits for the turn returns with it.
+    ReturnToCaller,
     /// Every question is answered with no.
     Deny,
 }
@@ -94,6 +96,17 @@ pub enum Access {
         escalate: bool,
         /// Why, in the model's words.
         reason: Option<String>,
+    },
+    /// Type into a command that runs, which is as powerful as that command.
+    Type {
+        /// The shell line of the command.
+        command: String,
+        /// Where it started, resolved.
+        workdir: PathBuf,
+        /// The keys.
+        input: String,
+        /// The command runs outside the sandbox.
+        free: bool,
     },
     /// Ask an external server.
     Outside(Box<OutsideAccess>),

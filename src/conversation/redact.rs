@@ -21,6 +21,11 @@ impl Redactor {
         Self { secrets }
     }
 
+    /// One that knows `secret` too.
+    pub fn and(&self, secret: &str) -> Self {
+        Self::new(self.secrets.iter().cloned().chain([secret.to_owned()]))
+    }
+
     /// `text` without any known secret.
     pub fn clean(&self, text: String) -> String {
         self.secrets.iter().fold(text, |text, secret| {

@@ -213,6 +213,8 @@ pub(super) fn one_line(words: &str) -> String {
 pub(super) struct Peer {
     /// The base URL without credentials, query and trailing slash.
     pub(super) base: String,
+    /// What requests go to below it.
+    pub(super) path: &'static str,
     /// The model asked for.
     pub(super) model: String,
     /// Where the key comes from.
@@ -243,6 +245,7 @@ impl Peer {
     fn says(&self, kind: ModelErrorKind, failure: &Failure) -> String {
         let Self {
             base,
+            path,
             model,
             key_variable,
             ..
@@ -260,7 +263,7 @@ impl Peer {
                 format!("`{base}` has no model `{model}`")
             }
             ModelErrorKind::Rejected if failure.status == Some(404) => {
-                format!("`{base}/responses` does not exist, check the base URL")
+                format!("`{base}{path}` does not exist, check the base URL and `model.wire_api`")
             }
             ModelErrorKind::Rejected => format!("`{base}` rejects the request"),
             ModelErrorKind::Busy | ModelErrorKind::Unreachable => {
@@ -501,6 +504,7 @@ mod tests {
     fn a_key_that_is_echoed_does_not_reach_the_message() {
         let peer = Peer {
             base: "http://h/v1".into(),
+            path: "/responses",
             model: "m".into(),
             key_variable: "K".into(),
             has_key: true,

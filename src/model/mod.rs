@@ -4,10 +4,19 @@
 //! [`Request`] carries all forms so far; so a step costs us what is new, and the provider's prompt cache sees the same
 //! prefix every time. Retry is a `Model` around a `Model`; a recording is another `Model`.
 
+mod blocks;
+mod body;
+mod chat;
+mod config;
 mod failure;
+mod key;
+mod providers;
+mod record;
 mod recorded;
+mod remote;
 mod responses;
 mod retry;
+mod think;
 mod transport;
 #[cfg(test)]
 mod wire_tests;
@@ -17,12 +26,22 @@ use std::{sync::Arc, time::Duration};
 use futures_util::stream::BoxStream;
 use serde_json::value::RawValue;
 
+pub use config::{Effort, ModelConfig, Prices, WireApi};
+pub use record::Tape;
 pub use recorded::{Recorded, RecordingError};
-pub use responses::Responses;
+pub use remote::Remote;
 pub use retry::Retry;
 pub use transport::{Endpoint, EndpointError, Secret, http_client};
 
-use crate::conversation::{Item, ThreadId, TurnErrorKind, Usage};
+use crate::conversation::{CallId, Item, ThreadId, TurnErrorKind, Usage};
+
+/// Calls in one sample. More is a model that repeats itself; what it called so far is run and shown to it.
+pub const CALLS_LIMIT: usize = 1000;
+
+/// A name for a call that came without one, or with one that is taken.
+pub fn new_call_id() -> CallId {
+    CallId(format!("call_{}", uuid::Uuid::now_v7().simple()))
+}
 
 /// Something that continues a conversation.
 pub trait Model: Send + Sync {
@@ -32,6 +51,11 @@ pub trait Model: Send + Sync {
 
     /// The name that people know: `gpt-5.5`.
     fn name(&self) -> &str;
+
+    /// Tokens that it takes, request and answer together, where that is known.
+    fn window(&self) -> Option<u64> {
+        None
+    }
 
     /// How `items`, the newest of a conversation, stand in a request. Pure: the same items give the same bytes, also
     /// after a reload. Items of another origin lose their wire form; its reasoning is left out.
@@ -60,8 +84,18 @@ pub struct Head {
     pub instructions: String,
     /// What the model may call, in a stable order.
     pub tools: Vec<ToolSpec>,
-    /// `minimal` to `high`, where the owner or caller asked for one.
-    pub reasoning_effort: Option<String>,
+    /// How hard to think, where the owner or caller said so.
+    pub reasoning_effort: Option<Effort>,
+}
+
+impl Head {
+    /// Bytes that it has in a request, about.
+    pub fn size(&self) -> usize {
+        let tool = |tool: &ToolSpec| {
+            tool.name.len() + tool.description.len() + tool.parameters.to_string().len()
+        };
+        self.instructions.len() + self.tools.iter().map(tool).sum::<usize>()
+    }
 }
 
 /// A tool as the model sees it.

@@ -10,7 +10,10 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{Model, ModelError, ModelErrorKind, ModelEvent, Request, responses::encode};
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
@@ -130,7 +133,10 @@ impl Model for Recorded {
     }
 
     fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
-        encode(&self.origin, items)
+        items
+            .iter()
+            .flat_map(|item| self.encode_one(item))
+            .collect()
     }
 
     fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
@@ -149,6 +155,20 @@ impl Model for Recorded {
 }
 
 impl Recorded {
+    /// What a compaction stands for is gone from the request, so it carries the number of its sample too.
+    fn encode_one(&self, item: &Item) -> Vec<Arc<RawValue>> {
+        match item {
+            Item::Compaction {
+                text,
+                wire: Some(wire),
+            } if wire.origin == self.origin => {
+                let json = json!({"type": "message", "role": "user", "content": text, "sample": wire.json["sample"]});
+                vec![Arc::from(to_raw_value(&json).expect("JSON can be written"))]
+            }
+            _ => encode(&self.origin, std::slice::from_ref(item)),
+        }
+    }
+
     /// Samples are counted from 1 for people.
     fn ended(&self, number: usize) -> ModelError {
         ModelError {
@@ -241,6 +261,7 @@ impl Tokens {
             output_tokens: self.output_tokens,
             reasoning_tokens: self.reasoning_tokens,
             requests: 1,
+            cost: None,
         }
     }
 }

@@ -4,90 +4,21 @@
 //! included. The decoder believes little: it acts on whole items and on the event that ends a sample, shows deltas, and
 //! passes over what it does not know, since many servers speak this API only roughly.
 
-use std::sync::Arc;
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
-use async_openai::{Client, config::OpenAIConfig, types::stream::StreamResponse};
-use futures_util::{
-    FutureExt, StreamExt, TryFutureExt,
-    stream::{self, BoxStream},
-};
 use serde::Serialize;
 use serde_json::{
     Value, json,
     value::{RawValue, to_raw_value},
 };
-use tokio::time::timeout;
 
 use super::{
-    Endpoint, EndpointError, Model, ModelError, ModelEvent, Request, ToolSpec,
-    failure::{Failure, Peer},
-    transport::{connect, model_error},
+    Effort, ModelError, ModelEvent, Request, ToolSpec,
+    failure::{Failure, Peer, one_line},
+    new_call_id,
+    remote::{Decode, Field, Fields, UNSEEN, arguments, without_pictures},
 };
 use crate::conversation::{CallId, Item, ToolCall, Usage, Wire};
-
-/// All events of one sample, in bytes. The crate reads ahead without bound, so a flood must end here.
-const SAMPLE_LIMIT: usize = 64 << 20;
-/// The arguments of one call, in bytes. The longest answers of today, 128k tokens, are a quarter of it: more is a model
-/// that repeats itself.
-const ARGUMENTS_LIMIT: usize = 2 << 20;
-/// After its last event a sample's body is read to the end, so that the next request finds the connection open.
-const DRAIN_TIME: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// A model behind the Responses API. Does not retry: see [`super::Retry`].
-pub struct Responses {
-    origin: String,
-    connection: Arc<Connection>,
-}
-
-impl Responses {
-    /// Connects nowhere yet.
-    ///
-    /// # Errors
-    ///
-    /// The endpoint's parts cannot be used in HTTP requests.
-    pub fn new(endpoint: Endpoint) -> Result<Self, EndpointError> {
-        let (client, peer) = connect(&endpoint)?;
-        let connection = Connection {
-            client,
-            peer,
-            idle: endpoint.idle,
-        };
-        Ok(Self {
-            origin: format!("{}@{}", connection.peer.model, connection.peer.base),
-            connection: Arc::new(connection),
-        })
-    }
-}
-
-impl Model for Responses {
-    fn origin(&self) -> &str {
-        &self.origin
-    }
-
-    fn name(&self) -> &str {
-        &self.connection.peer.model
-    }
-
-    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
-        encode(&self.origin, items)
-    }
-
-    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        let connection = self.connection.clone();
-        let decoder = Decoder::new(self.origin.clone(), connection.peer.clone());
-        let sample = async move {
-            let events = connection.open(&request).await?;
-            let sample = Sample {
-                connection,
-                events,
-                decoder,
-            };
-            let step = |sample: Option<Sample>| async { Some(sample?.next().await) };
-            Ok(stream::unfold(Some(sample), step))
-        };
-        sample.try_flatten_stream().boxed()
-    }
-}
 
 /// `items` as input of a request to `origin`.
 pub(super) fn encode(origin: &str, items: &[Item]) -> Vec<Arc<RawValue>> {
@@ -104,19 +35,31 @@ fn encode_item(origin: &str, item: &Item) -> Option<Value> {
         wire.map(|wire| wire.json.clone())
     };
     Some(match item {
-        Item::UserMessage { text } => message("user", "input_text", text),
+        Item::UserMessage { text } | Item::Compaction { text, .. } => {
+            message("user", "input_text", text)
+        }
+        Item::Picture(picture) => json!({
+            "type": "message",
+            "role": "user",
+            "content": [{"type": "input_image", "image_url": picture.data_url()}],
+        }),
         Item::AgentMessage { text, wire } => {
             verbatim(wire).unwrap_or_else(|| message("assistant", "output_text", text))
         }
         Item::Reasoning { wire, .. } => verbatim(wire).filter(can_return)?,
-        Item::ToolCall(call) => verbatim(&call.wire).unwrap_or_else(|| {
-            json!({
+        Item::ToolCall(call) => match verbatim(&call.wire) {
+            // An id that the model had used before was replaced.
+            Some(mut json) => {
+                json["call_id"] = json!(call.call_id);
+                json
+            }
+            None => json!({
                 "type": "function_call",
                 "call_id": call.call_id,
                 "name": call.name,
                 "arguments": call.arguments,
-            })
-        }),
+            }),
+        },
         Item::ToolOutput(output) => json!({
             "type": "function_call_output",
             "call_id": output.call_id,
@@ -140,19 +83,21 @@ fn can_return(reasoning: &Value) -> bool {
 
 /// What is sent. The conversation stands last, so that the body of the next step has this one as its beginning.
 #[derive(Serialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     model: &'a str,
     stream: bool,
     store: bool,
-    prompt_cache_key: String,
-    parallel_tool_calls: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_cache_key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel_tool_calls: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     include: Option<[&'static str; 1]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning: Option<Value>,
     instructions: &'a str,
     tools: Vec<Tool<'a>>,
-    input: &'a [Arc<RawValue>],
+    input: Cow<'a, [Arc<RawValue>]>,
 }
 
 #[derive(Serialize)]
@@ -164,9 +109,8 @@ struct Tool<'a> {
 }
 
 impl<'a> Body<'a> {
-    fn new(model: &'a str, request: &'a Request) -> Self {
+    pub(super) fn new(model: &'a str, request: &'a Request, fields: Fields) -> Self {
         let head = &request.head;
-        let effort = head.reasoning_effort.as_ref();
         let tools = head.tools.iter().map(|spec| Tool {
             r#type: "function",
             spec,
@@ -177,15 +121,35 @@ impl<'a> Body<'a> {
             // The crate does not set it for requests that are not its own, and reads a plain answer as no events.
             stream: true,
             store: false,
-            prompt_cache_key: head.thread_id.to_string(),
-            parallel_tool_calls: true,
-            include: may_reason(model).then_some(["reasoning.encrypted_content"]),
-            reasoning: effort.map(|effort| json!({"effort": effort, "summary": "auto"})),
+            prompt_cache_key: fields
+                .has(Field::CacheKey)
+                .then(|| head.thread_id.to_string()),
+            parallel_tool_calls: fields.has(Field::ParallelCalls).then_some(true),
+            include: (may_reason(model) && fields.has(Field::Encrypted))
+                .then_some(["reasoning.encrypted_content"]),
+            reasoning: reasoning(head.reasoning_effort, fields),
             instructions: &head.instructions,
             tools: tools.collect(),
-            input: &request.input,
+            input: seen(&request.input, fields),
         }
     }
+}
+
+/// `input` as the server can see it.
+fn seen(input: &[Arc<RawValue>], fields: Fields) -> Cow<'_, [Arc<RawValue>]> {
+    if fields.has(Field::Pictures) {
+        return Cow::Borrowed(input);
+    }
+    let unseen = to_raw_value(&message("user", "input_text", UNSEEN)).expect("JSON can be written");
+    Cow::Owned(without_pictures(input, "input_image", Arc::from(unseen)))
+}
+
+fn reasoning(effort: Option<Effort>, fields: Fields) -> Option<Value> {
+    let effort = effort.filter(|_| fields.has(Field::Effort))?;
+    Some(match fields.has(Field::Summary) {
+        true => json!({"effort": effort, "summary": "auto"}),
+        false => json!({"effort": effort}),
+    })
 }
 
 /// OpenAI's older families answer 400 to being asked for encrypted reasoning. Every other name may reason.
@@ -196,97 +160,37 @@ fn may_reason(model: &str) -> bool {
         .any(|family| name.starts_with(family))
 }
 
-type Events = StreamResponse<Box<RawValue>>;
-
-struct Connection {
-    client: Client<OpenAIConfig>,
-    peer: Arc<Peer>,
-    idle: std::time::Duration,
-}
-
-impl Connection {
-    async fn open(&self, request: &Request) -> Result<Events, ModelError> {
-        let responses = self.client.responses();
-        let body = Body::new(&self.peer.model, request);
-        timeout(self.idle, responses.create_stream_byot(body))
-            .await
-            .map_err(|_| self.silent())?
-            .map_err(|error| model_error(error, &self.peer))
-    }
-
-    fn silent(&self) -> ModelError {
-        let idle = humantime::format_duration(self.idle);
-        self.peer
-            .broken(format!("`{}` said nothing for {idle}", self.peer.base))
-    }
-}
-
-/// One answer on its way. Dropping it closes the connection, unless the answer is whole.
-struct Sample {
-    connection: Arc<Connection>,
-    events: Events,
-    decoder: Decoder,
-}
-
-impl Sample {
-    /// The next thing to tell, and the rest of the sample unless that was the last.
-    async fn next(mut self) -> (Result<ModelEvent, ModelError>, Option<Self>) {
-        loop {
-            match self.read().await {
-                Ok(None) => {}
-                Ok(Some(done @ ModelEvent::Done(_))) => {
-                    tokio::spawn(timeout(DRAIN_TIME, self.events.for_each(async |_| {})).map(drop));
-                    return (Ok(done), None);
-                }
-                Ok(Some(event)) => return (Ok(event), Some(self)),
-                Err(error) => return (Err(error), None),
-            }
-        }
-    }
-
-    async fn read(&mut self) -> Result<Option<ModelEvent>, ModelError> {
-        let peer = &self.connection.peer;
-        let event = timeout(self.connection.idle, self.events.next())
-            .await
-            .map_err(|_| self.connection.silent())?;
-        match event {
-            None => Err(peer.broken(format!(
-                "`{}` ended the answer early: stream closed before completion",
-                peer.base
-            ))),
-            Some(Err(error)) => Err(model_error(error, peer)),
-            Some(Ok(raw)) => self.decoder.decode(&raw),
-        }
-    }
-}
-
-struct Decoder {
+/// Understands the events of one sample.
+pub(super) struct Decoder {
     origin: String,
     peer: Arc<Peer>,
-    /// Bytes of all events so far.
-    received: usize,
     /// Whether there was an item.
     has_item: bool,
 }
 
+impl Decode for Decoder {
+    fn decode(&mut self, event: Value, told: &mut VecDeque<ModelEvent>) -> Result<(), ModelError> {
+        told.extend(self.meaning(event)?);
+        Ok(())
+    }
+
+    /// A sample is whole with its last event and with nothing else.
+    fn close(&mut self, _: bool, _: &mut VecDeque<ModelEvent>) -> Result<bool, ModelError> {
+        Ok(false)
+    }
+}
+
 impl Decoder {
-    fn new(origin: String, peer: Arc<Peer>) -> Self {
+    pub(super) fn new(origin: String, peer: Arc<Peer>) -> Self {
         Self {
             origin,
             peer,
-            received: 0,
             has_item: false,
         }
     }
 
     /// What an event tells, if it tells anything.
-    fn decode(&mut self, raw: &RawValue) -> Result<Option<ModelEvent>, ModelError> {
-        self.received += raw.get().len();
-        if self.received > SAMPLE_LIMIT {
-            return Err(self.too_much("an answer", SAMPLE_LIMIT));
-        }
-        // Only nesting beyond serde_json's limit can fail here, and no event that we know nests.
-        let mut event: Value = serde_json::from_str(raw.get()).unwrap_or_default();
+    fn meaning(&mut self, mut event: Value) -> Result<Option<ModelEvent>, ModelError> {
         let delta = || event["delta"].as_str().map(str::to_owned);
         match event["type"].as_str().unwrap_or_default() {
             "response.output_text.delta" | "response.refusal.delta" => {
@@ -333,22 +237,12 @@ impl Decoder {
         let call_id = ["call_id", "id"]
             .iter()
             .find_map(|key| json[*key].as_str().filter(|id| !id.is_empty()))
-            .map_or_else(
-                || format!("call_{}", uuid::Uuid::now_v7().simple()),
-                str::to_owned,
-            );
-        let arguments = match &json["arguments"] {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        if arguments.len() > ARGUMENTS_LIMIT {
-            return Err(self.too_much("the arguments of a call", ARGUMENTS_LIMIT));
-        }
+            .map_or_else(new_call_id, |id| CallId(id.to_owned()));
+        let arguments = arguments(&json["arguments"], &self.peer)?;
         json["call_id"] = json!(call_id);
         json["arguments"] = json!(arguments);
         Ok(ToolCall {
-            call_id: CallId(call_id),
+            call_id,
             name: json["name"].as_str().unwrap_or_default().to_owned(),
             arguments,
             wire: self.wire(json),
@@ -372,16 +266,8 @@ impl Decoder {
         Err(self.peer.unfit(format!(
             "`{}` stopped before it said anything: {}",
             self.peer.model,
-            super::failure::one_line(reason.unwrap_or("no reason given"))
+            one_line(reason.unwrap_or("no reason given"))
         )))
-    }
-
-    fn too_much(&self, what: &str, limit: usize) -> ModelError {
-        let limit = limit >> 20;
-        self.peer.unfit(format!(
-            "`{}` sent {what} of more than {limit} MiB",
-            self.peer.model
-        ))
     }
 }
 
@@ -423,25 +309,13 @@ fn usage(json: &Value) -> Usage {
         output_tokens: count(&json["output_tokens"]),
         reasoning_tokens: count(&json["output_tokens_details"]["reasoning_tokens"]),
         requests: 1,
+        cost: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_ends_at_the_limit() {
-        let model = Responses::new(Endpoint::new("http://localhost/v1", "m")).unwrap();
-        let mut decoder = Decoder::new(model.origin.clone(), model.connection.peer.clone());
-        let event =
-            to_raw_value(&json!({"type": "unknown", "filling": "x".repeat(1 << 20)})).unwrap();
-        for _ in 0..63 {
-            assert_eq!(decoder.decode(&event), Ok(None));
-        }
-        let error = decoder.decode(&event).unwrap_err();
-        assert_eq!(error.message, "`m` sent an answer of more than 64 MiB");
-    }
 
     #[test]
     fn only_older_families_are_known_not_to_reason() {

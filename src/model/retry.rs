@@ -51,6 +51,10 @@ impl<M: Model + 'static> Model for Retry<M> {
         self.model.name()
     }
 
+    fn window(&self) -> Option<u64> {
+        self.model.window()
+    }
+
     fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
         self.model.encode(items)
     }

@@ -15,13 +15,16 @@ use reqwest::{
 };
 
 use super::{
-    ModelError,
+    ModelError, Prices, WireApi, body,
     failure::{Failure, Peer},
+    providers::{self, Auth, Provider},
 };
 use crate::conversation::Redactor;
 
 /// A model is given this long between two events before it counts as gone; Codex waits as long.
 const IDLE: Duration = Duration::from_secs(300);
+/// How Azure wants the key.
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Of a body that explains a failure.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
@@ -38,6 +41,14 @@ pub struct Endpoint {
     pub key_variable: String,
     /// The name that goes into requests.
     pub model: String,
+    /// The API to speak; without it, what the server is known to speak.
+    pub wire_api: Option<WireApi>,
+    /// Tokens that the model takes; without it, what is known of the model.
+    pub context_window: Option<u64>,
+    /// What its tokens cost.
+    pub prices: Option<Prices>,
+    /// False where the server takes no tools; it is found out where it is true and should not be.
+    pub takes_tools: bool,
     /// Added to each request; they win over our own, `Authorization` included.
     pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
@@ -52,14 +63,26 @@ impl Endpoint {
             key: None,
             key_variable: "OPENAI_API_KEY".to_owned(),
             model: model.into(),
+            wire_api: None,
+            context_window: None,
+            prices: None,
+            takes_tools: true,
             headers: Vec::new(),
             idle: IDLE,
         }
     }
 
-    /// Whether it is this machine, where no key is needed. False for what is not a URL.
-    pub fn is_loopback(&self) -> bool {
-        Url::parse(&self.base_url).is_ok_and(|url| is_loopback(&url))
+    /// The API that is spoken there. Chat Completions for what is not a URL.
+    pub fn spoken(&self) -> WireApi {
+        let known = Url::parse(&self.base_url).ok();
+        let known = known.map(|url| providers::at(&url, is_loopback(&url)).wire_api);
+        self.wire_api.or(known).unwrap_or(WireApi::Chat)
+    }
+
+    /// Whether nobody is served there without a key. True for what is not a URL.
+    pub fn needs_key(&self) -> bool {
+        Url::parse(&self.base_url)
+            .map_or(true, |url| providers::at(&url, is_loopback(&url)).needs_key)
     }
 }
 
@@ -121,15 +144,20 @@ pub enum EndpointError {
 /// A client of async-openai over our service, and whom it speaks with.
 pub(super) fn connect(
     endpoint: &Endpoint,
-) -> Result<(Client<OpenAIConfig>, Arc<Peer>), EndpointError> {
+) -> Result<(Client<OpenAIConfig>, Arc<Peer>, Provider), EndpointError> {
     let url = base_url(&endpoint.base_url)?;
-    let headers = headers(endpoint)?;
+    let provider = providers::at(&url, is_loopback(&url));
+    let headers = headers(endpoint, provider.auth)?;
     let http = client_for(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
         key_variable: endpoint.key_variable.clone(),
-        has_key: headers.contains_key(AUTHORIZATION),
+        path: match endpoint.spoken() {
+            WireApi::Responses => "/responses",
+            WireApi::Chat => "/chat/completions",
+        },
+        has_key: headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY),
         is_loopback: is_loopback(&url),
         redactor: Redactor::new(secrets(endpoint)),
     });
@@ -150,7 +178,7 @@ pub(super) fn connect(
         async move { sender.send(request).await }
     });
     let client = Client::build(http, config).with_http_service(service);
-    Ok((client, peer))
+    Ok((client, peer, provider))
 }
 
 /// What the error that came through async-openai means.
@@ -189,7 +217,7 @@ impl Sender {
         let sent = self.http.execute(request).await;
         let response = sent.map_err(|error| boxed(self.unsent(&error)))?;
         if response.status().is_success() && is_event_stream(&response) {
-            return Ok(response);
+            return Ok(body::read_to_the_end(response));
         }
         Err(boxed(self.refusal(response).await))
     }
@@ -321,15 +349,21 @@ fn is_loopback(url: &Url) -> bool {
         || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-fn headers(endpoint: &Endpoint) -> Result<HeaderMap, EndpointError> {
+fn headers(endpoint: &Endpoint, auth: Auth) -> Result<HeaderMap, EndpointError> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("text/event-stream"));
     if let Some(key) = key(endpoint) {
-        let value = HeaderValue::from_str(&format!("Bearer {key}"));
+        let (name, value) = match auth {
+            Auth::Bearer => (
+                AUTHORIZATION,
+                HeaderValue::from_str(&format!("Bearer {key}")),
+            ),
+            Auth::ApiKey => (API_KEY, HeaderValue::from_str(key)),
+        };
         let value = value.map_err(|_| EndpointError::Key {
             variable: endpoint.key_variable.clone(),
         })?;
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(name, value);
     }
     for (name, value) in &endpoint.headers {
         let parsed = (
@@ -423,6 +457,22 @@ mod tests {
         endpoint.key = None;
         endpoint.headers = vec![("bad name".into(), Secret::new("x"))];
         assert!(refused(endpoint).starts_with("the header `bad name` cannot be sent"));
+    }
+
+    #[test]
+    fn a_key_goes_into_the_header_that_the_server_wants() {
+        let sent = |url: &str| {
+            let mut endpoint = Endpoint::new(url, "m");
+            endpoint.key = Some(Secret::new(" k1 \n"));
+            let auth = providers::at(&Url::parse(url).unwrap(), false).auth;
+            let headers = headers(&endpoint, auth).unwrap();
+            let header = |name: &str| headers.get(name).map(|v| v.to_str().unwrap().to_owned());
+            (header("authorization"), header("api-key"))
+        };
+        let key = |text: &str| Some(text.to_owned());
+        let azure = "https://me.openai.azure.com/openai/v1";
+        assert_eq!(sent(azure), (None, key("k1")));
+        assert_eq!(sent("https://h.example/v1"), (key("Bearer k1"), None));
     }
 
     #[test]

@@ -1,12 +1,16 @@
-//! `Retry<Responses>` over a real socket: what a provider may send, and what comes of it.
+//! `Retry<Remote>` over a real socket: what a provider may send, and what comes of it.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Endpoint, Head, Model, ModelEvent, Request, Responses, Retry, Secret, ToolSpec};
+use super::{
+    Effort, Endpoint, Head, Model, ModelEvent, Remote, Request, Retry, Secret, ToolSpec, WireApi,
+};
 use crate::conversation::{CallId, Item, OutputStatus, ThreadId, ToolOutput, Wire};
+
+mod chat;
 
 #[expect(dead_code, reason = "the tests of whole programs use more of it")]
 #[path = "../../tests/it/support/model_server.rs"]
@@ -17,11 +21,12 @@ fn endpoint(server: &ModelServer) -> Endpoint {
     let mut endpoint = Endpoint::new(server.base_url(), "gpt-test");
     endpoint.idle = Duration::from_millis(250);
     endpoint.key = Some(Secret::new(" sk-0123456789\n"));
+    endpoint.wire_api = Some(WireApi::Responses);
     endpoint
 }
 
-fn model(endpoint: Endpoint) -> Retry<Responses> {
-    Retry::new(Responses::new(endpoint).unwrap()).with_first_wait(Duration::from_millis(1))
+fn model(endpoint: Endpoint) -> Retry<Remote> {
+    Retry::new(Remote::new(endpoint).unwrap()).with_first_wait(Duration::from_millis(1))
 }
 
 fn head() -> Arc<Head> {
@@ -33,7 +38,7 @@ fn head() -> Arc<Head> {
             description: "Reads.".into(),
             parameters: json!({"type": "object", "properties": {}}),
         }],
-        reasoning_effort: Some("high".into()),
+        reasoning_effort: Some(Effort::High),
     })
 }
 
@@ -253,7 +258,7 @@ async fn a_refusal_says_what_to_do() {
         (
             404,
             error("no route", "x"),
-            "Rejected: `BASE/responses` does not exist, check the base URL (404): no route",
+            "Rejected: `BASE/responses` does not exist, check the base URL and `model.wire_api` (404): no route",
         ),
         (
             429,
@@ -310,7 +315,7 @@ async fn nobody_there_is_said_with_the_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}/v1", listener.local_addr().unwrap())
     };
-    let model = Responses::new(Endpoint::new(&base_url, "m")).unwrap();
+    let model = Remote::new(Endpoint::new(&base_url, "m")).unwrap();
     let request = Request {
         head: head(),
         input: Vec::new(),
@@ -444,7 +449,7 @@ async fn a_conversation_grows_by_appending_on_one_connection() {
     // What came from elsewhere is told in our words, its reasoning left out.
     let mut elsewhere = endpoint(&server);
     elsewhere.model = "other".into();
-    let foreign = text(&Responses::new(elsewhere).unwrap().encode(&items));
+    let foreign = text(&Remote::new(elsewhere).unwrap().encode(&items));
     assert_eq!(foreign.len(), items.len() - 1);
     assert!(
         foreign.iter().all(|item| !item.contains("\"id\"")),
@@ -460,7 +465,7 @@ async fn a_conversation_grows_by_appending_on_one_connection() {
 #[test]
 fn reasoning_that_nobody_could_look_up_is_left_out() {
     let server = ModelServer::start(Vec::new());
-    let model = Responses::new(endpoint(&server)).unwrap();
+    let model = Remote::new(endpoint(&server)).unwrap();
     let table = [
         (json!({"type": "reasoning", "id": "rs_1", "summary": []}), 0),
         (
@@ -497,7 +502,7 @@ async fn dropping_the_stream_hangs_up() {
         vec![Reply::default().delayed(Duration::from_secs(60))],
     ] {
         let server = ModelServer::start(replies);
-        let model = Responses::new(Endpoint::new(server.base_url(), "m")).unwrap();
+        let model = Remote::new(Endpoint::new(server.base_url(), "m")).unwrap();
         let mut stream = model.stream(Request {
             head: head(),
             input: Vec::new(),

@@ -1,17 +1,17 @@
 //! The questions of a thread that are open, what was approved for the session, and whether anybody attends.
 //!
 //! Plain state of the actor. What ends a question: an answer, its deadline, the end of the last lease, the end of the
-//! turn.
+//! turn. What becomes of one that nobody answered is the actor's to decide; it may leave the question open for the
+//! caller, and then nobody is waited for any more.
 
-use std::{collections::HashSet, convert::Infallible, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
 
+use super::lease::Lease;
 use crate::{
-    conversation::{Answer, Approval, ApprovalId, Decision, Resolution, ResolvedBy},
+    conversation::{Answer, Approval, ApprovalId, Decision, ResolvedBy},
     tools::Answered,
 };
 
@@ -19,14 +19,9 @@ use crate::{
 pub(super) struct Approvals {
     pending: Vec<Pending>,
     granted: HashSet<String>,
-    leases: Option<Leases>,
+    /// Cancelled when the lease ends.
+    leases: Vec<CancellationToken>,
     patience: Duration,
-}
-
-/// While a sender lives somewhere, somebody attends; the receiver tells when the last one is gone.
-struct Leases {
-    template: mpsc::WeakSender<Infallible>,
-    ended: mpsc::Receiver<Infallible>,
 }
 
 struct Pending {
@@ -34,6 +29,8 @@ struct Pending {
     reply: oneshot::Sender<Answered>,
     /// None for a patience that has no end.
     deadline: Option<Instant>,
+    /// Nobody answered, and the caller may.
+    left_open: bool,
 }
 
 impl Approvals {
@@ -41,32 +38,32 @@ impl Approvals {
         Self {
             pending: Vec::new(),
             granted: HashSet::new(),
-            leases: None,
+            leases: Vec::new(),
             patience,
         }
     }
 
-    /// A new lease; questions wait while it lives.
-    pub(super) fn attend(&mut self) -> mpsc::Sender<Infallible> {
-        if let Some(sender) = self
-            .leases
-            .as_ref()
-            .and_then(|leases| leases.template.upgrade())
-        {
-            return sender;
+    /// A new lease; questions wait while it lives, also those that nobody answered before.
+    pub(super) fn attend(&mut self) -> Lease {
+        let (lease, ended) = Lease::new();
+        self.leases.retain(|lease| !lease.is_cancelled());
+        self.leases.push(ended);
+        let deadline = Instant::now().checked_add(self.patience);
+        for pending in self.pending.iter_mut().filter(|pending| pending.left_open) {
+            pending.left_open = false;
+            pending.deadline = deadline;
         }
-        let (sender, ended) = mpsc::channel(1);
-        self.leases = Some(Leases {
-            template: sender.downgrade(),
-            ended,
-        });
-        sender
+        lease
     }
 
     pub(super) fn is_attended(&self) -> bool {
-        self.leases
-            .as_ref()
-            .is_some_and(|leases| leases.template.upgrade().is_some())
+        self.leases.iter().any(|lease| !lease.is_cancelled())
+    }
+
+    /// True if somebody may be reading the question right now.
+    pub(super) fn is_being_asked(&self, id: ApprovalId) -> bool {
+        let found = self.pending.iter().find(|open| open.approval.id == id);
+        self.is_attended() && found.is_none_or(|open| !open.left_open)
     }
 
     /// True if an approval for the session covers `key`.
@@ -80,53 +77,68 @@ impl Approvals {
             approval,
             reply,
             deadline,
+            left_open: false,
         });
     }
 
-    pub(super) fn pending(&self) -> Vec<Approval> {
-        self.pending
-            .iter()
-            .map(|pending| pending.approval.clone())
-            .collect()
+    /// The questions that calls wait for.
+    pub(super) fn waiting(&self) -> Vec<ApprovalId> {
+        let ids = self.pending.iter().map(|pending| pending.approval.id);
+        ids.collect()
     }
 
-    /// Takes an answer; `None` if the question is not open (any more).
-    pub(super) fn resolve(
-        &mut self,
-        id: ApprovalId,
-        answer: Answer,
-        by: ResolvedBy,
-    ) -> Option<Resolution> {
-        let at = self
+    /// True if there are questions and none of them is with anybody.
+    pub(super) fn all_left_open(&self) -> bool {
+        !self.pending.is_empty() && self.pending.iter().all(|pending| pending.left_open)
+    }
+
+    pub(super) fn leave_open(&mut self, ids: &[ApprovalId]) {
+        for pending in &mut self.pending {
+            pending.left_open |= ids.contains(&pending.approval.id);
+        }
+    }
+
+    /// Gives the answer to the call that waits for it. False if none does (any more).
+    pub(super) fn resolve(&mut self, id: ApprovalId, answer: &Answer, by: ResolvedBy) -> bool {
+        let Some(at) = self
             .pending
             .iter()
-            .position(|pending| pending.approval.id == id)?;
+            .position(|pending| pending.approval.id == id)
+        else {
+            return false;
+        };
         let Pending {
             approval, reply, ..
         } = self.pending.swap_remove(at);
-        if answer.decision == Decision::ApproveForSession {
-            self.granted.extend(approval.session_covers);
-        }
-        let by_nobody = by == ResolvedBy::Unattended;
+        self.grant(&approval, answer);
         // The call that asked is gone when its turn was stopped; then nobody needs the answer.
         let _ = reply.send(Answered {
             answer: answer.clone(),
-            by_nobody,
+            by_nobody: by == ResolvedBy::Unattended,
         });
-        Some(Resolution { answer, by })
+        true
     }
 
-    /// Waits until questions must be decided for want of an answer, and gives them: those past their deadline, or all
-    /// when the last lease ended. Never returns while nothing is open.
+    /// Keeps what an answer says about more than its question.
+    pub(super) fn grant(&mut self, approval: &Approval, answer: &Answer) {
+        if answer.decision == Decision::ApproveForSession {
+            self.granted.extend(approval.session_covers.clone());
+        }
+    }
+
+    /// Forgets the questions: the calls that wait for them are given up.
+    pub(super) fn forget(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Waits until questions have gone unanswered, and gives them: those past their deadline, or all when the last
+    /// lease ended. Never returns while every question is left open.
     pub(super) async fn unanswered(&mut self) -> Vec<ApprovalId> {
-        if self.pending.is_empty() {
+        let asked = || self.pending.iter().filter(|pending| !pending.left_open);
+        if asked().next().is_none() {
             return std::future::pending().await;
         }
-        let first = self
-            .pending
-            .iter()
-            .filter_map(|pending| pending.deadline)
-            .min();
+        let first = asked().filter_map(|pending| pending.deadline).min();
         let deadline = async {
             match first {
                 Some(first) => tokio::time::sleep_until(first).await,
@@ -134,15 +146,19 @@ impl Approvals {
             }
         };
         let all_left = async {
-            if let Some(leases) = &mut self.leases {
-                let _ = leases.ended.recv().await;
+            for lease in &self.leases {
+                lease.cancelled().await;
             }
         };
+        let ids = |late: &dyn Fn(&Pending) -> bool| {
+            let late = asked().filter(|pending| late(pending));
+            late.map(|pending| pending.approval.id).collect()
+        };
         tokio::select! {
-            () = all_left => self.pending.iter().map(|pending| pending.approval.id).collect(),
+            () = all_left => ids(&|_| true),
             () = deadline => {
                 let now = Instant::now();
-                self.pending.iter().filter(|pending| pending.deadline.is_some_and(|deadline| deadline <= now)).map(|p| p.approval.id).collect()
+                ids(&|pending| pending.deadline.is_some_and(|deadline| deadline <= now))
             }
         }
     }

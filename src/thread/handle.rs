@@ -1,13 +1,22 @@
 //! What others hold of a thread: verbs, and a way to follow what happens. Dropping it changes nothing.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::{actor::Request, rollout::Header};
+use super::{actor::Request, lease::Lease, rollout::Header};
 use crate::conversation::{
-    Answer, Approval, ApprovalId, Event, Item, Outcome, ResolvedBy, ThreadId, TurnId,
+    Answer, Approval, ApprovalId, Event, Item, Outcome, Prompt, ResolvedBy, ThreadId, TurnId,
 };
+
+/// How long to wait for another process that is just leaving the thread.
+pub(super) const LEAVING: Duration = Duration::from_secs(3);
+
+/// Until it is asked again whether it left.
+pub(super) const ANOTHER_LOOK: Duration = Duration::from_millis(50);
 
 /// A thread in this process.
 #[derive(Clone)]
@@ -30,19 +39,13 @@ impl WeakHandle {
     }
 }
 
-/// Keeps questions of the thread waiting while it lives: whoever holds it can carry them to somebody.
-#[derive(Clone, Debug)]
-pub struct Lease {
-    /// Only its life matters; nothing is ever sent.
-    _alive: mpsc::Sender<Infallible>,
-}
-
 /// A turn that was accepted.
 #[derive(Debug)]
 pub struct Started {
     /// Its name.
     pub turn_id: TurnId,
-    /// Its end. Comes once; an error means that the thread was lost, which is a mistake of ours.
+    /// Its end, or where it stands when it waits for the caller. Comes once; an error means that the thread was lost,
+    /// which is a mistake of ours. Dropping it is to follow no more.
     pub outcome: oneshot::Receiver<Arc<Outcome>>,
     /// True if another turn has to end first.
     pub queued: bool,
@@ -53,7 +56,7 @@ pub struct Started {
 pub struct Snapshot {
     /// The conversation so far.
     pub items: Vec<Item>,
-    /// Questions that are open.
+    /// Questions that are open, also those of a turn that was let go of.
     pub pending: Vec<Approval>,
     /// What happens from here on. A reader that lags loses the oldest; it may subscribe anew.
     pub events: broadcast::Receiver<Arc<Event>>,
@@ -66,8 +69,62 @@ pub enum Follow {
     Running(Started),
     /// None does; this is what the last one came to.
     Ended(Arc<Outcome>),
-    /// There was none yet.
+    /// There was none yet, or it was left open and nobody goes on with it.
     Nothing,
+}
+
+/// What became of a turn that one of those who followed it wants no more.
+#[derive(Debug)]
+pub enum Abandoned {
+    /// Others follow it; it goes on.
+    ToOthers,
+    /// It was told to stop; this is its end.
+    Stopped(oneshot::Receiver<Arc<Outcome>>),
+    /// It does not run; if it was queued, it never will.
+    Over,
+}
+
+/// How an open turn stands.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What it has come to, with its open questions.
+    pub outcome: Outcome,
+    /// The questions are the caller's to answer: whoever was asked left them.
+    pub left_open: bool,
+}
+
+/// Why the decision of a caller does not count.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum DecideError {
+    /// The owner lets callers say no only.
+    #[error(
+        "a caller may deny or abort; approving is for a person, or for a server that its owner started with `--when-unattended return-to-caller`"
+    )]
+    ForAPerson,
+    /// A caller approves one thing at a time.
+    #[error("a caller may approve this once, not for the session")]
+    OnlyOnce,
+    /// The first answer is theirs.
+    #[error("a person is being asked; wait for their answer, or deny")]
+    BeingAsked,
+    /// There is no such question (any more).
+    #[error("question `{0}` is not open (any more)")]
+    NotOpen(ApprovalId),
+    /// There is no question.
+    #[error("no question is open")]
+    NothingOpen,
+    /// There are several, and none was named.
+    #[error("name one of the open questions in `approval_id`: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Several(Vec<ApprovalId>),
+    /// Another process has the thread.
+    #[error("{0}")]
+    Held(String),
+    /// The thread cannot be taken.
+    #[error("{0}")]
+    Storage(String),
+    /// See [`HandleError::Gone`].
+    #[error(transparent)]
+    Gone(#[from] HandleError),
 }
 
 /// Why a turn did not start.
@@ -85,7 +142,7 @@ pub enum StartError {
 }
 
 /// Why a thread does not answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, thiserror::Error)]
 pub enum HandleError {
     /// Its actor ended; only at the end of the process.
     #[error("the thread is closed")]
@@ -115,15 +172,13 @@ impl ThreadHandle {
     }
 
     /// Starts a turn with `prompt`, or queues it behind the one that runs.
-    pub async fn start(&self, prompt: String) -> Result<Started, StartError> {
-        self.request(|reply| Request::Start {
-            prompt: Some(prompt),
-            reply,
-        })
-        .await?
+    pub async fn start(&self, prompt: impl Into<Prompt>) -> Result<Started, StartError> {
+        let prompt = Some(prompt.into());
+        self.request(|reply| Request::Start { prompt, reply })
+            .await?
     }
 
-    /// Goes on with a turn that was interrupted.
+    /// Goes on with a turn that was left open, or with one that was interrupted.
     pub async fn resume(&self) -> Result<Started, StartError> {
         self.request(|reply| Request::Start {
             prompt: None,
@@ -144,25 +199,78 @@ impl ThreadHandle {
 
     /// A lease: questions wait for an answer while it lives.
     pub async fn attend(&self) -> Result<Lease, HandleError> {
-        Ok(Lease {
-            _alive: self.request(Request::Attend).await?,
-        })
+        self.request(Request::Attend).await
     }
 
-    /// Answers a question. False if it is not open: somebody was first, or its turn ended.
+    /// Answers a question for a person, and goes on with its turn if nobody does. False if it is not open: somebody was
+    /// first, or its turn ended.
     pub async fn answer(
         &self,
         id: ApprovalId,
         answer: Answer,
         by: ResolvedBy,
     ) -> Result<bool, HandleError> {
-        self.request(|reply| Request::Answer {
-            id,
-            answer,
-            by,
-            reply,
-        })
-        .await
+        let patience = Instant::now() + LEAVING;
+        loop {
+            let answered = self.request(|reply| Request::Answer {
+                id,
+                answer: answer.clone(),
+                by,
+                reply,
+            });
+            match answered.await? {
+                Some(counted) => return Ok(counted),
+                None if Instant::now() < patience => tokio::time::sleep(ANOTHER_LOOK).await,
+                None => return Ok(false),
+            }
+        }
+    }
+
+    /// Answers a question for the caller, which is a model: the only open one where none is named.
+    pub async fn decide(&self, id: Option<ApprovalId>, answer: Answer) -> Result<(), DecideError> {
+        let patience = Instant::now() + LEAVING;
+        loop {
+            let answer = answer.clone();
+            let decided = self.request(|reply| Request::Decide { id, answer, reply });
+            match decided.await? {
+                Err(DecideError::Held(_)) if Instant::now() < patience => {
+                    tokio::time::sleep(ANOTHER_LOOK).await;
+                }
+                decided => return decided,
+            }
+        }
+    }
+
+    /// Says that whoever was asked has left without an answer; the owner's strategy decides.
+    pub async fn give_up(&self, id: ApprovalId) -> Result<(), HandleError> {
+        self.request(|reply| Request::GiveUp { id, reply }).await
+    }
+
+    /// How the open turn stands, with its questions; `None` if there is none.
+    pub async fn standing(&self) -> Result<Option<Standing>, HandleError> {
+        self.request(Request::Standing).await
+    }
+
+    /// What a turn came to; `None` if it has not, or is not one of this thread.
+    pub async fn outcome_of(&self, turn_id: TurnId) -> Result<Option<Outcome>, HandleError> {
+        self.request(|reply| Request::OutcomeOf { turn_id, reply })
+            .await
+    }
+
+    /// True if the turn is one of this thread, or is queued to be.
+    pub async fn has(&self, turn_id: TurnId) -> Result<bool, HandleError> {
+        self.request(|reply| Request::Has { turn_id, reply }).await
+    }
+
+    /// Says that one who followed a turn, and has dropped its [`Started`], wants it no more.
+    pub async fn abandon(&self, turn_id: TurnId) -> Result<Abandoned, HandleError> {
+        self.request(|reply| Request::Abandon { turn_id, reply })
+            .await
+    }
+
+    /// Says that the process ends: a turn that waits for an answer keeps its question, any other is interrupted.
+    pub async fn leave(&self) -> Result<(), HandleError> {
+        self.request(Request::Leave).await
     }
 
     /// Stops a turn, or takes it out of the queue. Without a name: the one that runs. Returns when it was told, not
@@ -170,6 +278,11 @@ impl ThreadHandle {
     pub async fn interrupt(&self, turn_id: Option<TurnId>) -> Result<(), HandleError> {
         self.request(|reply| Request::Interrupt { turn_id, reply })
             .await
+    }
+
+    /// Ends what runs in the background of the thread, and lets nothing else stay there: for the end of the process.
+    pub(super) async fn end_sessions(&self) -> Result<(), HandleError> {
+        self.request(Request::EndSessions).await
     }
 
     async fn request<T>(

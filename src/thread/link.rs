@@ -6,9 +6,10 @@ use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
-    agent::{Report, turn::TurnEnd},
-    conversation::{Answer, CallId, Change, Decision, Event, Item, Redactor, TurnId},
+    agent::{Report, Tally, turn::TurnEnd},
+    conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
+    workspace::checkpoint::Measured,
 };
 
 /// What a turn tells its actor.
@@ -24,6 +25,13 @@ pub(super) enum TurnMessage {
         title: String,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// What the turn has come to so far.
+    SoFar {
+        tally: Tally,
+        reply: oneshot::Sender<()>,
+    },
+    /// What differs on disk, for those who are told that the turn waits.
+    Measured { measured: Measured },
     /// Find an answer.
     Ask {
         question: Question,
@@ -33,7 +41,7 @@ pub(super) enum TurnMessage {
     Ended {
         turn_id: TurnId,
         end: Box<TurnEnd>,
-        changes: Vec<Change>,
+        measured: Measured,
     },
     /// It panicked.
     Broken { turn_id: TurnId },
@@ -85,6 +93,14 @@ impl Report for Link {
         .boxed()
     }
 
+    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()> {
+        async move {
+            // If the thread let go of the turn, nobody wants to know.
+            let _ = self.tell(|reply| TurnMessage::SoFar { tally, reply }).await;
+        }
+        .boxed()
+    }
+
     fn publish(&self, event: Event) {
         self.send(event);
     }
@@ -131,6 +147,9 @@ impl Host for Link {
             Progress::Line(line) => Event::CallOutput {
                 call_id,
                 line: self.redactor.clean(line),
+            },
+            Progress::Warning(message) => Event::Warning {
+                message: self.redactor.clean(message),
             },
             Progress::FileChanged {
                 path,

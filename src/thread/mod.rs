@@ -5,16 +5,27 @@
 
 mod actor;
 mod approvals;
+pub mod ending;
+pub mod export;
+pub mod fork;
 mod handle;
 mod holder;
+mod lease;
 mod link;
 pub mod rollout;
+mod skim;
 pub mod store;
 pub mod threads;
+pub mod undo;
+mod writers;
 
 pub use actor::Parts;
-pub use handle::{Follow, HandleError, Lease, Snapshot, StartError, Started, ThreadHandle};
+pub use handle::{
+    Abandoned, DecideError, Follow, HandleError, Snapshot, Standing, StartError, Started,
+    ThreadHandle,
+};
 pub use holder::{Visit, Watch};
-pub use rollout::{Header, Loaded, Policy, Record};
+pub use lease::Lease;
+pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

@@ -5,17 +5,17 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    agent::{Limits, context::Context},
+    agent::{Limits, context::Context, sample::Left},
     conversation::{
-        Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus, Resolution,
-        SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId,
+        Answer, Approval, ApprovalId, ApprovalPolicy, CallId, Item, Outcome, OutputStatus,
+        Resolution, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, ToolOutput, TurnId, Worktree,
     },
 };
 
@@ -36,6 +36,9 @@ pub struct Header {
     /// The thread it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ThreadId>,
+    /// A copy of a directory that it has to itself; then `cwd` is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolated: Option<Isolated>,
     /// What its calls may do. A thread is never continued under a wider one.
     #[serde(default)]
     pub policy: Policy,
@@ -49,6 +52,24 @@ pub struct Header {
     pub limits: Limits,
     /// What is sent before the conversation, exactly.
     pub context: Context,
+}
+
+/// A thread that works side by side with others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Isolated {
+    /// The directory that it was asked to work in, resolved.
+    pub from: PathBuf,
+    /// Where it works instead.
+    pub worktree: Worktree,
+}
+
+impl Header {
+    /// The directory that it is about: that of a worktree is the one it was made from.
+    pub fn directory(&self) -> &Path {
+        self.isolated
+            .as_ref()
+            .map_or(&self.cwd, |isolated| &isolated.from)
+    }
 }
 
 /// What the calls of a thread may do. A header without one reads as the narrowest.
@@ -105,6 +126,11 @@ pub enum Record {
         approval_id: ApprovalId,
         /// How and by whom.
         resolution: Resolution,
+    },
+    /// A process let go of a turn whose question is open. The turn is as open as before; this keeps what it had come to.
+    TurnSuspended {
+        /// So far.
+        outcome: Box<Outcome>,
     },
     /// A turn ended.
     TurnEnded {
@@ -170,19 +196,23 @@ pub struct LoadedTurn {
     pub first_item: usize,
     /// What it came to; none while it is open.
     pub outcome: Option<Outcome>,
+    /// What it had come to when a process let go of it.
+    pub suspended: Option<Outcome>,
     /// Calls that have no output yet, in order.
-    pub open_calls: Vec<OpenCall>,
+    pub open_calls: Vec<Left>,
     /// Questions that have no answer yet.
     pub open_approvals: Vec<Approval>,
+    /// Answers that somebody gave and that nothing was done about yet.
+    pub given: Vec<Given>,
 }
 
-/// A call without an output.
+/// An answer that was given to a question.
 #[derive(Clone, Debug)]
-pub struct OpenCall {
-    /// The call.
-    pub call: ToolCall,
-    /// It had begun, so its effects are unknown.
-    pub started: bool,
+pub struct Given {
+    /// The question.
+    pub approval: Approval,
+    /// The answer.
+    pub answer: Answer,
 }
 
 /// Why a file is not a rollout.
@@ -230,8 +260,10 @@ impl Loaded {
                 turn_id,
                 first_item: self.items.len(),
                 outcome: None,
+                suspended: None,
                 open_calls: Vec::new(),
                 open_approvals: Vec::new(),
+                given: Vec::new(),
             }),
             (Record::Item(item), open) => {
                 if let Some(turn) = open {
@@ -239,18 +271,18 @@ impl Loaded {
                 }
                 self.items.push(item);
             }
-            (Record::CallStarted { call_id }, Some(turn)) => {
-                turn.open_calls
-                    .iter_mut()
-                    .filter(|open| open.call.call_id == call_id)
-                    .for_each(|c| c.started = true);
-            }
+            (Record::CallStarted { call_id }, Some(turn)) => turn.started(&call_id),
             (Record::ApprovalRequested { approval }, Some(turn)) => {
                 turn.open_approvals.push(approval)
             }
-            (Record::ApprovalResolved { approval_id, .. }, Some(turn)) => {
-                turn.open_approvals.retain(|open| open.id != approval_id);
-            }
+            (
+                Record::ApprovalResolved {
+                    approval_id,
+                    resolution,
+                },
+                Some(turn),
+            ) => turn.resolved(approval_id, resolution),
+            (Record::TurnSuspended { outcome }, Some(turn)) => turn.suspended = Some(*outcome),
             (Record::TurnEnded { outcome }, Some(turn)) => turn.outcome = Some(*outcome),
             // Outside a turn these have nothing to belong to.
             (_, None) => self.damaged += 1,
@@ -258,15 +290,15 @@ impl Loaded {
     }
 
     /// A line of damage may have held a call or an output. Providers refuse the one without the other, so a lost output
-    /// is made good where it would have stood, and an output that answers nothing is left out. The calls of an open turn
-    /// are closed when it is.
+    /// is made good where it would have stood, and an output that answers nothing, or again, is left out. The calls of
+    /// an open turn are closed when it is.
     fn pair_calls_and_outputs(&mut self) {
         let open = self
             .open_turn()
             .into_iter()
             .flat_map(|turn| &turn.open_calls);
         let mut answered: HashSet<CallId> = open.map(|open| open.call.call_id.clone()).collect();
-        answered.extend(self.items.iter().filter_map(answers).cloned());
+        answered.extend(answered_after_called(&self.items));
         let mut pairs = Pairs::default();
         let mut starts = Vec::with_capacity(self.items.len() + 1);
         for item in std::mem::take(&mut self.items) {
@@ -278,15 +310,22 @@ impl Loaded {
         self.items = pairs.items;
         for turn in &mut self.turns {
             turn.first_item = starts[turn.first_item];
-            if turn.outcome.is_some() {
-                turn.open_calls.clear();
-            }
+            let ended = turn.outcome.is_some();
+            turn.open_calls
+                .retain(|open| !ended && !pairs.closed.contains(&open.call.call_id));
         }
     }
 
     /// The last turn, if it has no outcome.
     pub fn open_turn(&self) -> Option<&LoadedTurn> {
         self.turns.last().filter(|turn| turn.outcome.is_none())
+    }
+
+    /// The items of the turn at `turn`, counted from 0.
+    pub fn items_of(&self, turn: usize) -> &[Item] {
+        let end = self.turns.get(turn + 1);
+        let end = end.map_or(self.items.len(), |next| next.first_item);
+        &self.items[self.turns[turn].first_item..end]
     }
 
     /// What the last turn came to.
@@ -303,6 +342,7 @@ impl Loaded {
 struct Pairs {
     items: Vec<Item>,
     called: HashSet<CallId>,
+    closed: HashSet<CallId>,
     /// Calls whose outputs were lost; they are made good before the next item that is neither call nor output.
     lost: Vec<CallId>,
 }
@@ -317,17 +357,23 @@ impl Pairs {
     }
 
     fn add(&mut self, item: Item, answered: &HashSet<CallId>) {
-        match &item {
+        let fits = match &item {
             Item::ToolCall(call) => {
-                self.called.insert(call.call_id.clone());
-                if !answered.contains(&call.call_id) {
+                let new = self.called.insert(call.call_id.clone());
+                if new && !answered.contains(&call.call_id) {
                     self.lost.push(call.call_id.clone());
                 }
+                new
             }
-            Item::ToolOutput(output) if !self.called.contains(&output.call_id) => return,
-            _ => {}
+            Item::ToolOutput(output) => {
+                let call = &output.call_id;
+                self.called.contains(call) && self.closed.insert(call.clone())
+            }
+            _ => true,
+        };
+        if fits {
+            self.items.push(item);
         }
-        self.items.push(item);
     }
 
     fn make_good(&mut self) {
@@ -335,11 +381,17 @@ impl Pairs {
     }
 }
 
-fn answers(item: &Item) -> Option<&CallId> {
-    match item {
-        Item::ToolOutput(output) => Some(&output.call_id),
+fn answered_after_called(items: &[Item]) -> HashSet<CallId> {
+    let mut called = HashSet::new();
+    let answers = |item: &Item| match item {
+        Item::ToolCall(call) => {
+            called.insert(call.call_id.clone());
+            None
+        }
+        Item::ToolOutput(output) => called.get(&output.call_id).cloned(),
         _ => None,
-    }
+    };
+    items.iter().filter_map(answers).collect()
 }
 
 fn lost_output(call_id: CallId) -> Item {
@@ -355,15 +407,48 @@ fn lost_output(call_id: CallId) -> Item {
 impl LoadedTurn {
     fn note(&mut self, item: &Item) {
         match item {
-            Item::ToolCall(call) => self.open_calls.push(OpenCall {
+            Item::ToolCall(call) if self.has_open(call) => {}
+            Item::ToolCall(call) => self.open_calls.push(Left {
                 call: call.clone(),
                 started: false,
             }),
-            Item::ToolOutput(output) => self
-                .open_calls
-                .retain(|open| open.call.call_id != output.call_id),
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::ToolOutput(output) => {
+                self.open_calls
+                    .retain(|open| open.call.call_id != output.call_id);
+                self.given
+                    .retain(|given| given.approval.call_id != output.call_id);
+            }
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
+    }
+
+    fn started(&mut self, call_id: &CallId) {
+        for open in &mut self.open_calls {
+            open.started |= open.call.call_id == *call_id;
+        }
+        // An answer is for one start.
+        self.given
+            .retain(|given| given.approval.call_id != *call_id);
+    }
+
+    /// What a strategy decided for want of an answer is no answer: when the turn goes on, it is asked again.
+    fn resolved(&mut self, id: ApprovalId, Resolution { answer, by }: Resolution) {
+        let Some(at) = self.open_approvals.iter().position(|open| open.id == id) else {
+            return;
+        };
+        let approval = self.open_approvals.remove(at);
+        if !matches!(by, ResolvedBy::Unattended | ResolvedBy::Interrupt) {
+            self.given.push(Given { approval, answer });
+        }
+    }
+
+    fn has_open(&self, call: &ToolCall) -> bool {
+        let mut open = self.open_calls.iter();
+        open.any(|open| open.call.call_id == call.call_id)
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::{
     holder,
     rollout::{self, Header, Loaded, ReadError, Record},
+    skim::skim,
 };
 use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
 
@@ -31,6 +32,20 @@ pub trait ThreadStore: Send + Sync {
     /// All of them, newest first.
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError>;
 
+    /// The names of all of them, newest first.
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
+        Ok(self
+            .list()?
+            .into_iter()
+            .map(|thread| thread.thread_id)
+            .collect())
+    }
+
+    /// A line about one, turns not counted, at a cost that does not grow with its length.
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        Ok(ThreadSummary::new(&self.read(id)?))
+    }
+
     /// Where the process that holds the thread listens; none where no other process can hold it.
     fn socket(&self, id: ThreadId) -> Option<PathBuf>;
 }
@@ -46,6 +61,11 @@ pub trait Journal: Send {
 
     /// Writes one record. It is in the file, not yet on the disk.
     fn append(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Where what belongs to the thread besides its records is kept; none if nothing of it is.
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
 
     /// Where to listen for other processes while the thread is held; none where there are none.
     fn socket(&self) -> Option<PathBuf>;
@@ -81,14 +101,15 @@ pub enum StoreError {
 pub struct ThreadSummary {
     /// Its name.
     pub thread_id: ThreadId,
-    /// Its working directory.
+    /// The directory that it is about.
     pub cwd: PathBuf,
     /// RFC 3339, UTC.
     pub created_at: String,
     /// How its last turn stands; none if it has none.
     pub status: Option<Status>,
-    /// Turns so far.
-    pub turns: usize,
+    /// Turns so far; none where they were not counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turns: Option<usize>,
     /// The beginning of what was first asked.
     pub title: String,
     /// A question only: read-only for its life.
@@ -101,13 +122,18 @@ impl ThreadSummary {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
         });
-        let open = loaded.open_turn().map(|_| Status::Interrupted);
+        let open = loaded
+            .open_turn()
+            .map(|turn| match turn.open_approvals.is_empty() {
+                true => Status::Interrupted,
+                false => Status::ApprovalRequired,
+            });
         Self {
             thread_id: loaded.header.thread_id,
-            cwd: loaded.header.cwd.clone(),
+            cwd: loaded.header.directory().to_owned(),
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
-            turns: loaded.turns.len(),
+            turns: Some(loaded.turns.len()),
             title: title.unwrap_or_default(),
             query: loaded.header.query,
         }
@@ -126,12 +152,30 @@ impl DirectoryStore {
         Self { root }
     }
 
-    fn directory(&self, id: ThreadId) -> PathBuf {
+    /// Where a thread is kept, with what belongs to it.
+    pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())
     }
 
+    /// Our own directory, where this is the directory of threads.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.root.parent()
+    }
+
+    /// A thread without its middle: how it began and how it stands.
+    pub(super) fn ends(&self, id: ThreadId) -> Result<Loaded, StoreError> {
+        let path = self.folder(id).join("rollout.jsonl");
+        let bytes = match skim(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Unknown(id));
+            }
+            read => read.map_err(|error| named(&path, &error))?,
+        };
+        rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })
+    }
+
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
-        let path = self.directory(id).join("rollout.jsonl");
+        let path = self.folder(id).join("rollout.jsonl");
         let bytes = match fs_err::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Unknown(id));
@@ -145,7 +189,7 @@ impl DirectoryStore {
 
 impl ThreadStore for DirectoryStore {
     fn create(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
-        let directory = self.directory(header.thread_id);
+        let directory = self.folder(header.thread_id);
         std::fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -167,6 +211,16 @@ impl ThreadStore for DirectoryStore {
     }
 
     fn list(&self) -> Result<Vec<ThreadSummary>, StoreError> {
+        // A thread that cannot be read must not hide the others.
+        Ok(self
+            .ids()?
+            .into_iter()
+            .filter_map(|id| self.read(id).ok())
+            .map(|loaded| ThreadSummary::new(&loaded))
+            .collect())
+    }
+
+    fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
         let entries = match fs_err::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?,
@@ -176,16 +230,18 @@ impl ThreadStore for DirectoryStore {
             .collect();
         // UUID v7 sorts by time.
         ids.sort_by(|a, b| b.cmp(a));
-        // A thread that cannot be read must not hide the others.
-        Ok(ids
-            .into_iter()
-            .filter_map(|id| self.read(id).ok())
-            .map(|loaded| ThreadSummary::new(&loaded))
-            .collect())
+        Ok(ids)
+    }
+
+    fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
+        Ok(ThreadSummary {
+            turns: None,
+            ..ThreadSummary::new(&self.ends(id)?)
+        })
     }
 
     fn socket(&self, id: ThreadId) -> Option<PathBuf> {
-        Some(self.directory(id).join(holder::SOCKET))
+        Some(self.folder(id).join(holder::SOCKET))
     }
 }
 
@@ -205,7 +261,7 @@ struct Rollout {
 
 impl Rollout {
     fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Self {
-        let path = store.directory(id).join("rollout.jsonl");
+        let path = store.folder(id).join("rollout.jsonl");
         Self {
             store,
             id,
@@ -305,6 +361,10 @@ impl Journal for Rollout {
     fn release(&mut self) {
         self.lock = None;
         self.file = None;
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        Some(self.store.folder(self.id))
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {

@@ -13,9 +13,10 @@ use super::{
     handle::ThreadHandle,
     rollout::{Header, Record},
     store::{StoreError, ThreadStore},
+    writers::Writers,
 };
 use crate::{
-    conversation::{Item, ThreadId},
+    conversation::{Item, ThreadId, TurnId},
     thread::handle::Follow,
 };
 
@@ -41,6 +42,7 @@ pub struct Threads {
     store: Arc<dyn ThreadStore>,
     assemble: Box<dyn Assemble>,
     open: Mutex<HashMap<ThreadId, ThreadHandle>>,
+    writers: Writers,
 }
 
 impl Threads {
@@ -50,6 +52,7 @@ impl Threads {
             store,
             assemble,
             open: Mutex::default(),
+            writers: Writers::default(),
         }
     }
 
@@ -60,7 +63,7 @@ impl Threads {
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
         let journal = self.store.create(&header)?;
-        let handle = Actor::spawn(blank_state(header), parts, journal);
+        let handle = Actor::spawn(blank_state(header), parts, journal, self.writers.clone());
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)
     }
@@ -79,7 +82,7 @@ impl Threads {
             state.add(record);
         }
         journal.release();
-        let handle = Actor::spawn(state, parts, journal);
+        let handle = Actor::spawn(state, parts, journal, self.writers.clone());
         self.map().insert(handle.id(), handle.clone());
         Ok(handle)
     }
@@ -95,9 +98,43 @@ impl Threads {
             .assemble
             .assemble(&loaded.header)
             .map_err(ThreadsError::Assemble)?;
-        let handle = Actor::spawn(loaded, parts, journal);
+        let handle = Actor::spawn(loaded, parts, journal, self.writers.clone());
         open.insert(id, handle.clone());
         Ok(handle)
+    }
+
+    /// What the threads in memory were made with.
+    pub fn headers(&self) -> Vec<Header> {
+        let open = self.map();
+        open.values()
+            .map(|handle| handle.header().clone())
+            .collect()
+    }
+
+    /// The thread of that name if this process has it in memory. Loads nothing.
+    pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
+        self.map().get(&id).cloned()
+    }
+
+    /// The thread that a turn belongs to, if it is known here or kept. Reads every thread that is kept, newest first.
+    pub async fn of_turn(&self, turn: TurnId) -> Option<ThreadId> {
+        let open: Vec<ThreadHandle> = self.map().values().cloned().collect();
+        for thread in open {
+            if thread.has(turn).await.unwrap_or(false) {
+                return Some(thread.id());
+            }
+        }
+        let store = self.store.clone();
+        let search = move || {
+            let kept = store.ids().unwrap_or_default();
+            // Names sort by time, and a thread is older than its turns.
+            let older = |id: &ThreadId| id.to_string() < turn.to_string();
+            kept.into_iter().filter(older).find(|id| {
+                let read = store.read(*id);
+                read.is_ok_and(|thread| thread.turns.iter().any(|known| known.turn_id == turn))
+            })
+        };
+        tokio::task::spawn_blocking(search).await.ok().flatten()
     }
 
     /// Where they are kept.
@@ -105,9 +142,10 @@ impl Threads {
         &self.store
     }
 
-    /// Interrupts every running turn and waits until its end is recorded, at most `grace`.
+    /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the
+    /// background, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
-        let handles: Vec<ThreadHandle> = self.map().drain().map(|(_, handle)| handle).collect();
+        let handles: Vec<ThreadHandle> = self.map().values().cloned().collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
         // What does not stop in time is found open in the rollout and closed when the thread is next used.
         let _ = tokio::time::timeout(grace, stopped).await;
@@ -119,14 +157,18 @@ impl Threads {
 }
 
 /// The longest beginning in which every call has its output.
-fn whole(items: &[Item]) -> &[Item] {
+pub(super) fn whole(items: &[Item]) -> &[Item] {
     let mut open = 0usize;
     let mut end = 0;
     for (at, item) in items.iter().enumerate() {
         match item {
             Item::ToolCall(_) => open += 1,
             Item::ToolOutput(_) => open = open.saturating_sub(1),
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
         // Reasoning goes with what follows it.
         if open == 0 && !matches!(item, Item::Reasoning { .. }) {
@@ -137,9 +179,13 @@ fn whole(items: &[Item]) -> &[Item] {
 }
 
 async fn stop(handle: &ThreadHandle) {
+    // An error means that there is nothing to end.
+    let (_, ()) = tokio::join!(handle.end_sessions(), stop_turns(handle));
+}
+
+async fn stop_turns(handle: &ThreadHandle) {
     while let Ok(Follow::Running(started)) = handle.follow().await {
-        if handle.interrupt(Some(started.turn_id)).await.is_err() || started.outcome.await.is_err()
-        {
+        if handle.leave().await.is_err() || started.outcome.await.is_err() {
             return;
         }
     }

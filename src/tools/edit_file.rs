@@ -1,6 +1,6 @@
 //! `edit_file`: search/replace in one file, all edits or none.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -66,7 +66,7 @@ impl Tool for EditFile {
         }
         let before = file::read(&path)
             .map_err(|error| ToolError(format!("`{shown}` cannot be edited: {error}")))?;
-        let changed = workspace.seen().has_changed(&path, before.as_deref());
+        let changed = unless_by_others(workspace, &path, before.as_deref())?;
         let edits: Vec<Edit> = input.edits.into_iter().map(Edit::from).collect();
         let applied = edit::apply(before.as_deref(), &edits).map_err(|refusal| {
             let first = if changed {
@@ -101,6 +101,27 @@ impl Tool for EditFile {
     async fn run(&self, plan: Rewrite, call: Call) -> Result<Output, ToolError> {
         plan.write(&call)
     }
+}
+
+/// True if a command of this thread changed the file since the agent saw it.
+///
+/// # Errors
+/// Somebody else did. It is told what, so that a second call means the file as it is.
+pub(super) fn unless_by_others(
+    workspace: &Workspace,
+    path: &Path,
+    now: Option<&[u8]>,
+) -> Result<bool, ToolError> {
+    let Some(news) = workspace.seen().news(path, now) else {
+        return Ok(false);
+    };
+    if workspace.checkpoint().is_by_own_command(path) {
+        return Ok(true);
+    }
+    Err(ToolError(format!(
+        "`{}` was changed by somebody else since you last saw it, so nothing was done; {news}\nCall again if the change still makes sense.",
+        workspace.show(path)
+    )))
 }
 
 /// Where an edit went that did not fit exactly, and how it was made to.
@@ -151,7 +172,13 @@ impl Rewrite {
         }
         call.workspace
             .checkpoint()
-            .keep(&self.path, self.before.as_deref());
+            .keep(
+                &call.workspace,
+                &self.path,
+                self.before.as_deref(),
+                &self.after,
+            )
+            .map_err(fail)?;
         file::write(&self.path, &self.after).map_err(fail)?;
         call.workspace.seen().note(&self.path, &self.after);
         let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));

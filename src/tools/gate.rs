@@ -9,19 +9,20 @@ use std::{path::PathBuf, sync::Arc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Call, Confined, Host, Output, Planned, Question, ToolError,
+    Call, Confined, Host, Output, Planned, Progress, Question, ToolError,
     command::{Named, Rules},
     output,
     registry::{Registry, Run},
 };
 use crate::{
     conversation::{
-        Access, ApprovalKind, ApprovalPolicy, Decision, Denied, OutputStatus, OutsideAccess,
-        Redactor, SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened, shown_line,
-        shown_text,
+        Access, ApprovalKind, ApprovalPolicy, CommandRun, Decision, Denied, OutputStatus,
+        OutsideAccess, Redactor, SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened,
+        shown_line, shown_text,
     },
     workspace::{
         Workspace,
+        checkpoint::{Checkpoint, Running},
         sandbox::{Confinement, Protection},
     },
 };
@@ -45,6 +46,15 @@ pub struct Gate {
     pub rules: Rules,
     /// Takes secrets out of what tools bring in.
     pub redactor: Redactor,
+}
+
+/// What somebody said yes to.
+#[derive(Default)]
+struct Approved {
+    /// The files that the command names, as they were.
+    named: Option<Named>,
+    /// A word for the model.
+    note: Option<String>,
 }
 
 /// What became of a call.
@@ -89,7 +99,8 @@ impl Gate {
         match self.verdict(&planned.access) {
             Verdict::Run => {
                 let confined = self.confined(&planned.access, false);
-                self.run(call, planned, confined, host, cancel, None).await
+                self.run(call, planned, confined, host, cancel, Approved::default())
+                    .await
             }
             Verdict::Refuse(reason) => self.refused(call, &planned, reason, false),
             Verdict::Ask(why) => self.ask(call, planned, why, host, cancel).await,
@@ -110,14 +121,23 @@ impl Gate {
 
     fn verdict(&self, access: &Access) -> Verdict {
         let mut approval = self.approval_policy;
+        let denied = |text: &str| {
+            let prefix = self.rules.denied(text)?;
+            Some(Verdict::Refuse(format!(
+                "`policy.deny` holds `{prefix}`, and only the owner can change that"
+            )))
+        };
+        if let Access::Type { input, .. } = access
+            && let Some(refused) = denied(input)
+        {
+            return refused;
+        }
         if let Access::Run {
             command, workdir, ..
         } = access
         {
-            if let Some(prefix) = self.rules.denied(command) {
-                return Verdict::Refuse(format!(
-                    "`policy.deny` holds `{prefix}`, and only the owner can change that"
-                ));
+            if let Some(refused) = denied(command) {
+                return refused;
             }
             let unasked = || self.rules.unasked(command, &self.workspace, workdir);
             if approval == ApprovalPolicy::Untrusted && unasked() {
@@ -132,6 +152,28 @@ impl Gate {
             |path| self.workspace.write_protection(path),
             || self.shortfall(),
         )
+    }
+
+    /// Commands that were used in this turn and still run.
+    pub fn unfinished(&self) -> Vec<CommandRun> {
+        let unfinished = self.tools.sessions().unfinished().into_iter();
+        unfinished
+            .map(|(command, seconds)| CommandRun {
+                command: self.redactor.clean(command),
+                exit_code: None,
+                seconds,
+            })
+            .collect()
+    }
+
+    /// Between turns nothing is kept ready.
+    pub fn rest(&self) {
+        self.tools.sessions().spare().dismiss();
+    }
+
+    /// Ends what runs in the background of the thread. Returns when nothing is left of it.
+    pub async fn end_sessions(&self) {
+        self.tools.sessions().end().await;
     }
 
     /// What commands of this thread run behind.
@@ -192,7 +234,13 @@ impl Gate {
                     let now = self.named(&planned.access);
                     let Some(changed) = named.changed(&now, &self.workspace) else {
                         let confined = self.confined(&planned.access, true);
-                        return self.run(call, planned, confined, host, cancel, note).await;
+                        let approved = Approved {
+                            named: Some(named),
+                            note,
+                        };
+                        return self
+                            .run(call, planned, confined, host, cancel, approved)
+                            .await;
                     };
                     special = format!("{why}; {changed} changed since the last question");
                     named = now;
@@ -219,9 +267,11 @@ impl Gate {
             Access::Run {
                 command, workdir, ..
             } => self.rules.named(command, &self.workspace, workdir),
-            Access::Nothing | Access::Read(_) | Access::Write { .. } | Access::Outside(_) => {
-                Named::default()
-            }
+            Access::Nothing
+            | Access::Read(_)
+            | Access::Write { .. }
+            | Access::Type { .. }
+            | Access::Outside(_) => Named::default(),
         }
     }
 
@@ -241,6 +291,7 @@ impl Gate {
             place,
             detail,
             reason,
+            stands_on: named.digest(),
             covers,
         };
         match &planned.access {
@@ -256,11 +307,19 @@ impl Gate {
                 common(
                     ApprovalKind::Command,
                     place(workdir),
-                    String::new(),
+                    named.shown(&self.workspace),
                     reason.clone(),
                     covers,
                 )
             }
+            // Never for the session: what the same keys do is up to what reads them.
+            Access::Type { workdir, .. } => common(
+                ApprovalKind::Command,
+                place(workdir),
+                String::new(),
+                None,
+                None,
+            ),
             Access::Write { paths, diff } => {
                 let covers = paths
                     .first()
@@ -300,11 +359,15 @@ impl Gate {
         confinement: Option<Confined>,
         host: Arc<dyn Host>,
         cancel: CancellationToken,
-        note: Option<String>,
+        approved: Approved,
     ) -> Passed {
         if cancel.is_cancelled() {
             return self.interrupted(call);
         }
+        let under_way = tokio::select! {
+            running = self.running(&planned.access, confinement.is_some()) => running,
+            () = cancel.cancelled() => return self.interrupted(call),
+        };
         let title = shown_line(&format!("{}: {}", call.name, planned.title));
         if let Err(error) = host.starting(&call.call_id, title).await {
             return self.ended(
@@ -313,12 +376,25 @@ impl Gate {
                 format!("not run, since it could not be recorded: {error}"),
             );
         }
+        // Recording takes its time, and this is the last moment.
+        if let Some(named) = &approved.named
+            && let Some(changed) = named.changed(&self.named(&planned.access), &self.workspace)
+        {
+            let reason = format!("{changed} changed after the approval; call again to ask anew");
+            return self.refused(call, &planned, reason, false);
+        }
+        let looked_after = match (&planned.access, &confinement) {
+            (Access::Run { .. }, Some(confined)) => Some((confined.by.clone(), host.clone())),
+            _ => None,
+        };
         let running = Call {
             id: call.call_id.clone(),
             workspace: self.workspace.clone(),
             cancel,
             host,
             confinement,
+            // A command that goes on in the background holds it for as long as it does.
+            under_way: under_way.clone(),
         };
         // A tool that panics must cost its call, not the turn; one that is given up must not act any more.
         let tool = AbortOnDropHandle::new(tokio::spawn((planned.plan)(running)));
@@ -332,11 +408,16 @@ impl Gate {
                 Output::from("the tool broke down inside openoxide".to_owned()),
             ),
         };
-        let note = note
+        let left = match looked_after {
+            Some((confinement, host)) => self.look_after(call, confinement, host).await,
+            None => String::new(),
+        };
+        let note = approved
+            .note
             .map(|note| format!("\nA note from the person who approved: {note}"))
             .unwrap_or_default();
         let content = output::bounded(
-            self.redactor.clean(done.content + &note),
+            self.redactor.clean(done.content + &left + &note),
             output::OUTPUT_BYTES,
         );
         let output = ToolOutput {
@@ -350,6 +431,42 @@ impl Gate {
             denied: None,
             abort: false,
         }
+    }
+
+    /// Held while a command runs that may change files; before it does, what it may change is known. What is typed may
+    /// make it do so too.
+    async fn running(&self, access: &Access, confined: bool) -> Option<Arc<Running>> {
+        let may_write = match access {
+            Access::Run { .. } => !confined,
+            Access::Type { free, .. } => *free,
+            // Nothing holds an external server, and some are there to write files.
+            Access::Outside(_) => true,
+            Access::Nothing | Access::Read(_) | Access::Write { .. } => return None,
+        };
+        let may_write = may_write || self.workspace.sandbox() != SandboxPolicy::ReadOnly;
+        match may_write {
+            true => Some(Arc::new(Checkpoint::command(&self.workspace).await)),
+            false => None,
+        }
+    }
+
+    /// What a command has left that its user should know of: lines for the model, and warnings for the person.
+    async fn look_after(
+        &self,
+        call: &ToolCall,
+        confinement: Arc<Confinement>,
+        host: Arc<dyn Host>,
+    ) -> String {
+        let workspace = self.workspace.clone();
+        let look = tokio::task::spawn_blocking(move || confinement.look_after(&workspace));
+        // The walk is bounded; if it broke down, the next one finds the same.
+        let found = look.await.unwrap_or_default();
+        let mut lines = String::new();
+        for what in found {
+            lines += &format!("\n[{what}]");
+            host.progress(&call.call_id, Progress::Warning(what));
+        }
+        lines
     }
 
     fn refused(
@@ -399,6 +516,11 @@ impl Gate {
 fn summary(access: &Access, title: &str) -> String {
     match access {
         Access::Run { command, .. } => format!("run `{}`", shown_line(command)),
+        Access::Type { command, input, .. } => format!(
+            "type `{}` into the running `{}`",
+            shown_line(input),
+            shown_line(command)
+        ),
         Access::Write { .. } => format!("edit `{}`", shown_line(title)),
         Access::Outside(outside) => format!(
             "ask `{}` of the external server `{}`: {}",
@@ -437,12 +559,25 @@ pub fn verdict(
                 "it would leave the sandbox, and the policy is to never ask".to_owned(),
             ),
             (true, _) => Verdict::Ask("it would run outside the sandbox".to_owned()),
-            (false, _) => match (shortfall(), approval) {
-                (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
-                (Some(why), _) => Verdict::Ask(why),
-                (None, _) => unsandboxed(approval),
-            },
+            (false, _) => held(shortfall(), approval),
         },
+        Access::Type { free, .. } => match (free, approval) {
+            _ if sandbox == SandboxPolicy::DangerFullAccess => unsandboxed(approval),
+            (true, ApprovalPolicy::Never) => Verdict::Refuse(
+                "the command is outside the sandbox, and the policy is to never ask".to_owned(),
+            ),
+            (true, _) => Verdict::Ask("the command runs outside the sandbox".to_owned()),
+            (false, _) => held(shortfall(), approval),
+        },
+    }
+}
+
+/// In the sandbox, as far as there is one.
+fn held(shortfall: Option<String>, approval: ApprovalPolicy) -> Verdict {
+    match (shortfall, approval) {
+        (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
+        (Some(why), _) => Verdict::Ask(why),
+        (None, _) => unsandboxed(approval),
     }
 }
 
@@ -514,7 +649,7 @@ mod tests {
     use super::*;
     use crate::{
         conversation::CallId,
-        tools::{Answered, Progress, Tool, registry::Settings},
+        tools::{Answered, Tool, registry::Settings},
         workspace::{Boundaries, sandbox::Sandbox},
     };
 
@@ -531,6 +666,12 @@ mod tests {
             workdir: "/w".into(),
             escalate,
             reason: None,
+        };
+        let keys = |free| Access::Type {
+            command: "bash".into(),
+            workdir: "/w".into(),
+            input: "ls\n".into(),
+            free,
         };
         let read = Access::Read(vec!["/w/a".into()]);
         let asked_outside = |unasked| {
@@ -572,6 +713,15 @@ mod tests {
             (&asked_outside(false), DangerFullAccess, Untrusted, "ask"),
             (&asked_outside(false), DangerFullAccess, OnRequest, "ask"),
             (&asked_outside(false), DangerFullAccess, Never, "refuse"),
+            (&keys(false), WorkspaceWrite, Untrusted, "ask"),
+            (&keys(false), WorkspaceWrite, OnRequest, "run"),
+            (&keys(false), ReadOnly, Never, "run"),
+            (&keys(true), WorkspaceWrite, Untrusted, "ask"),
+            (&keys(true), WorkspaceWrite, OnRequest, "ask"),
+            (&keys(true), WorkspaceWrite, Never, "refuse"),
+            (&keys(true), DangerFullAccess, Untrusted, "ask"),
+            (&keys(true), DangerFullAccess, OnRequest, "run"),
+            (&keys(true), DangerFullAccess, Never, "run"),
         ] {
             let protection = |path: &PathBuf| path.starts_with("/guarded").then_some("guarded");
             let found = word(&verdict(access, sandbox, approval, protection, || None));
@@ -617,6 +767,8 @@ mod tests {
     struct Meddler {
         script: PathBuf,
         times: usize,
+        /// Once more while the start is recorded.
+        late: bool,
         questions: Mutex<Vec<Question>>,
     }
 
@@ -634,6 +786,9 @@ mod tests {
         }
 
         fn starting<'a>(&'a self, _: &'a CallId, _: String) -> BoxFuture<'a, Result<(), String>> {
+            if self.late {
+                std::fs::write(&self.script, "late").unwrap();
+            }
             Box::pin(std::future::ready(Ok(())))
         }
 
@@ -643,16 +798,27 @@ mod tests {
     /// What became of a command under `approval`, and the questions, while somebody changes `x.sh` `times` times.
     async fn pass(
         approval: ApprovalPolicy,
-        (command, escalate): (&str, bool),
+        command: (&str, bool),
         times: usize,
     ) -> (OutputStatus, Vec<Question>) {
+        let (output, questions) = meddled(approval, command, times, false).await;
+        (output.status, questions)
+    }
+
+    async fn meddled(
+        approval: ApprovalPolicy,
+        (command, escalate): (&str, bool),
+        times: usize,
+        late: bool,
+    ) -> (ToolOutput, Vec<Question>) {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("x.sh"), "").unwrap();
+        std::fs::write(dir.path().join("x.sh"), "echo one\n").unwrap();
         let sandbox = SandboxPolicy::WorkspaceWrite;
         let workspace = Workspace::open(dir.path(), sandbox, Boundaries::default()).unwrap();
         let settings = Settings {
             environment: Vec::new(),
             commands_are_held: false,
+            keeper: None,
         };
         let mut tools =
             Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);
@@ -670,6 +836,7 @@ mod tests {
         let host = Arc::new(Meddler {
             script: dir.path().join("x.sh"),
             times,
+            late,
             questions: Mutex::default(),
         });
         let call = ToolCall {
@@ -682,7 +849,7 @@ mod tests {
             .pass(&call, host.clone(), CancellationToken::new())
             .await;
         let questions = host.questions.lock().unwrap().clone();
-        (passed.output.status, questions)
+        (passed.output, questions)
     }
 
     #[tokio::test]
@@ -721,6 +888,8 @@ mod tests {
         assert_eq!(status, OutputStatus::Done);
         assert_eq!(questions.len(), 2);
         assert!(!questions[0].place.contains("changed"));
+        assert_eq!(questions[0].detail, "`x.sh`, 9 bytes:\n    echo one\n");
+        assert_eq!(questions[1].detail, "`x.sh`, 1 bytes:\n    1\n");
         let again = "outside the sandbox; `x.sh` changed since the last question";
         assert!(
             questions[1].place.ends_with(again),
@@ -729,7 +898,12 @@ mod tests {
         );
         let (status, questions) = pass(ApprovalPolicy::OnRequest, escalated, 9).await;
         assert_eq!((status, questions.len()), (OutputStatus::Denied, 3));
+        let (output, questions) = meddled(ApprovalPolicy::OnRequest, escalated, 0, true).await;
+        assert_eq!((output.status, questions.len()), (OutputStatus::Denied, 1));
+        let said = "`x.sh` changed after the approval; call again";
+        assert!(output.content.contains(said), "{}", output.content);
     }
+
     fn word(verdict: &Verdict) -> &'static str {
         match verdict {
             Verdict::Run => "run",

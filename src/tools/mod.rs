@@ -15,6 +15,7 @@ mod read_file;
 pub mod registry;
 mod search;
 mod shell;
+mod shell_input;
 mod update_plan;
 mod write_file;
 
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     conversation::{Access, Answer, ApprovalKind, CallId, CommandRun},
-    workspace::{Workspace, sandbox::Confinement},
+    workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
 
 /// One tool. `Input` is what the model writes, and its doc comments are what the model reads about it.
@@ -82,6 +83,8 @@ pub struct Call {
     pub host: Arc<dyn Host>,
     /// What a command runs behind, as the gate decided; none outside the sandbox.
     pub confinement: Option<Confined>,
+    /// Held while a command may change files; a command that outlives its call holds it too.
+    pub under_way: Option<Arc<checkpoint::Running>>,
 }
 
 /// What a command runs behind.
@@ -153,6 +156,8 @@ pub struct Question {
     pub detail: String,
     /// What the model says it is for.
     pub reason: Option<String>,
+    /// A digest of the files that it stands on besides what is shown.
+    pub stands_on: String,
     /// What an approval for the session covers: a key that is the same for the same thing.
     pub covers: Option<String>,
 }
@@ -171,6 +176,8 @@ pub struct Answered {
 pub enum Progress {
     /// The newest line of its output.
     Line(String),
+    /// Something that a person should know at once.
+    Warning(String),
     /// A file has new content.
     FileChanged {
         /// As shown to people.

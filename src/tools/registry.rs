@@ -6,13 +6,13 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles,
-    read_file::ReadFile, search::Search, shell::Shell, update_plan::UpdatePlan,
-    write_file::WriteFile,
+    read_file::ReadFile, search::Search, shell::Shell, shell_input::ShellInput,
+    update_plan::UpdatePlan, write_file::WriteFile,
 };
 use crate::{
     conversation::{ApprovalPolicy, SandboxPolicy},
     model::ToolSpec,
-    workspace::Workspace,
+    workspace::{Workspace, sandbox::Launcher, shell::Sessions},
 };
 
 /// A tool without its types.
@@ -58,6 +58,8 @@ impl<T: Tool> AnyTool for Arc<T> {
 /// The tools that a thread offers.
 pub struct Registry {
     tools: Vec<(String, Box<dyn AnyTool>)>,
+    /// Of `shell` and `shell_input`; they end with this.
+    sessions: Arc<Sessions>,
 }
 
 /// What the tools of a thread are made from.
@@ -67,13 +69,19 @@ pub struct Settings {
     pub environment: Vec<(std::ffi::OsString, std::ffi::OsString)>,
     /// Whether the kernel keeps a command from writing under `read-only`.
     pub commands_are_held: bool,
+    /// What stands in front of commands outside the sandbox, so that nothing of them outlives this process.
+    pub keeper: Option<Launcher>,
 }
 
 impl Registry {
     /// The built-in tools that the policies leave room for. A new tool is one line here.
     pub fn built_in(sandbox: SandboxPolicy, approval: ApprovalPolicy, settings: &Settings) -> Self {
         let may_edit = sandbox != SandboxPolicy::ReadOnly || approval != ApprovalPolicy::Never;
-        let mut registry = Self { tools: Vec::new() };
+        let sessions = Arc::new(Sessions::default());
+        let mut registry = Self {
+            tools: Vec::new(),
+            sessions: sessions.clone(),
+        };
         registry.add(ReadFile);
         registry.add(ListFiles);
         registry.add(Search);
@@ -84,7 +92,10 @@ impl Registry {
         if sandbox != SandboxPolicy::ReadOnly || settings.commands_are_held {
             registry.add(Shell {
                 environment: settings.environment.clone(),
+                keeper: settings.keeper.clone(),
+                sessions: sessions.clone(),
             });
+            registry.add(ShellInput { sessions });
         }
         registry.add(UpdatePlan);
         registry
@@ -114,6 +125,11 @@ impl Registry {
             .map(|(_, tool)| tool.as_ref())
     }
 
+    /// The commands that run in the background.
+    pub fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
     /// The names, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tools.iter().map(|(name, _)| name.as_str())
@@ -131,6 +147,7 @@ mod tests {
             &Settings {
                 environment: Vec::new(),
                 commands_are_held: false,
+                keeper: None,
             },
         )
     }

@@ -1,6 +1,6 @@
-//! `shell`: one command, to its end.
+//! `shell`: one command, to its end or until it becomes a session.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -10,20 +10,26 @@ use crate::{
     conversation::{Access, CommandRun, SandboxPolicy},
     workspace::{
         Workspace,
-        sandbox::Protection,
-        shell::{self, Command, Exit, Finished},
+        sandbox::{Launcher, Protection},
+        shell::{self, Command, Exit, Ousted, Patience, Running, Seen, Sessions},
     },
 };
 
 /// Where the model does not say.
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// Also of what may become a session, where it does not say.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// How long a terminal is watched where it does not say.
+pub(super) const WATCHED: Duration = Duration::from_secs(10);
 
 pub(super) struct Shell {
     pub(super) environment: Vec<(OsString, OsString)>,
+    pub(super) keeper: Option<Launcher>,
+    pub(super) sessions: Arc<Sessions>,
 }
 
-/// Run a shell command and see its output. It gets no input, and what it leaves running is ended with it.
+/// Run a shell command and see its output. What it leaves running is ended with it. With `wait_seconds` or `terminal`, a
+/// command that is still running then becomes a session for `shell_input`; otherwise it gets no input.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Input {
@@ -31,9 +37,15 @@ pub(super) struct Input {
     command: String,
     /// Directory relative to the working directory.
     workdir: Option<String>,
-    /// Ended after so many seconds (default 120).
+    /// Ended after so many seconds (default 120; 3600 with `wait_seconds` or `terminal`).
     #[serde(default, deserialize_with = "input::seconds")]
     timeout_seconds: Option<f64>,
+    /// Go on without it after so many seconds: servers, programs that ask.
+    #[serde(default, deserialize_with = "input::seconds")]
+    wait_seconds: Option<f64>,
+    /// Run in a terminal (120x40), for programs that need one.
+    #[serde(default)]
+    terminal: bool,
     /// Ask to run this command outside the sandbox; give a `reason`.
     #[serde(default)]
     escalate: bool,
@@ -41,74 +53,110 @@ pub(super) struct Input {
     reason: Option<String>,
 }
 
+/// A command and how long to wait for it.
+pub(super) struct Plan {
+    command: Command,
+    patience: Patience,
+}
+
 impl Tool for Shell {
     type Input = Input;
-    type Plan = Command;
+    type Plan = Plan;
     const NAME: &'static str = "shell";
     const ONLY_READS: bool = false;
 
-    fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<Command>, ToolError> {
+    fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<Plan>, ToolError> {
         if input.command.trim().is_empty() {
             return Err(ToolError::new("`command` is empty"));
         }
         let workdir = workspace
             .resolve(input.workdir.as_deref().unwrap_or("."))
             .map_err(ToolError::new)?;
-        let asked = input
-            .timeout_seconds
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let seconds =
+            |asked: Option<f64>| asked.and_then(|asked| Duration::try_from_secs_f64(asked).ok());
+        let (patience, timeout) = match (seconds(input.wait_seconds), input.terminal) {
+            (Some(wait), _) => (Patience::For(wait), LONGEST),
+            (None, true) => (Patience::Quiet(WATCHED), LONGEST),
+            (None, false) => (Patience::End, TIMEOUT),
+        };
+        let reads = match (input.terminal, patience) {
+            (true, _) => shell::Input::Terminal,
+            (false, Patience::End) => shell::Input::None,
+            (false, _) => shell::Input::Pipe,
+        };
         let access = Access::Run {
             command: input.command.clone(),
             workdir: workdir.clone(),
             escalate: input.escalate,
             reason: input.reason,
         };
-        let plan = Command {
+        let command = Command {
             line: input.command.clone(),
             workdir,
             env: self.environment.clone(),
-            timeout: asked.unwrap_or(TIMEOUT).min(LONGEST),
+            timeout: seconds(input.timeout_seconds)
+                .unwrap_or(timeout)
+                .min(LONGEST),
+            behind: self.keeper.clone(),
+            input: reads,
         };
         Ok(Planned {
             access,
             title: input.command,
-            plan,
+            plan: Plan { command, patience },
         })
     }
 
-    async fn run(&self, command: Command, call: Call) -> Result<Output, ToolError> {
-        let (line, timeout) = (command.line.clone(), command.timeout);
+    async fn run(&self, plan: Plan, call: Call) -> Result<Output, ToolError> {
+        let Plan {
+            mut command,
+            patience,
+        } = plan;
+        if let Some(confined) = &call.confinement {
+            let launcher = confined.by.launcher(&call.workspace, &command.workdir);
+            command.behind = Some(launcher.map_err(|error| {
+                ToolError(format!(
+                    "not run, since its sandbox could not be made: {error}"
+                ))
+            })?);
+        }
+        let spare = Some(self.sessions.spare());
+        let mut running = Running::start_with(&command, spare).map_err(ToolError::new)?;
+        running.note(call.under_way.clone());
+        self.get_ready(&command);
         let show = |line: &str| {
             call.host
                 .progress(&call.id, Progress::Line(line.to_owned()))
         };
-        let launcher = match &call.confinement {
-            Some(confined) => Some(
-                confined
-                    .by
-                    .launcher(&call.workspace, &command.workdir)
-                    .map_err(|error| {
-                        ToolError(format!(
-                            "not run, since its sandbox could not be made: {error}"
-                        ))
-                    })?,
-            ),
-            None => None,
+        running.watch(patience, &call.cancel, show).await;
+        let seen = running.look();
+        let Some(exit) = seen.exit else {
+            let free = call.confinement.is_none();
+            let (id, ousted) = self.sessions.keep(running, None, free);
+            return Ok(still_running(&seen, id, ousted).into());
         };
-        let finished = shell::run_behind(command, launcher, call.cancel.clone(), show)
-            .await
-            .map_err(ToolError::new)?;
+        // The one from before is gone if this took long.
+        self.get_ready(&command);
         let remarks = match &call.confinement {
-            Some(confined) => remarks(&finished, confined, call.workspace.sandbox()),
+            Some(confined) => remarks(&seen.output, exit, confined, call.workspace.sandbox()),
             None => String::new(),
         };
-        Ok(output(line, timeout, finished, &remarks))
+        Ok(ended(command.line, command.timeout, seen, exit, &remarks))
+    }
+}
+
+impl Shell {
+    /// For one more command like this one.
+    fn get_ready(&self, command: &Command) {
+        if let (Some(launcher), shell::Input::None) = (&command.behind, command.input) {
+            self.sessions.spare().prepare(launcher);
+        }
     }
 }
 
 /// What the model should know of the sandbox after this: what of it is missing, and whether it may be why a command
 /// failed.
-fn remarks(finished: &Finished, confined: &Confined, policy: SandboxPolicy) -> String {
+fn remarks(output: &str, exit: Exit, confined: &Confined, policy: SandboxPolicy) -> String {
     let mut lines = Vec::new();
     if let Protection::Partial(missing) = confined.by.sandbox().protection() {
         lines.push(format!(
@@ -117,8 +165,8 @@ fn remarks(finished: &Finished, confined: &Confined, policy: SandboxPolicy) -> S
             missing.join(", ")
         ));
     }
-    if finished.exit != Exit::Code(0) {
-        let says = |signs: &[&str]| signs.iter().any(|sign| finished.output.contains(sign));
+    if exit != Exit::Code(0) {
+        let says = |signs: &[&str]| signs.iter().any(|sign| output.contains(sign));
         let way_out = if confined.may_escalate {
             "if it must, call again with `escalate: true` and a `reason`"
         } else {
@@ -168,8 +216,36 @@ const OF_NETWORK: [&str; 12] = [
     "ENETUNREACH",
 ];
 
-fn output(command: String, timeout: Duration, finished: Finished, remarks: &str) -> Output {
-    let (exit_code, ending) = match finished.exit {
+/// What is said of a command that goes on.
+pub(super) fn still_running(seen: &Seen, id: u64, ousted: Option<Ousted>) -> String {
+    let mut notes = format!(
+        "[still running after {:.1} s, session_id {id}: `shell_input` looks again, types, or presses keys]",
+        seen.seconds
+    );
+    if seen.unread > 0 {
+        notes += &format!(
+            "\n[{} bytes of what was typed are not read yet]",
+            seen.unread
+        );
+    }
+    if let Some(ousted) = ousted {
+        notes += &format!(
+            "\n[session {} (`{}`) was ended, since there were too many]",
+            ousted.id, ousted.line
+        );
+    }
+    with_notes(&seen.output, &notes)
+}
+
+/// What is said of one that has ended.
+pub(super) fn ended(
+    command: String,
+    timeout: Duration,
+    seen: Seen,
+    exit: Exit,
+    remarks: &str,
+) -> Output {
+    let (exit_code, ending) = match exit {
         Exit::Code(0) => (Some(0), "exit code 0".to_owned()),
         Exit::Code(code) => (Some(code), format!("exit code {code}")),
         Exit::Signal(signal) => (Some(128 + signal), format!("ended by signal {signal}")),
@@ -182,20 +258,24 @@ fn output(command: String, timeout: Duration, finished: Finished, remarks: &str)
         ),
         Exit::Cancelled => (None, "ended because the turn was interrupted".to_owned()),
     };
-    let gap = if finished.output.is_empty() || finished.output.ends_with('\n') {
+    Output {
+        content: with_notes(&seen.output, &format!("[{ending}]{remarks}")),
+        interrupted: exit == Exit::Cancelled,
+        command: Some(CommandRun {
+            command,
+            exit_code,
+            seconds: seen.seconds,
+        }),
+    }
+}
+
+fn with_notes(output: &str, notes: &str) -> String {
+    let gap = if output.is_empty() || output.ends_with('\n') {
         ""
     } else {
         "\n"
     };
-    Output {
-        content: format!("{}{gap}[{ending}]{remarks}", finished.output),
-        interrupted: finished.exit == Exit::Cancelled,
-        command: Some(CommandRun {
-            command,
-            exit_code,
-            seconds: finished.seconds,
-        }),
-    }
+    format!("{output}{gap}{notes}")
 }
 
 #[cfg(test)]
@@ -207,17 +287,11 @@ mod tests {
     #[test]
     fn a_failure_that_looks_like_the_sandbox_names_the_way_out() {
         let said = |output: &str, exit, network, may_escalate| {
-            let finished = Finished {
-                output: output.to_owned(),
-                omitted_bytes: 0,
-                exit,
-                seconds: 0.0,
-            };
             // A program that is no openoxide offers nothing, which is not what is looked at here.
             let sandbox = Arc::new(Sandbox::new(Some("/bin/true".into())));
             let by = Arc::new(Confinement::new(sandbox, network));
             let confined = Confined { by, may_escalate };
-            remarks(&finished, &confined, SandboxPolicy::WorkspaceWrite)
+            remarks(output, exit, &confined, SandboxPolicy::WorkspaceWrite)
         };
         let failed = Exit::Code(1);
         let files = "touch: cannot touch '/etc/x': Read-only file system\n";

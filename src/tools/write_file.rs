@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Call, Output, Planned, Tool, ToolError, edit_file::Rewrite};
+use super::{
+    Call, Output, Planned, Tool, ToolError,
+    edit_file::{Rewrite, unless_by_others},
+};
 use crate::workspace::{Workspace, file};
 
 pub(super) struct WriteFile;
@@ -32,6 +35,7 @@ impl Tool for WriteFile {
                 workspace.show(&path)
             ))
         })?;
+        unless_by_others(workspace, &path, before.as_deref())?;
         Ok(Rewrite {
             path,
             before,

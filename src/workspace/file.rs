@@ -9,7 +9,7 @@ use std::{
     io::{self, Read, Write},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::fs::PermissionsExt,
+        unix::{ffi::OsStrExt, fs::PermissionsExt},
     },
     path::Path,
 };
@@ -50,7 +50,9 @@ pub fn read(real: &Path) -> io::Result<Option<Vec<u8>>> {
 /// Gives `real` this content, whole or not at all; directories that are missing are made.
 ///
 /// An existing file keeps its mode. One with several names, or that belongs to somebody else, is written in place,
-/// since replacing it would cut the other names off or change its owner.
+/// since replacing it would cut the other names off or change its owner. Other names may lie outside the workspace
+/// (package managers link their stores): they are the same file, which whoever put it here gave to be changed. A command
+/// in the sandbox cannot make such a link, since the kernel makes none across mounts.
 pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
     if content.len() as u64 > LARGEST_FILE {
         return Err(io::Error::other(format!(
@@ -75,6 +77,44 @@ pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
         Err(rustix::io::Errno::NOENT) => replace(&directory, name, content, None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Takes the file or link `real` away; what is not there already is.
+pub fn remove(real: &Path) -> io::Result<()> {
+    let (directory, name) = parent(real)?;
+    match unlinkat(directory, name, AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Takes the directory `real` away if nothing is in it.
+pub fn remove_empty_directory(real: &Path) -> io::Result<()> {
+    let (directory, name) = parent(real)?;
+    Ok(unlinkat(directory, name, AtFlags::REMOVEDIR)?)
+}
+
+/// Makes the link `real`, where nothing is yet.
+pub fn link(real: &Path, target: &[u8]) -> io::Result<()> {
+    let (directory, name) = parent(real)?;
+    Ok(rustix::fs::symlinkat(
+        std::ffi::OsStr::from_bytes(target),
+        directory,
+        name,
+    )?)
+}
+
+/// Gives the regular file `real` these permissions.
+pub fn set_mode(real: &Path, mode: u32) -> io::Result<()> {
+    let file = File::from(open_resolved(real, OFlags::RDONLY | OFlags::NONBLOCK)?);
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+fn parent(real: &Path) -> io::Result<(OwnedFd, &std::ffi::OsStr)> {
+    let (Some(parent), Some(name)) = (real.parent(), real.file_name()) else {
+        return Err(io::Error::other("it is not a file name"));
+    };
+    Ok((open_directory(parent)?, name))
 }
 
 fn write_in_place(real: &Path, content: &[u8]) -> io::Result<()> {

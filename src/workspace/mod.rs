@@ -10,6 +10,8 @@ pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
+mod width;
+pub mod worktree;
 
 use std::{
     io,
@@ -48,6 +50,8 @@ pub struct Boundaries {
     pub closed: Vec<PathBuf>,
     /// The owner named the working directory by flag, so it may be a home directory.
     pub named_by_owner: bool,
+    /// Where what is known of directories is kept from turn to turn; without it, nothing is.
+    pub state: Option<PathBuf>,
 }
 
 /// Why a directory cannot be worked in.
@@ -63,14 +67,17 @@ pub enum OpenError {
     },
     /// Writing there would put too much at stake.
     #[error(
-        "`{}` is {what} and never a writable workspace; choose a project directory, or sandbox `read-only`",
-        shown_line(&path.to_string_lossy())
+        "`{}` is {what} and never a writable workspace{}; choose a project directory, or sandbox `read-only`",
+        shown_line(&path.to_string_lossy()),
+        if *may_be_named { " unless its owner names it with `--cwd`" } else { "" }
     )]
     TooWide {
         /// Resolved.
         path: PathBuf,
         /// What it is.
         what: &'static str,
+        /// The owner may have it all the same.
+        may_be_named: bool,
     },
 }
 
@@ -115,21 +122,23 @@ impl Workspace {
             .iter()
             .map(|path| real_or_future(path))
             .collect();
-        if sandbox == SandboxPolicy::WorkspaceWrite
-            && let Some(what) = too_wide(&real, &closed, bounds.named_by_owner)
-        {
-            return Err(OpenError::TooWide { path: real, what });
-        }
         let mut writable = vec![real.clone()];
         for root in &bounds.writable_roots {
             writable.push(canonical_directory(&real.join(root))?);
+        }
+        if sandbox == SandboxPolicy::WorkspaceWrite {
+            width::check(&real, &closed, bounds.named_by_owner)?;
+            // The owner's configuration names the others.
+            for root in &writable[1..] {
+                width::check(root, &closed, true)?;
+            }
         }
         Ok(Self {
             cwd: real,
             writable,
             closed,
             sandbox,
-            checkpoint: Checkpoint::default(),
+            checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
         })
     }
@@ -305,59 +314,6 @@ fn real_or_future(path: &Path) -> PathBuf {
     }
 }
 
-/// What makes `real` too wide to be a writable workspace.
-fn too_wide(real: &Path, closed: &[PathBuf], named_by_owner: bool) -> Option<&'static str> {
-    const SYSTEM: [&str; 14] = [
-        "/bin",
-        "/boot",
-        "/dev",
-        "/etc",
-        "/lib",
-        "/lib64",
-        "/proc",
-        "/root/.ssh",
-        "/run",
-        "/sbin",
-        "/sys",
-        "/usr",
-        "/System",
-        "/Library",
-    ];
-    if real == Path::new("/") {
-        return Some("the root of the file system");
-    }
-    if SYSTEM.iter().any(|place| real.starts_with(place)) && !real.starts_with("/usr/local/src") {
-        return Some("a system directory");
-    }
-    if closed.iter().any(|place| real.starts_with(place)) {
-        return Some("a place of credentials or of openoxide's own files");
-    }
-    let homes: Vec<PathBuf> = homes();
-    if homes
-        .iter()
-        .any(|home| home != real && home.starts_with(real))
-        || real == Path::new("/home")
-    {
-        return Some("above a home directory");
-    }
-    (is_home(real) && !named_by_owner).then_some("a home directory")
-}
-
-fn is_home(real: &Path) -> bool {
-    homes().iter().any(|home| home == real)
-        || real
-            .parent()
-            .is_some_and(|parent| parent == Path::new("/home") || parent == Path::new("/Users"))
-}
-
-fn homes() -> Vec<PathBuf> {
-    let own = std::env::home_dir().map(|home| real_or_future(&home));
-    own.into_iter()
-        .chain([PathBuf::from("/root")])
-        .filter(|home| home != Path::new("/"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -461,26 +417,6 @@ mod tests {
         ] {
             let real = workspace.resolve(named).unwrap();
             assert_eq!(workspace.write_protection(&real).is_none(), free, "{named}");
-        }
-    }
-
-    #[test]
-    fn a_home_directory_or_the_root_is_never_a_writable_workspace() {
-        let open =
-            |path: &str, sandbox| Workspace::open(Path::new(path), sandbox, Boundaries::default());
-        for path in ["/", "/usr", "/etc"] {
-            assert!(
-                matches!(
-                    open(path, SandboxPolicy::WorkspaceWrite),
-                    Err(OpenError::TooWide { .. })
-                ),
-                "{path}"
-            );
-            assert!(open(path, SandboxPolicy::ReadOnly).is_ok(), "{path}");
-        }
-        let home = std::env::home_dir().unwrap();
-        if home.is_dir() && home != Path::new("/") {
-            assert!(open(home.to_str().unwrap(), SandboxPolicy::WorkspaceWrite).is_err());
         }
     }
 }

@@ -354,7 +354,8 @@ fn a_rollout_belongs_to_its_owner_alone() {
     assert_eq!(mode(directory.parent().expect("a directory")), 0o700);
     for entry in std::fs::read_dir(directory).expect("the thread") {
         let entry = entry.expect("an entry").path();
-        assert_eq!(mode(&entry), 0o600, "{}", entry.display());
+        let expected = if entry.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode(&entry), expected, "{}", entry.display());
     }
     let records = home.rollout(&home.threads()[0]);
     assert_eq!(

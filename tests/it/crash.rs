@@ -4,7 +4,7 @@
 //! `OPENOXIDE_CRASHES` is the number of random moments; `.ci/full` takes a thousand.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// Random moments where nothing else is said.
-const MOMENTS: u64 = 25;
+const MOMENTS: u64 = 30;
 
 /// How long the person at the client thinks about a question.
 const THOUGHT: Duration = Duration::from_millis(10);
@@ -221,18 +221,31 @@ impl Run {
         self.home.assert_deserted(&[]);
     }
 
-    /// How each call of the task ended. Fails if one has no output or two.
+    /// How each call of the task ended. Fails if one has no output or two, or was given up before it began: what was only
+    /// planned or asked is still to be done.
     fn outputs(&self) -> HashMap<String, String> {
-        let mut outputs = HashMap::new();
+        let (mut outputs, mut started) = (HashMap::new(), HashSet::new());
         for line in self.lines() {
             let record: Value = serde_json::from_str(&line).unwrap_or_default();
-            if record["type"] == "tool_output" {
-                let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
-                let twice = outputs.insert(text("call_id"), text("status"));
-                assert!(twice.is_none(), "two outputs: {:#?}", self.story());
+            let text = |name: &str| record[name].as_str().unwrap_or_default().to_owned();
+            match text("type").as_str() {
+                "call_started" => drop(started.insert(text("call_id"))),
+                "tool_output" => {
+                    let twice = outputs.insert(text("call_id"), text("status"));
+                    assert!(twice.is_none(), "two outputs: {:#?}", self.story());
+                }
+                _ => {}
             }
         }
         assert_eq!(outputs.len(), 5, "{:#?}", self.story());
+        for (call, status) in &outputs {
+            let began = started.contains(call);
+            assert!(
+                status == "done" || began,
+                "{call} {status}: {:#?}",
+                self.story()
+            );
+        }
         outputs
     }
 }

@@ -7,10 +7,26 @@ mod support;
 
 mod answering;
 mod bad_input;
+mod changes;
 mod command_line;
 mod crash;
+mod damage;
+mod doctor;
 mod external;
+#[cfg(target_os = "linux")]
+mod flood;
+#[cfg(target_os = "linux")]
+mod leaks;
+mod long;
 mod mcp;
 mod secrets;
+mod sessions;
+mod setup;
+mod soak;
+#[cfg(target_os = "linux")]
+mod spare;
+mod suspended;
+mod terminal;
 mod threads;
 mod tidy;
+mod wire;

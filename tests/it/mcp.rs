@@ -1,10 +1,19 @@
 //! The MCP server as its clients meet it: the real program over pipes, in both generations of the protocol.
 
 mod asking;
+mod budgets;
 mod cancelling;
+mod codex;
 mod ending;
+mod hands;
+mod matrix;
+mod patience;
 mod querying;
 mod replying;
+mod resources;
+mod returning;
+mod rounds;
+mod tasks;
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +52,12 @@ fn mend_the_greeting() -> Vec<Reply> {
 
 fn with_a_greeting() -> Home {
     Home::new().file("greet.sh", "echo helo\n")
+}
+
+/// True if the thread has a record of this kind. Its last line may be on its way.
+fn has_record(home: &Home, thread: &str, kind: &str) -> bool {
+    let rollout = std::fs::read_to_string(home.rollout_file(thread));
+    rollout.is_ok_and(|rollout| rollout.contains(&format!(r#""type":"{kind}""#)))
 }
 
 fn assert_well_asked(model: &ModelServer) {

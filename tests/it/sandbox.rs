@@ -35,7 +35,7 @@ impl Machine {
             .tempdir_in("/var/tmp")
             .unwrap();
         open_to_all(folder.path());
-        for file in ["escapes.py", "stage.py"] {
+        for file in ["escapes.py", "stage.py", "without.py"] {
             let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sandbox");
             std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
         }
@@ -116,11 +116,28 @@ impl Machine {
         )
     }
 
+    /// The program, where the kernel refuses `layers`.
+    fn without(&self, layers: &str) -> PathBuf {
+        let place = self.folder.path().join(format!("without-{layers}"));
+        let filter = self.folder.path().join("without.py");
+        let script = format!(
+            "#!/bin/sh\nexec /usr/bin/python3 {} {layers} {} \"$@\"\n",
+            filter.display(),
+            self.program().display()
+        );
+        std::fs::write(&place, script).unwrap();
+        open_to_all(&place);
+        place
+    }
+
     /// What the attempts come to.
     fn probe(&self, policy: &str) -> Vec<serde_json::Value> {
+        self.probe_of(&self.program(), policy)
+    }
+
+    fn probe_of(&self, program: &Path, policy: &str) -> Vec<serde_json::Value> {
         let stage = self.folder.path().join("stage.py");
-        let arguments =
-            [stage.to_str().unwrap(), self.program().to_str().unwrap()].map(str::to_owned);
+        let arguments = [stage.to_str().unwrap(), program.to_str().unwrap()].map(str::to_owned);
         let arguments = [arguments[0].as_str(), arguments[1].as_str(), policy];
         let ran = self
             .command(Path::new("/usr/bin/python3"), &arguments)
@@ -179,6 +196,142 @@ fn no_attempt_to_escape_succeeds_and_what_should_work_works() {
                 serde_json::json!([]),
                 "{who}"
             );
+        }
+    }
+}
+
+/// What is not held without namespaces, and the words that say so. Whatever else gets out is not named.
+const NAMED: &[(&str, &[&str])] = &[
+    (
+        "`.git/config`, `.git/hooks`, `.mcp.json` and the like are writable",
+        &[
+            "git",
+            "hook",
+            "openoxide_configuration",
+            "mcp",
+            "vscode",
+            "envrc",
+            "repository",
+        ],
+    ),
+    (
+        "modes, owners, times and attributes of files outside can be changed",
+        &["chmod", "chown", "utimes", "setxattr"],
+    ),
+    (
+        "names of files in closed places such as `~/.ssh` can be seen",
+        &["list_ssh"],
+    ),
+    (
+        "other processes and their open files can be seen, their priorities and limits changed",
+        &["descriptors_of_the_server", "renice", "affinity", "pidfd"],
+    ),
+    // An ordinary user cannot empty the set that bounds what new privileges could bring; there are none.
+    ("", &["capabilities"]),
+];
+
+#[test]
+fn whatever_a_missing_layer_lets_out_is_named() {
+    for (ordinary, layers, by) in [
+        (false, "namespaces", "landlock+seccomp, partial"),
+        (true, "namespaces", "landlock+seccomp, partial"),
+        (true, "network", "namespaces+landlock+seccomp, partial"),
+        (false, "landlock", "namespaces+seccomp, whole"),
+    ] {
+        let Some(machine) = Machine::with_sandbox(ordinary) else {
+            continue;
+        };
+        let program = machine.without(layers);
+        let doctor = machine.command(&program, &["doctor"]).output().unwrap();
+        let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        assert!(doctor.contains(by), "{layers}: {doctor}");
+        let lines = machine.probe_of(&program, "workspace-write");
+        for escaped in named(&lines, "escape", "ESCAPED") {
+            let words = NAMED
+                .iter()
+                .find(|(_, signs)| signs.iter().any(|sign| escaped.contains(sign)));
+            let named = words.is_some_and(|(words, _)| doctor.contains(words));
+            assert!(
+                layers == "namespaces" && named,
+                "{layers}, {ordinary}: {escaped}: {doctor}"
+            );
+        }
+        assert!(named(&lines, "escape", "denied").len() >= 80, "{layers}");
+    }
+}
+
+#[test]
+fn where_nothing_can_be_enforced_nothing_runs_in_silence() {
+    let Some(machine) = Machine::with_sandbox(false) else {
+        return;
+    };
+    for layers in [
+        "namespaces,landlock",
+        "seccomp",
+        "namespaces,landlock,seccomp",
+    ] {
+        let program = machine.without(layers);
+        let run = |arguments: &[&str]| {
+            let ran = machine.command(&program, arguments).output().unwrap();
+            let said = [ran.stdout, ran.stderr].concat();
+            (
+                ran.status.code(),
+                String::from_utf8_lossy(&said).into_owned(),
+            )
+        };
+        let (code, said) = run(&["doctor"]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("sandbox: none"), "{said}");
+        let workspace = machine.workspace();
+        let cwd = workspace.to_str().unwrap();
+        let (code, said) = run(&["sandbox", "workspace-write", "--cwd", cwd, "--", "touch x"]);
+        assert_eq!(code, Some(2), "{said}");
+        let model = machine.folder.path().join("model.json");
+        let calls = serde_json::json!({"model": "recorded", "samples": [{"calls": [
+            {"name": "shell", "arguments": {"command": "touch ran"}},
+            {"name": "write_file", "arguments": {"path": "written", "content": "x"}},
+            {"name": "write_file", "arguments": {"path": "../outside", "content": "x"}}]}, {"text": "done"}]});
+        std::fs::write(&model, calls.to_string()).unwrap();
+        let recorded = format!("recorded:{}", model.display());
+        let turn = |options: &[&str]| {
+            let _ = std::fs::remove_file(workspace.join("written"));
+            let common = [
+                "-m",
+                "go",
+                "--model",
+                &recorded,
+                "--ephemeral",
+                "--output",
+                "json",
+                "--cwd",
+                cwd,
+            ];
+            let (_, said) = run(&[&common, options].concat());
+            let found = (
+                workspace.join("ran").exists(),
+                workspace.join("written").exists(),
+            );
+            (said, found)
+        };
+        for policy in ["on-request", "never"] {
+            let (said, found) =
+                turn(&["--sandbox", "workspace-write", "--approval-policy", policy]);
+            assert_eq!(found, (false, true), "{layers}, {policy}: {said}");
+            for words in [
+                "--sandbox danger-full-access",
+                "\"by\":\"none\"",
+                "\"filesystem\"",
+            ] {
+                assert!(said.contains(words), "{layers}, {policy}: {words}: {said}");
+            }
+        }
+        let (said, found) = turn(&["--sandbox", "read-only"]);
+        assert_eq!(found, (false, false), "{layers}: {said}");
+        assert!(!machine.folder.path().join("outside").exists());
+        for how in [&["demo"][..], &["demo", "--mcp"]] {
+            let (code, said) = run(how);
+            assert_eq!(code, Some(0), "{layers}: {said}");
+            assert!(said.contains("nothing was enforced"), "{layers}: {said}");
         }
     }
 }

@@ -74,7 +74,11 @@ fn outputs(items: &[Item]) -> HashMap<CallId, ToolOutput> {
                 open.remove(at.unwrap_or_else(|| panic!("{output:?} answers no open call")));
                 outputs.insert(output.call_id.clone(), output.clone());
             }
-            Item::UserMessage { .. } | Item::AgentMessage { .. } | Item::Reasoning { .. } => {}
+            Item::UserMessage { .. }
+            | Item::Picture(_)
+            | Item::AgentMessage { .. }
+            | Item::Reasoning { .. }
+            | Item::Compaction { .. } => {}
         }
     }
     assert!(open.is_empty(), "calls without an output: {open:?}");
@@ -280,7 +284,7 @@ async fn the_model_is_told_of_unknown_tools_and_broken_arguments() {
     call call_0_1: read_file {"path":
     call call_0_2: read_file {"path":"a.txt","start_line":"soon"}
     call call_0_3: read_file {"path":"../outside"}
-    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, edit_file, write_file, shell, update_plan"
+    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, edit_file, write_file, shell, shell_input, update_plan"
     output call_0_1 Failed: "the arguments of `read_file` could not be read (at `path`): EOF while parsing a value at line 1 column 8. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_2 Failed: "the arguments of `read_file` could not be read (at `start_line`): expected a whole number, 0 or more at line 1 column 36. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_3 Failed: "`../outside` is outside the workspace `[work]`; only paths inside it can be used"
@@ -743,6 +747,35 @@ async fn the_limit_on_seconds_ends_a_turn_that_waits_for_an_answer() {
     assert!(lab.handle.subscribe().await.unwrap().pending.is_empty());
     assert_eq!(lab.content("a.txt"), "one\n");
     goes_on(&lab).await;
+}
+
+#[tokio::test]
+async fn the_limit_on_tokens_holds_where_a_provider_does_not_count() {
+    let step = |n: usize| vec![calls(&format!("c{n}"), "look", json!({"tag": "x"})), done()];
+    let ran = Harness::new()
+        .tool(look(async |_, _| said("seen")))
+        .limits(|limits| limits.max_tokens = 20_000)
+        .sampled_by(Scripted::new((0..50).map(step)))
+        .run("go")
+        .await;
+    let error = ran.outcome.error.as_ref().unwrap();
+    assert_eq!(error.kind, TurnErrorKind::TokenLimit);
+    let requests = ran.outcome.usage.requests;
+    assert!((3..40).contains(&requests), "after {requests} requests");
+}
+
+#[tokio::test]
+async fn a_request_that_would_pass_the_limit_on_tokens_is_not_made() {
+    let ran = Harness::new()
+        .limits(|limits| limits.max_tokens = 1000)
+        .model(json!([
+            {"calls": [command("true")], "usage": {"input_tokens": 600, "output_tokens": 10}},
+            {"text": "never"},
+        ]))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::LimitReached, "{}", ran.log);
+    assert_eq!(ran.outcome.usage.requests, 1);
 }
 
 #[tokio::test]
@@ -1678,6 +1711,7 @@ fn told(loaded: &Loaded) -> String {
     for item in &loaded.items {
         text += &match item {
             Item::UserMessage { text } => format!("user {text:?}\n"),
+            Item::Picture(picture) => format!("picture {:?}\n", picture.name),
             Item::AgentMessage { text, .. } => format!("agent {text:?}\n"),
             Item::Reasoning { summary, .. } => format!("thought {summary:?}\n"),
             Item::ToolCall(call) => format!("call {} {}\n", call.call_id, call.arguments),
@@ -1687,6 +1721,7 @@ fn told(loaded: &Loaded) -> String {
                     output.call_id, output.status, output.content
                 )
             }
+            Item::Compaction { text, .. } => format!("compaction {text:?}\n"),
         };
     }
     for turn in &loaded.turns {
@@ -1745,6 +1780,17 @@ fn a_rollout_of_version_1_that_was_cut_short_is_readable() {
 }
 
 #[test]
+fn a_rollout_of_version_1_whose_question_is_open_is_readable() {
+    let loaded = rollout::read(&old_rollout("suspended.jsonl")).unwrap();
+    let open = loaded.open_turn().unwrap();
+    assert_eq!((open.open_calls.len(), open.open_approvals.len()), (1, 1));
+    let so_far = open.suspended.as_ref().unwrap();
+    assert_eq!(so_far.status, Status::ApprovalRequired);
+    assert_eq!(so_far.approvals, open.open_approvals);
+    assert_eq!(loaded.damaged, 0);
+}
+
+#[test]
 fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_policy() {
     let loaded = rollout::read(&old_rollout("damaged.jsonl")).unwrap();
     insta::assert_snapshot!(told(&loaded), @r#"
@@ -1762,6 +1808,7 @@ fn a_damaged_rollout_of_version_1_is_readable_and_runs_under_the_narrowest_polic
 fn every_record_of_version_1_is_in_a_fixture() {
     let mut kinds = rollout::census(&old_rollout("completed.jsonl"));
     kinds.extend(rollout::census(&old_rollout("cut_short.jsonl")));
+    kinds.extend(rollout::census(&old_rollout("suspended.jsonl")));
     let kinds: Vec<&str> = kinds
         .keys()
         .map(String::as_str)
@@ -1780,6 +1827,7 @@ fn every_record_of_version_1_is_in_a_fixture() {
             "tool_output",
             "turn_ended",
             "turn_started",
+            "turn_suspended",
             "user_message"
         ]
     );
@@ -1787,7 +1835,12 @@ fn every_record_of_version_1_is_in_a_fixture() {
 
 #[tokio::test]
 async fn rollouts_of_version_1_go_on() {
-    for name in ["completed.jsonl", "cut_short.jsonl", "damaged.jsonl"] {
+    for name in [
+        "completed.jsonl",
+        "cut_short.jsonl",
+        "damaged.jsonl",
+        "suspended.jsonl",
+    ] {
         let fresh = Harness::new();
         let text = String::from_utf8(old_rollout(name)).unwrap();
         let text = text.replace("/home/ana/greet", &fresh.work().to_string_lossy());

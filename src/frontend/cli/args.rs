@@ -12,6 +12,7 @@ use serde::{
 };
 use toml::Table;
 
+use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, Environment, assignment, of_file, of_flag},
@@ -52,6 +53,18 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Vec<String>,
 
+    /// Work in the directory itself, or in a git worktree of it, as it is now, on a branch of its own.
+    #[arg(long, value_enum, default_value_t, value_name = "HOW", conflicts_with_all = ["resume", "continue"])]
+    pub(super) isolation: Isolation,
+
+    /// A picture to show; can be given more than once.
+    #[arg(long, value_name = "PATH")]
+    pub(super) image: Vec<String>,
+
+    /// Keep what the model says in this file; `--model recorded:FILE` plays it again.
+    #[arg(long, value_name = "FILE")]
+    pub(super) record: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -73,6 +86,14 @@ pub(super) enum Output {
     StreamJson,
 }
 
+/// Where a task works.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Isolation {
+    #[default]
+    None,
+    Worktree,
+}
+
 /// How logs look.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum LogFormat {
@@ -91,7 +112,7 @@ pub(super) enum Command {
         #[arg(long)]
         mcp: bool,
     },
-    /// List threads, or show one.
+    /// See, undo, fork, export or delete what is kept of threads.
     #[command(subcommand)]
     Threads(ThreadsCommand),
     /// The external MCP servers that the agent may use.
@@ -99,11 +120,23 @@ pub(super) enum Command {
     Mcp(ExternalCommand),
     /// Run a command exactly as the agent would, to see what it may do.
     Sandbox(SandboxArgs),
-    /// Check what this machine has to offer, and say what to do about what it lacks.
+    /// Check configuration, key, model, sandbox, git and where threads are kept, and say what to do about each. Asks the
+    /// model for one word.
     Doctor {
         /// One JSON array.
         #[arg(long)]
         json: bool,
+
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Print the configuration that makes an MCP client use this server.
+    Setup {
+        /// Which client; without one, all are listed.
+        client: Option<Client>,
+        /// Call the server and its tools as `codex mcp-server` did, so that old prompts and permission rules work.
+        #[arg(long)]
+        codex_tools: bool,
     },
     /// Print the completion script for a shell.
     Completions {
@@ -130,6 +163,53 @@ pub(super) enum ThreadsCommand {
         /// Header, items and outcomes as one JSON object.
         #[arg(long)]
         json: bool,
+    },
+    /// What a turn changed, as a diff that `git apply` takes.
+    Diff {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// The turn, by its number or id (default: the last one).
+        #[arg(long, value_name = "TURN")]
+        turn: Option<String>,
+    },
+    /// Take back what the last turn changed: all or nothing, and only files that are still as it left them.
+    Undo {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// Go back to before this turn, by its number or id.
+        #[arg(long, value_name = "TURN", conflicts_with = "redo")]
+        turn: Option<String>,
+        /// Take back the last undo.
+        #[arg(long)]
+        redo: bool,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask on a terminal.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Begin a new thread with what this one said, and print its id. Files stay as they are.
+    Fork {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// The last turn to take along, by its number or id (default: all of them).
+        #[arg(long, value_name = "TURN")]
+        turn: Option<String>,
+    },
+    /// The whole thread for other eyes, on standard output.
+    Export {
+        /// Its id, or enough of its end to know it.
+        id: String,
+        /// How it is written.
+        #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+        format: ExportFormat,
+    },
+    /// Remove threads with all that belongs to them; files of their directories stay as they are.
+    Delete {
+        /// Their ids, or enough of their ends to know them.
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<String>,
     },
     /// Answer a question of a thread that another process works on, an MCP server say.
     Answer(AnswerArgs),
@@ -162,6 +242,14 @@ pub(super) struct ExternalArgs {
 
     #[command(flatten)]
     pub(super) options: Box<Options>,
+}
+
+/// How a thread is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum ExportFormat {
+    #[default]
+    Markdown,
+    Json,
 }
 
 /// The answer; without one it is asked for on the terminal.
@@ -252,12 +340,16 @@ pub(super) struct ServerArgs {
     pub(super) root: Vec<PathBuf>,
 
     /// What becomes of a question that nobody can answer.
-    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "deny"]), value_name = "STRATEGY")]
+    #[arg(long, value_parser = named::<WhenUnattended>(["auto-within-policy", "return-to-caller", "deny"]), value_name = "STRATEGY")]
     pub(super) when_unattended: Option<WhenUnattended>,
 
     /// How long a call waits before it returns `running`, in seconds, or `none`.
     #[arg(long, value_name = "SECONDS")]
     pub(super) wait: Option<String>,
+
+    /// Call the tools `codex` and `codex-reply`, with the arguments and results of that peer.
+    #[arg(long)]
+    pub(super) codex_tools: bool,
 
     #[command(flatten)]
     pub(super) options: Options,

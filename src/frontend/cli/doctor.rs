@@ -7,8 +7,14 @@ use std::{
 
 use serde::Serialize;
 
-use super::OK;
-use crate::workspace::sandbox::{Protection, Sandbox};
+mod machine;
+mod model;
+
+use super::{OK, args::Options};
+use crate::{
+    app::App,
+    workspace::sandbox::{Protection, Sandbox},
+};
 
 /// Something is not as it should be.
 const LACKING: u8 = 1;
@@ -23,8 +29,33 @@ struct Finding {
     to_do: Option<String>,
 }
 
-pub(super) fn run(json: bool) -> anyhow::Result<u8> {
-    let findings = sandbox(&Arc::new(Sandbox::new(None)));
+impl Finding {
+    fn fine(what: &'static str, found: String) -> Self {
+        Self {
+            what,
+            fine: true,
+            found,
+            to_do: None,
+        }
+    }
+
+    fn lacking(what: &'static str, found: String, to_do: &str) -> Self {
+        Self {
+            what,
+            fine: false,
+            found,
+            to_do: Some(to_do.to_owned()),
+        }
+    }
+}
+
+pub(super) async fn run(json: bool, options: &Options) -> anyhow::Result<u8> {
+    let app = App::build(options.setup()?)?;
+    let mut findings = sandbox(&Arc::new(Sandbox::new(None)));
+    findings.extend(model::configuration(&app));
+    findings.extend(model::model(&app).await);
+    findings.push(machine::git());
+    findings.push(machine::state(&app));
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &findings)?;
@@ -58,11 +89,11 @@ fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {
         to_do: match &protection {
             Protection::Whole => None,
             Protection::Partial(_) => Some(
-                "allow user namespaces (see below), or set `policy.accept_partial = true` to run commands unasked all the same"
+                "see below for what would make it whole, or set `policy.accept_partial = true` to run commands unasked all the same"
                     .to_owned(),
             ),
             Protection::None => Some(
-                "allow user namespaces (see below); in a container that is itself the sandbox use `--sandbox danger-full-access`"
+                "see below for what would change that; in a container that is itself the sandbox use `--sandbox danger-full-access`"
                     .to_owned(),
             ),
         },
@@ -92,6 +123,11 @@ fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {
 
 fn way_out(trouble: &str) -> Option<&'static str> {
     let ways = [
+        (
+            "the system call filter",
+            "a kernel with CONFIG_SECCOMP_FILTER; in a container or VM layer that has none (gVisor, some CI) there is no way",
+        ),
+        ("an overlay", "a kernel of 5.11 or newer with overlayfs"),
         (
             "new namespaces",
             "sysctl kernel.unprivileged_userns_clone=1, user.max_user_namespaces>0, and on Ubuntu kernel.apparmor_restrict_unprivileged_userns=0; in Docker `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`",

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     app::{App, HeaderError, Wish},
     conversation::{
-        Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, ThreadId, TurnErrorKind,
+        Approval, ApprovalId, Event, Outcome, Prompt, ResolvedBy, Status, ThreadId, TurnErrorKind,
         shown_text,
     },
     frontend::attach::attach,
@@ -42,6 +42,7 @@ pub(super) struct Run {
     newest: bool,
     output: Output,
     files: Vec<String>,
+    isolated: bool,
     instructions: Option<String>,
 }
 
@@ -52,6 +53,7 @@ impl Run {
         newest: bool,
         output: Output,
         files: Vec<String>,
+        isolated: bool,
         options: &Options,
     ) -> anyhow::Result<Self> {
         let task = match message.as_deref() {
@@ -70,6 +72,7 @@ impl Run {
             newest,
             output,
             files,
+            isolated,
             instructions: options.instructions.clone(),
         })
     }
@@ -79,11 +82,13 @@ impl Run {
         let ended = self.go(&app).await;
         // Whatever came of it, nothing stays behind: neither turns nor external servers.
         app.shut_down(GRACE).await;
+        app.clear_unused_worktrees();
         ended
     }
 
     async fn go(self, app: &App) -> anyhow::Result<u8> {
         let message = self.message(app)?;
+        app.expire_threads();
         // It may wait for external servers, which must not outlive us.
         let thread = tokio::select! {
             thread = self.thread(app) => thread?,
@@ -113,14 +118,16 @@ impl Run {
             Err(error) => bail!("{error}; give it a task with -m"),
         };
         let followed = follow(&thread, started, snapshot, &mut display).await;
-        if let Err(error) = &followed {
-            // Its processes end with it.
-            app.threads().shut_down(GRACE).await;
-            if is_broken_pipe(error) {
-                return Ok(INTERRUPTED);
-            }
+        // Its processes end with it, also those in the background.
+        app.threads().shut_down(GRACE).await;
+        if followed.as_ref().is_err_and(is_broken_pipe) {
+            return Ok(INTERRUPTED);
         }
         let mut outcome = Outcome::clone(&*followed?);
+        if outcome.status == Status::ApprovalRequired {
+            // It waits for an answer that cannot come here: the question is kept for whoever goes on.
+            app.threads().shut_down(GRACE).await;
+        }
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
@@ -134,6 +141,7 @@ impl Run {
             (None, false) => {
                 let wish = Wish {
                     instructions: self.instructions.clone(),
+                    isolated: self.isolated,
                     ..Wish::default()
                 };
                 let header = app.header(wish).await.map_err(HeaderError::into_anyhow)?;
@@ -144,7 +152,7 @@ impl Run {
     }
 
     /// The task and its files, read before there is a thread. The owner may name any file.
-    fn message(&self, app: &App) -> anyhow::Result<Option<String>> {
+    fn message(&self, app: &App) -> anyhow::Result<Option<Prompt>> {
         let here = app.cwd();
         let message = |task: &String| attach(task, &self.files, |name| real(here, name));
         self.task
@@ -188,10 +196,13 @@ fn real(here: &Path, name: &str) -> Result<PathBuf, String> {
 
 fn newest_here(app: &App) -> anyhow::Result<ThreadId> {
     let here = app.cwd().canonicalize()?;
-    let threads = app.threads().store().list()?;
-    let newest = threads
-        .iter()
-        .find(|thread| thread.cwd == here && !thread.query);
+    let store = app.threads().store();
+    // One that cannot be read must not hide the others.
+    let mut threads = store
+        .ids()?
+        .into_iter()
+        .filter_map(|id| store.glance(id).ok());
+    let newest = threads.find(|thread| thread.cwd == here && !thread.query);
     newest
         .map(|thread| thread.thread_id)
         .with_context(|| format!("there is no thread of `{}` to continue", here.display()))
@@ -320,11 +331,15 @@ impl Display {
         let thread = thread.clone();
         tokio::spawn(async move {
             let id = approval.id;
-            if let Ok(Some(answer)) =
-                tokio::task::spawn_blocking(move || prompt::ask(&approval)).await
-            {
-                // Somebody else may have been first; then this answer is too late and that was said.
-                let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+            let asked = tokio::task::spawn_blocking(move || prompt::ask(&approval)).await;
+            // Somebody else may have been first; then this answer is too late and that was said.
+            match asked.ok().flatten() {
+                Some(answer) => {
+                    let _ = thread.answer(id, answer, ResolvedBy::Terminal).await;
+                }
+                None => {
+                    let _ = thread.give_up(id).await;
+                }
             }
         });
     }
@@ -343,8 +358,9 @@ impl Display {
                 io::stdout().write_all(answer.as_bytes())?;
             }
             Output::Text => {}
-            Output::Json => json_line(&serde_json::to_value(outcome)?)?,
+            Output::Json => json_line(&outcome.shown())?,
             Output::StreamJson => {
+                let outcome = outcome.shown();
                 json_line(&serde_json::json!({"type": "turn.completed", "outcome": outcome}))?;
             }
         }

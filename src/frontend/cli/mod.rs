@@ -10,6 +10,9 @@ mod mcp;
 mod prompt;
 mod report;
 mod sandbox;
+mod setup;
+mod story;
+mod take_back;
 mod threads;
 
 use std::{
@@ -26,7 +29,7 @@ use crate::{
     frontend::mcp as served,
     workspace::{self, shell},
 };
-use args::{Args, Command, LogFormat, Options, ThreadsCommand};
+use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
 use log::Log;
 
 /// Everything went as asked.
@@ -55,7 +58,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
             start(async move {
-                served::serve(app, wait).await?;
+                served::serve(app, wait, server.codex_tools).await?;
                 Ok(OK)
             })
         }
@@ -66,7 +69,16 @@ fn run(args: Args) -> anyhow::Result<u8> {
             start(mcp::run(command))
         }
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
-        (Some(Command::Doctor { json }), _) => doctor::run(json),
+        (Some(Command::Doctor { json, options }), _) => {
+            start(async move { doctor::run(json, &options).await })
+        }
+        (
+            Some(Command::Setup {
+                client,
+                codex_tools,
+            }),
+            _,
+        ) => setup::run(client, codex_tools),
         (Some(Command::Completions { shell }), _) => completions(shell),
         (Some(Command::Demo { mcp }), _) => start(async move {
             if mcp {
@@ -79,8 +91,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
         (None, None) if args.resume.is_none() && !args.r#continue => {
             anyhow::bail!("there is no task; give one with `-m \"task\"`")
         }
-        (None, None) if !args.file.is_empty() => {
-            anyhow::bail!("`--file` goes with a task; give one with `-m \"task\"`")
+        (None, None) if !args.file.is_empty() || !args.image.is_empty() => {
+            anyhow::bail!("`--file` and `--image` go with a task; give one with `-m \"task\"`")
         }
         (None, message) => {
             log_to_stderr(args.options.log_format);
@@ -89,10 +101,15 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.resume,
                 args.r#continue,
                 args.output,
-                args.file,
+                [args.file, args.image].concat(),
+                args.isolation == Isolation::Worktree,
                 &args.options,
             )?;
-            start(run.drive(App::build(args.options.setup()?)?))
+            let setup = Setup {
+                record: args.record,
+                ..args.options.setup()?
+            };
+            start(run.drive(App::build(setup)?))
         }
     }
 }
@@ -176,6 +193,7 @@ impl Options {
             ephemeral: self.ephemeral,
             home: None,
             asker: Asker::Owner,
+            record: None,
             helper: None,
         })
     }

@@ -122,6 +122,10 @@ impl Report {
                 ),
             );
         }
+        for approval in &outcome.approvals {
+            let (summary, place) = (shown_line(&approval.summary), shown_line(&approval.place));
+            self.line(ALARM, &format!("waits for an answer: {summary} {place}"));
+        }
         if outcome.status != Status::Completed {
             let why = outcome
                 .error
@@ -141,6 +145,21 @@ impl Report {
                 ),
             );
         }
+        if let Some(why) = &outcome.partial_changes {
+            self.line(
+                ALARM,
+                &format!("perhaps not all changes: {}", shown_line(why)),
+            );
+        }
+        if let Some(worktree) = &outcome.worktree
+            && worktree.path.exists()
+        {
+            let path = shown_line(&worktree.path.to_string_lossy());
+            self.line(
+                QUIET,
+                &format!("the work is in {path}, branch {}", worktree.branch),
+            );
+        }
         if let Some(next) = &outcome.next {
             self.line(QUIET, &format!("to go on: {next}"));
         }
@@ -152,7 +171,11 @@ impl Report {
         let files: Vec<String> = outcome
             .changes
             .iter()
-            .map(|change| format!("{} +{} −{}", change.path, change.added, change.removed))
+            .map(|change| {
+                let by = change.by.map(|by| format!(" (by {})", by.as_str()));
+                let by = by.unwrap_or_default();
+                format!("{} +{} −{}{by}", change.path, change.added, change.removed)
+            })
             .collect();
         let files = if files.is_empty() {
             String::new()

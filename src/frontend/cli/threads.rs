@@ -1,25 +1,56 @@
-//! `openoxide threads`: what is kept, as a person would like to read it. Needs no lock and starts nothing.
+//! `openoxide threads`: what is kept, seen, forked, exported and deleted. Starts nothing, and asks no model.
 
 use std::{io::Write, path::PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::{OK, args::ThreadsCommand};
+use super::{
+    OK,
+    args::{ExportFormat, ThreadsCommand},
+    story, take_back,
+};
 use crate::{
     app::kept_threads,
-    conversation::{Item, OutputStatus, Status, ToolOutput, shortened, shown_line, shown_text},
-    thread::{DirectoryStore, Loaded, ThreadStore, ThreadSummary},
+    conversation::{By, Status, ThreadId, shown_line},
+    thread::{
+        self, DirectoryStore, Loaded, ThreadStore, ThreadSummary, ending,
+        export::{self, change_line},
+        undo,
+    },
 };
 
-/// Lines of an output that are shown.
-const OUTPUT_LINES: usize = 6;
-
-/// What looks and does nothing.
+/// All but `answer`, which goes to the process that asks.
 pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
     let store = kept_threads()?;
     let text = match command {
         ThreadsCommand::List { cwd, json } => list(&store, cwd, json)?,
         ThreadsCommand::Show { id, json } => show(&store, &id, json)?,
+        ThreadsCommand::Diff { id, turn } => diff(&store, &id, turn.as_deref())?,
+        ThreadsCommand::Export { id, format } => exported(&store, &id, format)?,
+        ThreadsCommand::Fork { id, turn } => fork(&store, &id, turn.as_deref())?,
+        ThreadsCommand::Delete { ids } => delete(&store, &ids)?,
+        ThreadsCommand::Undo {
+            id,
+            turn,
+            redo,
+            dry_run,
+            yes,
+        } => {
+            let id = find(&store, &id)?;
+            let turn = match turn {
+                Some(turn) => {
+                    let loaded = store.read(id)?;
+                    Some(loaded.turns[named(&loaded, &turn)?].turn_id)
+                }
+                None => None,
+            };
+            let back = match (turn, redo) {
+                (Some(turn), _) => undo::Back::Before(turn),
+                (None, true) => undo::Back::LastUndo,
+                (None, false) => undo::Back::LastTurn,
+            };
+            return take_back::run(&store, id, back, take_back::Manner { dry_run, yes });
+        }
         ThreadsCommand::Answer(_) => bail!("an answer goes to the process that asks"),
     };
     std::io::stdout().write_all(text.as_bytes())?;
@@ -27,7 +58,9 @@ pub(super) fn run(command: ThreadsCommand) -> anyhow::Result<u8> {
 }
 
 fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Result<String> {
-    let mut threads = store.list()?;
+    // One that cannot be read must not hide the others.
+    let glance = |id| store.glance(id).ok();
+    let mut threads: Vec<_> = store.ids()?.into_iter().filter_map(glance).collect();
     if let Some(cwd) = cwd {
         let cwd = cwd
             .canonicalize()
@@ -35,6 +68,11 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
         threads.retain(|thread| thread.cwd == cwd);
     }
     if json {
+        // Told only here, since to count them the whole thread is read.
+        for thread in &mut threads {
+            let loaded = store.read(thread.thread_id).ok();
+            thread.turns = loaded.map(|loaded| loaded.turns.len());
+        }
         return Ok(serde_json::to_string_pretty(&threads)? + "\n");
     }
     if threads.is_empty() {
@@ -57,33 +95,88 @@ fn summary(thread: &ThreadSummary) -> String {
 fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> {
     let loaded = store.read(find(store, id)?)?;
     if json {
-        let outcomes: Vec<_> = loaded
-            .turns
-            .iter()
-            .filter_map(|turn| turn.outcome.as_ref())
-            .collect();
-        let items: Vec<Item> = loaded.items.into_iter().map(Item::without_wire).collect();
-        let whole = serde_json::json!({"thread": loaded.header, "items": items, "outcomes": outcomes, "damaged_lines": loaded.damaged});
-        return Ok(serde_json::to_string_pretty(&whole)? + "\n");
+        return Ok(serde_json::to_string_pretty(&export::json(&loaded))? + "\n");
     }
-    Ok(story(&loaded))
+    let undone = undo::taken_back(store, &loaded);
+    Ok(story::tell(&loaded, &undone))
+}
+
+fn exported(store: &DirectoryStore, id: &str, format: ExportFormat) -> anyhow::Result<String> {
+    let loaded = store.read(find(store, id)?)?;
+    Ok(match format {
+        ExportFormat::Markdown => export::markdown(&loaded),
+        ExportFormat::Json => serde_json::to_string_pretty(&export::json(&loaded))? + "\n",
+    })
+}
+
+fn diff(store: &DirectoryStore, id: &str, turn: Option<&str>) -> anyhow::Result<String> {
+    let loaded = store.read(find(store, id)?)?;
+    let last = loaded.turns.len().checked_sub(1);
+    let at = turn.map(|turn| named(&loaded, turn)).transpose()?.or(last);
+    let at = at.context("the thread has no turn yet")?;
+    let outcome = loaded.turns[at].outcome.as_ref();
+    let outcome = outcome.with_context(|| format!("turn {} has not ended", at + 1))?;
+    let mut text = String::new();
+    for change in outcome
+        .changes
+        .iter()
+        .filter(|change| change.by != Some(By::Other))
+    {
+        text.push_str(&change.diff);
+        if change.diff.is_empty() {
+            // `git apply` passes over what it does not know.
+            text.push_str(&format!("# {}, without a diff\n", change_line(change)));
+        }
+    }
+    Ok(text)
+}
+
+fn fork(store: &DirectoryStore, id: &str, turn: Option<&str>) -> anyhow::Result<String> {
+    let loaded = store.read(find(store, id)?)?;
+    let turn = turn.map(|turn| named(&loaded, turn)).transpose()?;
+    Ok(format!("{}\n", thread::fork::fork(store, &loaded, turn)?))
+}
+
+fn delete(store: &DirectoryStore, ids: &[String]) -> anyhow::Result<String> {
+    let found: Vec<ThreadId> = ids
+        .iter()
+        .map(|id| find(store, id))
+        .collect::<Result<_, _>>()?;
+    let mut text = String::new();
+    for id in found {
+        ending::delete(store, id)?;
+        text.push_str(&format!("deleted {id}\n"));
+    }
+    Ok(text)
+}
+
+/// The position of the turn that somebody named by its number or by enough of the end of its id.
+fn named(loaded: &Loaded, name: &str) -> anyhow::Result<usize> {
+    let by_number = name.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+    let by_number = by_number.filter(|at| *at < loaded.turns.len());
+    let mut ids = loaded.turns.iter();
+    let by_id = || ids.position(|turn| name.len() > 3 && turn.turn_id.to_string().ends_with(name));
+    by_number.or_else(by_id).with_context(|| {
+        format!(
+            "there is no turn `{}`; the thread has {}, as `openoxide threads show` tells",
+            shown_line(name),
+            loaded.turns.len()
+        )
+    })
 }
 
 /// The thread whose name is `id`, or ends in it.
-pub(super) fn find(
-    store: &DirectoryStore,
-    id: &str,
-) -> anyhow::Result<crate::conversation::ThreadId> {
+pub(super) fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<ThreadId> {
     if let Ok(id) = id.parse() {
         return Ok(id);
     }
     let found: Vec<_> = store
-        .list()?
+        .ids()?
         .into_iter()
-        .filter(|thread| thread.thread_id.to_string().ends_with(id))
+        .filter(|thread| thread.to_string().ends_with(id))
         .collect();
     match found.as_slice() {
-        [only] => Ok(only.thread_id),
+        [only] => Ok(*only),
         [] => bail!(
             "there is no thread `{}`; `openoxide threads list` shows them",
             shown_line(id)
@@ -94,109 +187,4 @@ pub(super) fn find(
             found.len()
         ),
     }
-}
-
-fn story(loaded: &Loaded) -> String {
-    let header = &loaded.header;
-    let mut text = format!(
-        "thread {}\ncreated {} · {} · model {} · sandbox {} · approval {}\n",
-        header.thread_id,
-        header.created_at,
-        shown_line(&header.cwd.to_string_lossy()),
-        shown_line(&header.model),
-        header.policy.sandbox.as_str(),
-        header.policy.approval_policy.as_str(),
-    );
-    for (number, turn) in loaded.turns.iter().enumerate() {
-        let end = loaded
-            .turns
-            .get(number + 1)
-            .map_or(loaded.items.len(), |next| next.first_item);
-        text.push_str(&format!("\n── turn {} · {}\n", number + 1, turn.turn_id));
-        let items = &loaded.items[turn.first_item..end];
-        text.extend(items.iter().map(|one| item(one, items)));
-        for approval in &turn.open_approvals {
-            text.push_str(&format!(
-                "? waits for an answer (`openoxide threads answer {}`): {} {}\n",
-                header.thread_id,
-                shown_line(&approval.summary),
-                shown_line(&approval.place),
-            ));
-        }
-        match &turn.outcome {
-            None => text.push_str(&format!(
-                "— cut short; `openoxide --resume {}` goes on\n",
-                header.thread_id
-            )),
-            Some(outcome) => {
-                let why = outcome
-                    .error
-                    .as_ref()
-                    .map(|error| format!(": {}", shown_line(&error.message)));
-                text.push_str(&format!(
-                    "— {}{} · {:.1} s",
-                    outcome.status.as_str(),
-                    why.unwrap_or_default(),
-                    outcome.seconds
-                ));
-                for change in &outcome.changes {
-                    text.push_str(&format!(
-                        " · {} +{} −{}",
-                        shown_line(&change.path),
-                        change.added,
-                        change.removed
-                    ));
-                }
-                text.push('\n');
-            }
-        }
-    }
-    if loaded.damaged > 0 {
-        text.push_str(&format!(
-            "\n{} damaged lines of the rollout were passed over\n",
-            loaded.damaged
-        ));
-    }
-    text
-}
-
-/// One item; an output stands under its call.
-fn item(item: &Item, beside: &[Item]) -> String {
-    match item {
-        Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
-        Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
-        Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
-        Item::Reasoning { summary, .. } => {
-            format!("(thinks: {})\n", shortened(&shown_line(summary), 300))
-        }
-        Item::ToolCall(call) => {
-            let answer = beside.iter().find_map(|item| match item {
-                Item::ToolOutput(output) if output.call_id == call.call_id => Some(output),
-                _ => None,
-            });
-            let arguments = shortened(&shown_line(&call.arguments), 200);
-            format!(
-                "• {} {arguments}\n{}",
-                shown_line(&call.name),
-                answer.map(output).unwrap_or_default()
-            )
-        }
-        Item::ToolOutput(_) => String::new(),
-    }
-}
-
-fn output(output: &ToolOutput) -> String {
-    let failed = if output.status == OutputStatus::Failed {
-        "failed: "
-    } else {
-        ""
-    };
-    let lines: Vec<&str> = output.content.lines().take(OUTPUT_LINES).collect();
-    let more = output.content.lines().count() - lines.len();
-    let more = if more > 0 {
-        format!("\n    … {more} more lines")
-    } else {
-        String::new()
-    };
-    format!("    {failed}{}{more}\n", shown_text(&lines.join("\n    ")))
 }

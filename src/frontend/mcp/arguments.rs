@@ -47,21 +47,18 @@ pub(super) struct Start {
     /// How much of the outcome to return (default brief).
     #[serde(default)]
     pub(super) detail: Detail,
-    /// Where the work happens; only in `cwd` itself so far.
+    /// worktree: in a git worktree of its own, from the directory as it is (default none).
     #[serde(default)]
-    #[schemars(skip)]
-    #[expect(
-        dead_code,
-        reason = "one value so far; another is an error that names it"
-    )]
-    isolation: Isolation,
+    pub(super) isolation: Isolation,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-enum Isolation {
+#[schemars(inline)]
+pub(super) enum Isolation {
     #[default]
     None,
+    Worktree,
 }
 
 /// Go on with a thread: send the next message, wait for its turn, resume it, or answer its question.
@@ -96,7 +93,7 @@ pub(super) struct GivenDecision {
     /// Can be left out when one question is open.
     #[schemars(with = "Option<String>")]
     pub(super) approval_id: Option<ApprovalId>,
-    /// deny or abort; approving is for a person.
+    /// deny, abort or, where the owner lets callers, approve.
     #[schemars(with = "String")]
     pub(super) decision: Decision,
     /// A word for the agent.
@@ -147,6 +144,14 @@ pub(super) fn parse<T: DeserializeOwned>(
     })
 }
 
+/// How long a call that comes again waits and what it shows. Its arguments were understood the first time.
+pub(super) fn waiting(arguments: Option<&JsonObject>) -> (Option<f64>, Detail) {
+    let given = |name| arguments.and_then(|arguments| arguments.get(name));
+    let detail = given("detail").and_then(|detail| Detail::deserialize(detail).ok());
+    let wait_seconds = given("wait_seconds").and_then(Value::as_f64);
+    (wait_seconds, detail.unwrap_or_default())
+}
+
 /// The tools in the order in which they are listed.
 pub(super) fn tools() -> Vec<Tool> {
     let acting = ToolAnnotations::new()
@@ -167,11 +172,16 @@ pub(super) fn tools() -> Vec<Tool> {
 }
 
 fn tool<T: JsonSchema>(name: &'static str, title: &str, annotations: ToolAnnotations) -> Tool {
-    let spec = input::spec::<T>(name);
-    Tool::new(name, spec.description, object(spec.parameters))
+    described::<T>(name)
         .with_title(title)
         .with_annotations(annotations)
         .with_raw_output_schema(object(outcome_schema()))
+}
+
+/// A tool with the words and the arguments of `T`.
+pub(super) fn described<T: JsonSchema>(name: &'static str) -> Tool {
+    let spec = input::spec::<T>(name);
+    Tool::new(name, spec.description, object(spec.parameters))
 }
 
 /// One shallow open object: clients check results against it, and the outcome may grow.
@@ -186,9 +196,12 @@ fn outcome_schema() -> Value {
             "changes": {"type": "array"},
             "commands": {"type": "array"},
             "approvals": {"type": "array"},
+            "beside": {"type": "array"},
             "denied": {"type": "array"},
             "usage": {"type": "object"},
             "sandbox": {"type": "object"},
+            "worktree": {"type": "object"},
+            "partial_changes": {"type": "string"},
             "error": {"type": "object"},
             "next": {"type": "string"}
         },
@@ -196,7 +209,7 @@ fn outcome_schema() -> Value {
     })
 }
 
-fn object(value: Value) -> Arc<JsonObject> {
+pub(super) fn object(value: Value) -> Arc<JsonObject> {
     match value {
         Value::Object(object) => Arc::new(object),
         _ => Arc::default(),

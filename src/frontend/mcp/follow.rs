@@ -1,17 +1,17 @@
 //! A call that follows a turn: shows progress, carries questions, and waits for the end.
 //!
-//! Ended by the turn, by the wait budget, by a cancellation, or by the end of the connection; the turn itself lives in
-//! its thread. Everything is awaited in the task of the call. A question that is open pauses the wait budget.
+//! Ended by the turn, by a question that goes to the client as a result, by the wait budget, by a cancellation, or by
+//! the end of the connection; the turn itself lives in its thread. Everything is awaited in the task of the call. A
+//! question that is open pauses the wait budget. A result that invites the client back leaves the lease behind.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use rmcp::{
     RoleServer,
-    model::{CallToolResult, NotificationMetaObject, ProgressNotificationParam},
+    model::{CallToolResponse, CallToolResult, JsonObject},
     service::RequestContext,
 };
-use serde_json::json;
 use tokio::{
     sync::{broadcast::error::RecvError, oneshot},
     time::{Instant, MissedTickBehavior, interval},
@@ -20,32 +20,37 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     arguments::Detail,
+    asked::Asked,
     cancel::{Cancellations, OpenCall, ran_out_of_time},
-    questions, result,
+    codex,
+    progress::{MERGED, Progress},
+    questions::{self, Way},
+    result,
+    rounds::Rounds,
 };
 use crate::{
     config::OnCancel,
-    conversation::{
-        Answer, Approval, ApprovalId, Decision, Event, Outcome, ResolvedBy, TurnId, shortened,
-        shown_line,
-    },
-    thread::{Lease, Snapshot, Started, ThreadHandle},
+    conversation::{Answer, Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, TurnId},
+    thread::{Abandoned, Lease, Snapshot, Started, ThreadHandle},
 };
-
-/// Between two notifications of progress.
-const MERGED: Duration = Duration::from_millis(250);
-/// Without anything new.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Characters of a message.
-const MESSAGE: usize = 190;
 
 /// What a call that follows needs to know.
 pub(super) struct Manner {
     pub(super) wait: Option<Duration>,
     pub(super) detail: Detail,
     pub(super) on_cancel: OnCancel,
+    /// Questions carry what clients of that peer look for.
+    pub(super) codex: bool,
+    /// How long somebody who was invited back is waited for.
+    pub(super) park: Duration,
+    /// The caller may approve where nobody else can.
+    pub(super) may_approve: bool,
+    /// The calls that may be made again.
+    pub(super) asked: Arc<Asked>,
+    /// How a question becomes a result.
+    pub(super) rounds: Rounds,
     /// Said with the outcome.
-    pub(super) remark: Option<String>,
+    pub(super) remarks: Vec<String>,
     pub(super) eof: CancellationToken,
 }
 
@@ -53,22 +58,39 @@ pub(super) struct Manner {
 pub(super) struct Follower<'a> {
     thread: ThreadHandle,
     turn_id: TurnId,
+    queued: bool,
     ended: oneshot::Receiver<Arc<Outcome>>,
     snapshot: Snapshot,
     call: &'a RequestContext<RoleServer>,
     open_call: OpenCall<'a>,
     manner: Manner,
+    way: Way,
     progress: Progress,
     questions: FuturesUnordered<BoxFuture<'a, (ApprovalId, Option<Answer>)>>,
     /// Cancelled when this call ends, so that the client takes its forms away.
     settled: Vec<(ApprovalId, CancellationToken)>,
+    /// Something was asked that travels as a result.
+    to_return: bool,
     /// Questions wait while this call can carry them.
-    _lease: Option<Lease>,
+    lease: Option<Lease>,
+}
+
+/// What a call comes to.
+pub(super) enum Followed {
+    /// The client gets this, and with it all there is to know of the turn.
+    Whole(CallToolResponse),
+    /// The turn goes on, or waits for the client's next round; so this does.
+    Part(CallToolResponse),
+    /// It runs on; `running` is the answer, or a task.
+    Running,
+    /// Nobody is left to answer.
+    Nobody(&'static str),
 }
 
 /// Why the wait is over.
 enum End {
     Turn(Arc<Outcome>),
+    Asked,
     Lost,
     Waited,
     Cancelled,
@@ -87,46 +109,82 @@ impl<'a> Follower<'a> {
         manner: Manner,
     ) -> Self {
         Self {
-            progress: Progress::new(call, &thread),
+            progress: Progress::new(call, thread.id()),
             thread,
             turn_id: started.turn_id,
+            queued: started.queued,
             ended: started.outcome,
             snapshot,
             call,
             open_call: cancellations.open(call.id.clone()),
             manner,
+            way: questions::way(call),
             questions: FuturesUnordered::new(),
             settled: Vec::new(),
-            _lease: lease,
+            to_return: false,
+            lease,
         }
     }
 
-    /// Waits, and gives the result of the call.
-    pub(super) async fn drive(mut self) -> CallToolResult {
-        self.progress.say("the turn began").await;
+    /// Waits, and says what the call comes to.
+    pub(super) async fn drive(mut self) -> Followed {
+        self.progress.say("the turn began", &self.manner.eof).await;
         for approval in std::mem::take(&mut self.snapshot.pending) {
-            self.question(approval);
+            // What another turn left open is closed when this one begins.
+            if self.queued || approval.turn_id == self.turn_id {
+                self.question(approval);
+            }
         }
-        let end = self.wait().await;
-        for (_, settled) in &self.settled {
-            settled.cancel();
+        loop {
+            let end = self.wait().await;
+            if let End::Asked = end {
+                match self.round().await {
+                    Some(response) => return Followed::Part(response),
+                    // It was answered meanwhile, or the client has left it already and hears of that.
+                    None => continue,
+                }
+            }
+            for (_, settled) in &self.settled {
+                settled.cancel();
+            }
+            // What the client must be told of its forms is told before the result.
+            while self.questions.next().await.is_some() {}
+            return self.followed(end).await;
         }
-        // What the client must be told of its forms is told before the result.
-        while self.questions.next().await.is_some() {}
+    }
+
+    async fn followed(mut self, end: End) -> Followed {
         match end {
             End::Turn(outcome) => {
-                result::outcome(&outcome, self.manner.detail, self.manner.remark.as_deref())
+                let part = outcome.status == Status::ApprovalRequired;
+                let response = self.result(&outcome).into();
+                match part {
+                    true => Followed::Part(response),
+                    false => Followed::Whole(response),
+                }
             }
-            End::Waited => result::running(self.thread.id(), self.turn_id, &self.progress.news),
-            End::Cancelled => {
-                self.cancelled().await;
-                result::refused("cancelled")
+            End::Waited => {
+                self.linger();
+                Followed::Running
             }
-            End::Lost => result::refused("the thread was lost inside openoxide"),
+            End::Cancelled => self.cancelled().await,
+            End::Asked | End::Lost => Followed::Nobody("the thread was lost inside openoxide"),
             End::Eof => {
-                result::refused("the connection ended; the turn was interrupted and can be resumed")
+                // While the lease lives, so that a question is kept and not decided for want of an answer.
+                let _ = self.thread.leave().await;
+                Followed::Nobody("the connection ended; the turn can be resumed")
             }
         }
+    }
+
+    fn result(&self, outcome: &Outcome) -> CallToolResult {
+        let Manner {
+            detail,
+            may_approve,
+            remarks,
+            ..
+        } = &self.manner;
+        result::outcome(outcome, *detail, remarks, *may_approve)
     }
 
     async fn wait(&mut self) -> End {
@@ -135,6 +193,9 @@ impl<'a> Follower<'a> {
         let mut tick = interval(MERGED);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if std::mem::take(&mut self.to_return) {
+                return End::Asked;
+            }
             let left = budget.filter(|_| self.questions.is_empty());
             let waited = async {
                 match left {
@@ -190,35 +251,81 @@ impl<'a> Follower<'a> {
         }
     }
 
+    // Questions.
+
     fn question(&mut self, approval: Approval) {
-        if !questions::can_be_asked(self.call)
-            || self.settled.iter().any(|(id, _)| *id == approval.id)
-        {
+        match self.way {
+            Way::Forms => self.form(approval),
+            Way::Rounds => self.to_return = true,
+            Way::None => {}
+        }
+    }
+
+    fn form(&mut self, approval: Approval) {
+        if self.settled.iter().any(|(id, _)| *id == approval.id) {
             return;
         }
         let settled = CancellationToken::new();
         self.settled.push((approval.id, settled.clone()));
         let (call, eof) = (self.call, self.manner.eof.clone());
+        let extra = match self.manner.codex {
+            true => codex::question(
+                &approval,
+                self.thread.id(),
+                &self.thread.header().cwd,
+                &call.id,
+            ),
+            false => JsonObject::new(),
+        };
         let ask = async move {
             (
                 approval.id,
-                questions::ask(call, &approval, settled, &eof).await,
+                questions::ask(call, &approval, extra, settled, &eof).await,
             )
         };
         self.questions.push(ask.boxed());
     }
 
     async fn answered(&mut self, id: ApprovalId, answer: Option<Answer>) {
-        let (answer, by) = match answer {
-            Some(answer) => (answer, ResolvedBy::Elicitation),
-            None => (Answer::from(Decision::Deny), ResolvedBy::Unattended),
-        };
-        // If somebody else was first, this one has no effect.
-        let _ = self.thread.answer(id, answer, by).await;
+        // If somebody else was first, this one has no effect; if the thread is lost, the wait ends.
+        match answer {
+            Some(answer) => {
+                let _ = self
+                    .thread
+                    .answer(id, answer, ResolvedBy::Elicitation)
+                    .await;
+            }
+            None => {
+                let _ = self.thread.give_up(id).await;
+            }
+        }
     }
 
+    /// All questions that are open, as a result; the client comes back with the answers.
+    async fn round(&mut self) -> Option<CallToolResponse> {
+        let standing = self.thread.standing().await.ok()??;
+        if standing.outcome.approvals.is_empty() || standing.left_open {
+            return None;
+        }
+        let response = match self.manner.rounds.next(&standing.outcome) {
+            Some(round) => round.into(),
+            None => self.result(&standing.outcome).into(),
+        };
+        self.linger();
+        Some(response)
+    }
+
+    /// Questions wait for a client that was invited back.
+    fn linger(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.linger(self.manner.park);
+        }
+    }
+
+    // Ending.
+
     /// The client does not want the answer any more. If it only ran out of time the turn goes on.
-    async fn cancelled(&mut self) {
+    async fn cancelled(mut self) -> Followed {
         let detach = match self.manner.on_cancel {
             OnCancel::Detach => true,
             OnCancel::Interrupt => false,
@@ -228,109 +335,18 @@ impl<'a> Follower<'a> {
                 .await
                 .is_some_and(|reason| ran_out_of_time(&reason)),
         };
-        if !detach && self.thread.interrupt(Some(self.turn_id)).await.is_ok() {
+        if detach {
+            self.linger();
+            self.manner.asked.given_up(self.turn_id);
+            return Followed::Nobody("cancelled");
+        }
+        // Before the turn ends: whoever makes the call again means a new one.
+        self.manner.asked.settled(self.turn_id);
+        self.ended.close();
+        if let Ok(Abandoned::Stopped(ended)) = self.thread.abandon(self.turn_id).await {
             // Its processes are gone when the turn has ended.
-            let _ = (&mut self.ended).await;
+            let _ = ended.await;
         }
-    }
-}
-
-/// `notifications/progress`: the first at once, then what is new, merged, with a heartbeat.
-struct Progress {
-    call: Option<(RequestContext<RoleServer>, rmcp::model::ProgressToken)>,
-    thread_id: String,
-    value: f64,
-    /// The newest thing worth saying.
-    news: String,
-    fresh: bool,
-    /// The end of what the model is writing.
-    line: String,
-    last: Instant,
-}
-
-impl Progress {
-    fn new(call: &RequestContext<RoleServer>, thread: &ThreadHandle) -> Self {
-        let token = call.meta.get_progress_token();
-        Self {
-            call: token.map(|token| (call.clone(), token)),
-            thread_id: thread.id().to_string(),
-            value: 0.0,
-            news: String::new(),
-            fresh: false,
-            line: String::new(),
-            last: Instant::now(),
-        }
-    }
-
-    fn note(&mut self, event: &Event) {
-        let news = match event {
-            Event::CallStarted { title, .. } => title.clone(),
-            Event::FileChanged {
-                path,
-                added,
-                removed,
-                ..
-            } => format!("edit: {path} +{added} −{removed}"),
-            Event::CallOutput { line, .. } => line.clone(),
-            Event::Warning { message } => message.clone(),
-            Event::TextDelta { text } => self.written(text),
-            Event::TextWithdrawn => {
-                self.line.clear();
-                return;
-            }
-            Event::TurnStarted { .. }
-            | Event::ItemCompleted { .. }
-            | Event::ApprovalRequested { .. }
-            | Event::ApprovalResolved { .. }
-            | Event::TurnCompleted { .. } => return,
-        };
-        if !news.trim().is_empty() {
-            self.news = shortened(&shown_line(news.trim()), MESSAGE);
-            self.fresh = true;
-        }
-    }
-
-    /// The line that the model is at.
-    fn written(&mut self, text: &str) -> String {
-        self.line.push_str(text);
-        let start = self.line.trim_end().rfind('\n').map_or(0, |at| at + 1);
-        self.line.drain(..start);
-        if self.line.len() > 4 * MESSAGE {
-            let cut = self.line.ceil_char_boundary(self.line.len() - 2 * MESSAGE);
-            self.line.drain(..cut);
-        }
-        self.line.clone()
-    }
-
-    async fn say(&mut self, message: &str) {
-        message.clone_into(&mut self.news);
-        self.fresh = true;
-        self.send(&CancellationToken::new()).await;
-    }
-
-    async fn send_what_is_due(&mut self, eof: &CancellationToken) {
-        if self.fresh || self.last.elapsed() >= HEARTBEAT {
-            self.send(eof).await;
-        }
-    }
-
-    async fn send(&mut self, eof: &CancellationToken) {
-        self.fresh = false;
-        self.last = Instant::now();
-        let Some((call, token)) = &self.call else {
-            return;
-        };
-        self.value += 1.0;
-        let mut meta = NotificationMetaObject::new();
-        meta.insert("requestId".to_owned(), call.id.clone().into_json_value());
-        meta.insert("threadId".to_owned(), json!(self.thread_id));
-        let mut step = ProgressNotificationParam::new(token.clone(), self.value)
-            .with_message(self.news.clone());
-        step.meta = Some(meta);
-        tokio::select! {
-            // A client that is gone is noticed by the reader.
-            _ = call.peer.notify_progress(step) => {}
-            () = eof.cancelled() => {}
-        }
+        Followed::Nobody("cancelled")
     }
 }

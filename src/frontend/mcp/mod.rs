@@ -4,11 +4,22 @@
 //! its thread and outlives the call.
 
 mod arguments;
+mod asked;
+mod calls;
 mod cancel;
+mod codex;
+mod finding;
 mod follow;
+mod news;
+mod patience;
+mod progress;
 mod questions;
+mod resources;
 mod result;
+mod rounds;
+mod seal;
 mod server;
+mod tasks;
 pub mod transport;
 
 use std::{sync::Arc, time::Duration};
@@ -28,15 +39,16 @@ const WINDING_DOWN: Duration = Duration::from_millis(1200);
 const OVERDUE: Duration = Duration::from_millis(1600);
 
 /// Serves one client on standard input/output until the input ends or a signal comes. `wait` is the owner's wait
-/// budget; the outer `None` where they said nothing.
+/// budget; the outer `None` where they said nothing. With `codex` the tools are called, and speak, as that peer's.
 ///
 /// # Errors
 /// If signals cannot be listened to.
-pub async fn serve(app: App, wait: Option<Option<Duration>>) -> std::io::Result<()> {
+pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std::io::Result<()> {
     let eof = CancellationToken::new();
     end_on_signal(eof.clone())?;
     let app = Arc::new(app);
-    let server = Server::new(app.clone(), wait, eof.clone());
+    let server = Server::new(app.clone(), wait, codex, eof.clone());
+    app.expire_threads();
     let transport = Stdio::new(process::input(), process::output(), eof.clone());
     let session = async {
         match server.serve(transport).await {
@@ -49,6 +61,9 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>) -> std::io::Result<
     let winding_down = async {
         eof.cancelled().await;
         app.shut_down(WINDING_DOWN).await;
+        let app = app.clone();
+        // As long as it takes, or until this is overdue.
+        let _ = tokio::task::spawn_blocking(move || app.clear_unused_worktrees()).await;
     };
     let overdue = async {
         eof.cancelled().await;

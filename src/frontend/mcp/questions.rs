@@ -1,11 +1,15 @@
-//! A question put to the person behind an MCP client: `elicitation/create`, for clients up to 2025-11-25.
+//! A question put to the person behind an MCP client: `elicitation/create` while the call is open, for clients up to
+//! 2025-11-25, and the same form in a result for those of 2026-07-28.
 //!
 //! Anything but an answer (`cancel`, an error, a form we cannot read, silence) is "nobody answered": the owner's
 //! strategy decides, not the accident.
 
 use rmcp::{
     RoleServer,
-    model::{CustomRequest, ProtocolVersion, ServerRequest},
+    model::{
+        CustomRequest, ElicitRequest, ElicitRequestParams, InputRequest, InputRequests, JsonObject,
+        ProtocolVersion, ServerRequest,
+    },
     service::{PeerRequestOptions, RequestContext},
 };
 use serde_json::{Value, json};
@@ -16,28 +20,66 @@ use crate::conversation::{Answer, Approval, Decision, shortened, shown_line, sho
 /// Lines of a diff that a form shows.
 const DIFF_LINES: usize = 80;
 
-/// True if the client can be asked while a call is open: it declared forms, in a protocol that lets servers ask.
-pub(super) fn can_be_asked(call: &RequestContext<RoleServer>) -> bool {
-    let modern = call
-        .protocol_version()
-        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+/// How a client can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Not at all.
+    None,
+    /// While a call is open.
+    Forms,
+    /// By a result that asks it to call again.
+    Rounds,
+}
+
+/// True if the request is of the generation that says with each request what it needs.
+pub(super) fn is_modern(call: &RequestContext<RoleServer>) -> bool {
+    call.protocol_version()
+        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
+}
+
+/// A client that declared forms can be asked.
+pub(super) fn way(call: &RequestContext<RoleServer>) -> Way {
     let forms = call
         .client_capabilities()
         .and_then(|capabilities| capabilities.elicitation)
         .is_some_and(|elicitation| elicitation.form.is_some() || elicitation.url.is_none());
-    forms && !modern
+    match (forms, is_modern(call)) {
+        (false, _) => Way::None,
+        (true, false) => Way::Forms,
+        (true, true) => Way::Rounds,
+    }
+}
+
+/// The questions for a result, each by its id.
+pub(super) fn requests(approvals: &[Approval]) -> InputRequests {
+    let form = |approval: &Approval| {
+        let requested_schema = serde_json::from_value(schema(approval)).ok()?;
+        let params = ElicitRequestParams::FormElicitationParams {
+            meta: None,
+            message: message(approval),
+            requested_schema,
+        };
+        let request = InputRequest::Elicitation(ElicitRequest::new(params));
+        Some((approval.id.to_string(), request))
+    };
+    approvals.iter().filter_map(form).collect()
 }
 
 /// Asks, and gives the answer if one came. Ended by it, by `settled` (somebody else answered, or the turn ended), or by
-/// the end of the connection. Must be awaited in the task of the call, or HTTP would carry it elsewhere.
+/// the end of the connection. `extra` goes beside the form. Must be awaited in the task of the call, or HTTP would carry
+/// it elsewhere.
 pub(super) async fn ask(
     call: &RequestContext<RoleServer>,
     approval: &Approval,
+    extra: JsonObject,
     settled: CancellationToken,
     eof: &CancellationToken,
 ) -> Option<Answer> {
-    let form =
+    let mut form =
         json!({"mode": "form", "message": message(approval), "requestedSchema": schema(approval)});
+    if let Value::Object(form) = &mut form {
+        form.extend(extra);
+    }
     let request: ServerRequest = CustomRequest::new("elicitation/create", Some(form)).into();
     let sending = call
         .peer
@@ -59,7 +101,7 @@ pub(super) async fn ask(
 }
 
 /// The answer in a result. Besides the protocol's own form, the spellings of the peer that users come from.
-fn understand(result: &Value) -> Option<Answer> {
+pub(super) fn understand(result: &Value) -> Option<Answer> {
     let content = &result["content"];
     let note = content["note"]
         .as_str()
@@ -156,6 +198,28 @@ fn schema(approval: &Approval) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conversation::{ApprovalId, ApprovalKind, CallId, TurnId};
+
+    #[test]
+    fn a_form_in_a_result_is_the_form_that_is_sent() {
+        let approval = Approval {
+            id: ApprovalId::generate(),
+            turn_id: TurnId::generate(),
+            call_id: CallId("c".into()),
+            kind: ApprovalKind::Command,
+            summary: "run `make`".into(),
+            place: "in `/w`".into(),
+            detail: String::new(),
+            reason: None,
+            stands_on: String::new(),
+            session_covers: Some("`make`".into()),
+        };
+        let requests = serde_json::to_value(requests(std::slice::from_ref(&approval))).unwrap();
+        let request = &requests[approval.id.to_string()];
+        assert_eq!(request["method"], "elicitation/create");
+        assert_eq!(request["params"]["mode"], "form");
+        assert_eq!(request["params"]["requestedSchema"], schema(&approval));
+    }
 
     #[test]
     fn every_way_of_answering_is_understood() {

@@ -5,7 +5,9 @@ use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
 use super::arguments::{Detail, REPLY};
-use crate::conversation::{CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line};
+use crate::conversation::{
+    Approval, CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line, shown_text,
+};
 
 /// Characters of the agent's message; only beyond are head and tail kept.
 const CONTENT: usize = 30_000;
@@ -16,18 +18,25 @@ const FULL: usize = 40_000;
 const CHANGES: usize = 50;
 /// Commands in a brief outcome, besides those that failed.
 const COMMANDS: usize = 5;
+/// Characters of what would change, in a question that a caller may answer.
+const QUESTION: usize = 1_000;
 /// Characters of an error's text; clients cut it at about 10,000.
 const ERROR: usize = 8_000;
 
 /// What a turn came to.
-pub(super) fn outcome(outcome: &Outcome, detail: Detail, remark: Option<&str>) -> CallToolResult {
-    let next = next(outcome);
+pub(super) fn outcome(
+    outcome: &Outcome,
+    detail: Detail,
+    remarks: &[String],
+    may_approve: bool,
+) -> CallToolResult {
+    let next = next(outcome, may_approve);
     let outcome = Outcome {
         next: next.clone(),
         ..outcome.clone()
     };
     let failed = outcome.status == Status::Failed;
-    let mut text = text(&outcome, remark);
+    let mut text = text(&outcome, remarks);
     if failed {
         text = head_and_tail(&text, ERROR);
     }
@@ -37,10 +46,10 @@ pub(super) fn outcome(outcome: &Outcome, detail: Detail, remark: Option<&str>) -
     result
 }
 
-/// A turn goes on while its caller does not wait any longer.
+/// A turn goes on while its caller does not wait any longer. Small, since it may come often.
 pub(super) fn running(thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
     let next = format!("call `{REPLY}` with this thread_id and no prompt to wait for it");
-    let content = shortened(&shown_line(news), 200);
+    let content = shortened(news, 260);
     let mut result = CallToolResult::structured(json!({
         "thread_id": thread_id, "turn_id": turn_id, "status": "running", "content": content, "next": next,
     }));
@@ -58,19 +67,25 @@ pub(super) fn refused(message: impl Into<String>) -> CallToolResult {
     ))])
 }
 
-fn next(outcome: &Outcome) -> Option<String> {
+fn next(outcome: &Outcome, may_approve: bool) -> Option<String> {
     match outcome.status {
+        Status::ApprovalRequired if may_approve => Some(format!(
+            "call `{REPLY}` with this thread_id and decision {{approval_id, decision: approve, deny or abort}}"
+        )),
+        Status::ApprovalRequired => Some(format!(
+            "call `{REPLY}` with this thread_id and no prompt to have a person asked again, or with decision {{approval_id, decision: deny or abort}}"
+        )),
         Status::Interrupted => Some(format!(
             "call `{REPLY}` with this thread_id and no prompt to resume"
         )),
         Status::LimitReached => Some(format!(
             "call `{REPLY}` with this thread_id and a prompt to go on"
         )),
-        Status::Completed | Status::Running | Status::ApprovalRequired | Status::Failed => None,
+        Status::Completed | Status::Running | Status::Failed => None,
     }
 }
 
-fn text(outcome: &Outcome, remark: Option<&str>) -> String {
+fn text(outcome: &Outcome, remarks: &[String]) -> String {
     let mut lines = Vec::new();
     if let Some(error) = &outcome.error {
         lines.push(shown_line(&error.message));
@@ -83,17 +98,22 @@ fn text(outcome: &Outcome, remark: Option<&str>) -> String {
         outcome.thread_id,
         outcome.status.as_str()
     ));
-    lines.extend(remark.map(str::to_owned));
+    lines.extend(remarks.iter().cloned());
+    lines.extend(beside(outcome));
     if !outcome.changes.is_empty() {
         let files = outcome.changes.iter().take(CHANGES);
         let files: Vec<String> = files
             .map(|change| {
+                let from = change.from.as_ref();
+                let by = change.by.map(|by| format!(", by {}", by.as_str()));
                 format!(
-                    "{} ({} +{} −{})",
+                    "{} ({}{} +{} −{}{})",
                     change.path,
                     change.kind.as_str(),
+                    from.map(|from| format!(" from {from}")).unwrap_or_default(),
                     change.added,
-                    change.removed
+                    change.removed,
+                    by.unwrap_or_default()
                 )
             })
             .collect();
@@ -105,6 +125,14 @@ fn text(outcome: &Outcome, remark: Option<&str>) -> String {
         };
         lines.push(format!("changed: {}{more}", files.join(", ")));
     }
+    if let Some(why) = &outcome.partial_changes {
+        lines.push(format!("perhaps not all changes: {}", shown_line(why)));
+    }
+    if let Some(worktree) = &outcome.worktree {
+        let path = worktree.path.to_string_lossy();
+        let branch = &worktree.branch;
+        lines.push(format!("worktree: {} (branch {branch})", shown_line(&path)));
+    }
     lines.extend(failed_commands(outcome));
     for denied in outcome.denied.iter().take(10) {
         lines.push(format!(
@@ -114,14 +142,42 @@ fn text(outcome: &Outcome, remark: Option<&str>) -> String {
         ));
     }
     for approval in &outcome.approvals {
-        lines.push(format!(
-            "waits for approval {}: {}",
-            approval.id,
-            shortened(&approval.summary, 200)
-        ));
+        lines.push(question(approval));
     }
     lines.extend(outcome.next.as_ref().map(|next| format!("next: {next}")));
     lines.join("\n").trim_start().to_owned()
+}
+
+/// What a caller decides by, in a few lines.
+fn question(approval: &Approval) -> String {
+    let mut text = format!(
+        "waits for approval {}: {} {}",
+        approval.id,
+        shortened(&shown_line(&approval.summary), 400),
+        shortened(&shown_line(&approval.place), 200)
+    );
+    if let Some(reason) = &approval.reason {
+        text.push_str(&format!(
+            " (the agent says: {})",
+            shortened(&shown_line(reason), 200)
+        ));
+    }
+    if !approval.detail.is_empty() {
+        text.push('\n');
+        text.push_str(&shortened(&shown_text(&approval.detail), QUESTION));
+    }
+    text
+}
+
+/// Who else may have changed files of the directory.
+fn beside(outcome: &Outcome) -> Option<String> {
+    let others: Vec<String> = outcome.beside.iter().map(ToString::to_string).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "also at work in this directory when the turn began: {}",
+            others.join(", ")
+        )
+    })
 }
 
 fn failed_commands(outcome: &Outcome) -> Vec<String> {
@@ -158,8 +214,7 @@ fn structured(outcome: &Outcome, detail: Detail) -> Value {
         totals.0 - outcome.changes.len(),
         totals.1 - outcome.commands.len(),
     );
-    // Every part of an outcome has a JSON form.
-    let mut value = serde_json::to_value(outcome).unwrap_or_default();
+    let mut value = outcome.shown();
     if cut.0 > 0 {
         value["changes_total"] = totals.0.into();
     }
@@ -186,7 +241,7 @@ fn brief(outcome: &mut Outcome) {
         command.command = shortened(&command.command, 200);
     }
     for approval in &mut outcome.approvals {
-        approval.detail.clear();
+        approval.detail = shortened(&approval.detail, QUESTION);
     }
 }
 
@@ -200,7 +255,8 @@ fn fit(outcome: &mut Outcome, bound: usize) {
         longest.into_iter().for_each(|change| change.diff.clear());
     }
     for approval in &mut outcome.approvals {
-        approval.detail = shortened(&approval.detail, bound / 8);
+        approval.detail = shortened(&approval.detail, bound / 4);
+        approval.place = shortened(&approval.place, 400);
         approval.reason = approval.reason.take().map(|reason| shortened(&reason, 400));
         approval.summary = shortened(&approval.summary, 400);
     }

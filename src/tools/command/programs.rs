@@ -128,6 +128,11 @@ impl Place<'_> {
                 .is_some_and(|real| self.programs.is_trusted(&real) && !self.is_changeable(&real))
     }
 
+    /// True where only the system's own means put programs.
+    pub(super) fn is_trusted(&self, real: &Path) -> bool {
+        self.programs.is_trusted(real)
+    }
+
     /// True where commands of this thread can write.
     pub(super) fn is_changeable(&self, real: &Path) -> bool {
         let mut roots = self.workspace.writable_roots().iter();

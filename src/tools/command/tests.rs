@@ -751,6 +751,37 @@ fn an_approval_stands_on_the_files_that_the_line_names() {
     assert!(before.changed(&now, &fixture.workspace).is_some());
 }
 
+#[test]
+fn a_question_shows_what_is_in_the_files_that_the_line_runs() {
+    let fixture = Fixture::new();
+    let shown = |line: &str| Named::now(line, fixture.place()).shown(&fixture.workspace);
+    std::fs::write(fixture.file("tools/x.sh"), "#!/bin/sh\n+rm \u{202e}\n").unwrap();
+    std::fs::write(fixture.file("Makefile"), "all:\n").unwrap();
+    let script = "`tools/x.sh`, 18 bytes:\n    #!/bin/sh\n    +rm \\u{202e}\n";
+    for (line, expected) in [
+        ("./tools/x.sh a.txt", script),
+        ("bash tools/x.sh", script),
+        ("sudo env tools/x.sh", script),
+        ("sh -c 'cd tools && ./x.sh'", script),
+        ("for i in 1 2; do tools/x.sh; done", script),
+        ("make", "`Makefile`, 5 bytes:\n    all:\n"),
+        ("cat tools/x.sh", ""),
+        ("kubectl apply -f a.txt", ""),
+        ("ls", ""),
+    ] {
+        assert_eq!(shown(line), expected, "{line}");
+    }
+    std::fs::write(fixture.file("tools/x.sh"), "a\n".repeat(5000)).unwrap();
+    let long = shown("tools/x.sh");
+    assert!(
+        long.starts_with("`tools/x.sh`, 10000 bytes:\n    a\n"),
+        "{long}"
+    );
+    assert!(long.ends_with("    a\n    … 6000 more bytes\n"), "{long}");
+    std::fs::write(fixture.file("tools/x.sh"), b"\x7fELF\0").unwrap();
+    assert!(shown("tools/x.sh").ends_with("    (not text)\n"));
+}
+
 /// Nothing changes it.
 static SHARED: std::sync::LazyLock<Fixture> = std::sync::LazyLock::new(Fixture::new);
 
@@ -834,7 +865,7 @@ proptest! {
                     _ => {}
                 }
             }
-            let bare = bare.replace(">>", ">").replace(">/dev/null", "").replace("2>&1", "").replace("&&", "");
+            let bare = bare.replace(">>", ">").replace(">/dev/null", "").replace("2>&1", "").replace(">&1", "").replace("&&", "");
             for bad in ["$(", "`", ">", "<", "&", "(", "{", "#"] {
                 let inside_word = bad == "#" && !bare.contains(" #") && !bare.starts_with('#');
                 prop_assert!(inside_word || !bare.contains(bad), "{text:?}");

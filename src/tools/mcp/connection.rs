@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{heard::Heard, http::Http, offer::Offer, pipe::Input, settings::Protocol};
+use super::{heard::Heard, offer::Offer, pipe::Input, settings::Protocol, streamable::Http};
 use crate::conversation::{shortened, shown_line};
 
 /// The version that `initialize` asks for; a server answers with one that it knows.

@@ -11,7 +11,6 @@
 mod audit;
 mod connection;
 mod heard;
-mod http;
 mod names;
 mod offer;
 mod pipe;
@@ -20,6 +19,7 @@ mod result;
 mod schema;
 mod server;
 mod settings;
+mod streamable;
 mod tool;
 mod trust;
 
@@ -39,7 +39,10 @@ use super::registry::AnyTool;
 use crate::{
     conversation::shown_line,
     model::ToolSpec,
-    workspace::shell::{self, companion::Program},
+    workspace::{
+        sandbox::Launcher,
+        shell::{self, companion::Program},
+    },
 };
 use audit::Audit;
 pub use connection::About;
@@ -83,6 +86,8 @@ pub struct Servers {
     place: Option<PathBuf>,
     /// How deep below the first openoxide they run.
     depth: u32,
+    /// What stands in front of each program.
+    keeper: Option<Launcher>,
     audit: Arc<Audit>,
     /// By what makes a server another one. One that no thread uses any more ends. Locked for a moment; nobody awaits
     /// under it.
@@ -94,14 +99,15 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// None yet. They run at `depth`.
-    pub fn new(place: Option<PathBuf>, depth: u32) -> Self {
+    /// None yet. They run at `depth`, behind `keeper`.
+    pub fn new(place: Option<PathBuf>, depth: u32, keeper: Option<Launcher>) -> Self {
         Self {
             audit: Arc::new(Audit::new(
                 place.as_ref().map(|place| place.join("calls.jsonl")),
             )),
             place,
             depth,
+            keeper,
             running: Mutex::default(),
             stop: CancellationToken::new(),
             keepers: TaskTracker::new(),
@@ -184,7 +190,7 @@ impl Servers {
                     format!("the variable `{name}` of its `bearer_token_env` is not set")
                 })?),
             };
-            return Ok(Target::Http(http::Address {
+            return Ok(Target::Http(streamable::Address {
                 url: url.clone(),
                 headers: settings.headers.clone().into_iter().collect(),
                 token,
@@ -193,12 +199,13 @@ impl Servers {
         let extra: Vec<(String, String)> = settings.env.clone().into_iter().collect();
         let env: Vec<(OsString, OsString)> =
             shell::for_commands(std::env::vars_os(), &extra, self.depth);
-        Ok(Target::Program(Program {
+        Ok(Target::Program(Box::new(Program {
             command: settings.command.clone().unwrap_or_default(),
             args: settings.args.clone(),
             workdir: cwd.join(settings.cwd.clone().unwrap_or_default()),
             env,
-        }))
+            keeper: self.keeper.clone(),
+        })))
     }
 
     /// Ends all of them and what they started. Takes a second at most, side by side.

@@ -17,10 +17,10 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     connection::{About, Connection, Way},
     heard::Heard,
-    http::{self, Http},
     offer::Offer,
     pipe::{self, Input, Tail},
     settings::{Protocol, Settings},
+    streamable::{self, Http},
 };
 use crate::{
     conversation::shown_line,
@@ -41,8 +41,8 @@ const GRACE: Duration = Duration::from_millis(400);
 /// How a server is reached, ready to be used.
 #[derive(Clone, Debug)]
 pub(super) enum Target {
-    Program(Program),
-    Http(http::Address),
+    Program(Box<Program>),
+    Http(streamable::Address),
 }
 
 /// Where a server stands.

@@ -45,6 +45,55 @@ pub fn unified_diff(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> 
     diff
 }
 
+/// Lines that stand in the place of others, counted from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedLines {
+    /// Of the old file.
+    pub old: std::ops::Range<usize>,
+    /// Of the new one.
+    pub new: std::ops::Range<usize>,
+}
+
+/// Where two files differ of which only a fingerprint of each line is known.
+pub fn changed_lines(old: &[u64], new: &[u64]) -> Vec<ChangedLines> {
+    let deadline = Instant::now() + PATIENCE;
+    let ops = capture_diff_slices_deadline(Algorithm::Myers, old, new, Some(deadline));
+    let differ = ops.iter().filter(|op| !matches!(op, DiffOp::Equal { .. }));
+    differ
+        .map(|op| ChangedLines {
+            old: op.old_range(),
+            new: op.new_range(),
+        })
+        .collect()
+}
+
+/// The diff of a file that only its mode tells from what it was.
+pub fn mode_diff(path: &str, old: u32, new: u32) -> Diff {
+    Diff {
+        text: format!(
+            "diff --git {} {}\nold mode 100{old:03o}\nnew mode 100{new:03o}\n",
+            quoted("a/", path),
+            quoted("b/", path)
+        ),
+        ..Diff::default()
+    }
+}
+
+/// The diff of a file that has another name and the same content.
+pub fn rename_diff(old: &str, new: &str) -> Diff {
+    let name = |path| quoted("", path);
+    Diff {
+        text: format!(
+            "diff --git {} {}\nsimilarity index 100%\nrename from {}\nrename to {}\n",
+            quoted("a/", old),
+            quoted("b/", new),
+            name(old),
+            name(new)
+        ),
+        ..Diff::default()
+    }
+}
+
 /// git needs its own header for a file that comes or goes: an empty one has no hunk to tell it by.
 fn header(path: &str, before: Option<&[u8]>, after: Option<&[u8]>) -> String {
     let mode = match (before, after) {

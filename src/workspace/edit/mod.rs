@@ -30,7 +30,7 @@ mod tests;
 
 use std::ops::Range;
 
-pub use diff::{Diff, unified_diff};
+pub use diff::{ChangedLines, Diff, changed_lines, mode_diff, rename_diff, unified_diff};
 pub use refusal::{Code, Refusal};
 
 /// One search and what to put in its place.

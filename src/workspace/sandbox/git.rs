@@ -2,6 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::survey::Found;
+
 /// What git runs, or reads as orders.
 const ORDERS: [&str; 5] = ["hooks", "config", "config.worktree", "info", "modules"];
 /// Of these, what is a directory and can be made where it is missing.
@@ -20,19 +22,35 @@ pub(super) struct Repository {
     pub(super) elsewhere: Vec<PathBuf>,
 }
 
-/// The repositories whose top is `root` or a directory directly in it.
-pub(super) fn repositories(root: &Path) -> Vec<Repository> {
+/// The repositories in `root`: those `known` from a walk, and what is new at its top or in a directory directly in it.
+pub(super) fn repositories(root: &Path, known: &[Found]) -> Vec<Repository> {
     let children = std::fs::read_dir(root).into_iter().flatten().flatten();
     let children = children.take(MOST_CHILDREN).map(|entry| entry.path());
-    std::iter::once(root.to_owned())
+    let known = known.iter().map(|found| found.top.clone());
+    let known = known.filter(|top| top.starts_with(root));
+    let mut tops: Vec<PathBuf> = std::iter::once(root.to_owned())
         .chain(children)
-        .filter_map(|top| repository(&top, root))
+        .chain(known)
+        .collect();
+    tops.sort();
+    tops.dedup();
+    tops.iter()
+        .filter_map(|top| repository(top, root))
         .collect()
 }
 
 fn repository(top: &Path, root: &Path) -> Option<Repository> {
     let dot_git = top.join(".git");
-    let about = dot_git.symlink_metadata().ok()?;
+    let Ok(about) = dot_git.symlink_metadata() else {
+        let bare = ["objects", "refs"]
+            .iter()
+            .all(|name| top.join(name).is_dir());
+        return (bare && top.join("HEAD").is_file()).then(|| {
+            let mut repository = Repository::default();
+            repository.guard(top.to_owned());
+            repository
+        });
+    };
     if about.is_dir() {
         let mut repository = Repository::default();
         repository.guard(dot_git);
@@ -92,7 +110,7 @@ impl Repository {
 
 /// The git directory that a `.git` file names and the common one behind it. None unless the directory names the file
 /// in turn: a repository from elsewhere must not get a foreign one opened for it.
-fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
     let top = dot_git.parent()?;
     let named = first_line(dot_git)?;
     let own = top
@@ -154,7 +172,7 @@ mod tests {
     fn a_repository_keeps_its_orders_even_those_it_did_not_have() {
         let dir = tempfile::tempdir().unwrap();
         git(dir.path(), "git init -q . && rm -rf .git/hooks .git/info");
-        let found = repositories(dir.path());
+        let found = repositories(dir.path(), &[]);
         let names: Vec<_> = found[0]
             .guarded
             .iter()
@@ -174,7 +192,7 @@ mod tests {
             &dir.join("main"),
             &format!("{COMMIT} && git worktree add -q ../linked"),
         );
-        let found = repositories(&dir.join("linked"));
+        let found = repositories(&dir.join("linked"), &[]);
         let common = dir.join("main/.git");
         assert_eq!(
             found[0].elsewhere,
@@ -194,7 +212,7 @@ mod tests {
             &dir,
             "git init -q main && mkdir evil && echo gitdir: ../main/.git >evil/.git",
         );
-        let found = repositories(&dir.join("evil"));
+        let found = repositories(&dir.join("evil"), &[]);
         assert_eq!(found[0].elsewhere, [] as [PathBuf; 0]);
         assert_eq!(found[0].guarded, [dir.join("evil/.git")]);
     }
@@ -207,7 +225,7 @@ mod tests {
             "git init -q . && rm -rf .git/hooks && ln -s ../githooks .git/hooks",
         );
         assert_eq!(
-            repositories(dir.path())[0].guarded,
+            repositories(dir.path(), &[])[0].guarded,
             [dir.path().join(".git")]
         );
     }

@@ -5,25 +5,30 @@
 //! comes out of it is a [`Launcher`]: our own program in front of the command's, which confines itself and then starts
 //! it (`helper`). The kernel does the rest; nothing here asks anybody or decides whether a command runs.
 
+mod circumstances;
+mod confinement;
+mod errand;
 mod git;
 #[cfg(target_os = "linux")]
 mod helper;
+mod orders;
 mod plan;
 mod probe;
 mod scratch;
+mod survey;
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
 
-use super::Workspace;
-use crate::conversation::{SandboxPolicy, SandboxReport};
+pub use circumstances::Circumstances;
+pub use confinement::Confinement;
+pub use errand::Errand;
 use plan::{Layers, Plan};
-use scratch::Scratch;
 pub use scratch::clear_up;
 
 /// Runs as the sandbox's helper, if that is what the program's own `arguments` ask for. To be called first of all.
@@ -77,7 +82,8 @@ impl Sandbox {
         }
     }
 
-    /// Finds out what there is, in the background, so that the first command need not wait.
+    /// Finds out what there is, in the background, so that the first command need not wait; and removes what killed
+    /// programs have left.
     pub fn look_ahead(self: &Arc<Self>) {
         if self.offer.get().is_some() {
             return;
@@ -86,6 +92,7 @@ impl Sandbox {
         // Without a thread to be had, the first command finds out.
         let _ = std::thread::Builder::new().spawn(move || {
             sandbox.offer();
+            scratch::sweep_once();
         });
     }
 
@@ -115,8 +122,8 @@ impl Sandbox {
                 "with `--network`, abstract Unix sockets outside can be reached",
             ),
             (
-                layers.namespaces,
-                "Unix sockets that appear while a command runs, or were bound by a relative path, can be reached where the kernel's Landlock is older than ABI 9; all others are covered",
+                layers.namespaces && !layers.sealed,
+                "Unix sockets outside that appear while a command runs, or were bound by a relative path, can be reached",
             ),
         ];
         notes
@@ -151,17 +158,41 @@ impl Sandbox {
         self.offer.get_or_init(|| probe::look(&self.program))
     }
 
-    fn launcher(&self, plan: &Plan) -> io::Result<Launcher> {
-        let plan = serde_json::to_string(plan).map_err(|error| {
+    fn launcher(&self, plan: Plan) -> io::Result<Launcher> {
+        let text = serde_json::to_string(&plan).map_err(|error| {
             io::Error::other(format!(
                 "a path of the sandbox cannot be written down: {error}"
             ))
         })?;
-        let arguments = ["sandbox-exec", &plan, &std::process::id().to_string(), "--"];
+        let arguments = ["sandbox-exec", &text, &std::process::id().to_string(), "--"];
         Ok(Launcher {
             program: self.program.clone(),
             arguments: arguments.map(OsString::from).to_vec(),
+            private_tmp: true,
+            plan: Some(plan),
         })
+    }
+
+    /// What stands in front of a command that is not confined, so that nothing of it outlives this process. None where
+    /// the kernel does not have what it needs.
+    #[cfg(target_os = "linux")]
+    pub fn keeper(&self) -> Option<Launcher> {
+        if !helper::can_keep() {
+            return None;
+        }
+        let arguments = [helper::KEEPER, &std::process::id().to_string(), "--"];
+        Some(Launcher {
+            program: self.program.clone(),
+            arguments: arguments.map(OsString::from).to_vec(),
+            private_tmp: false,
+            plan: None,
+        })
+    }
+
+    /// There is none for this system.
+    #[cfg(not(target_os = "linux"))]
+    pub fn keeper(&self) -> Option<Launcher> {
+        None
     }
 }
 
@@ -170,9 +201,11 @@ fn missing(layers: Layers) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if !layers.namespaces {
         missing.extend([
-            "`.git/config`, `.git/hooks` and the like are writable",
-            "modes, owners and times of files outside can be changed",
-            "`/tmp` is not private",
+            "`.git/config`, `.git/hooks`, `.mcp.json` and the like are writable",
+            "modes, owners, times and attributes of files outside can be changed",
+            "names of files in closed places such as `~/.ssh` can be seen",
+            "other processes and their open files can be seen, their priorities and limits changed",
+            "`/tmp` and `/dev/shm` are closed instead of private",
             "there is no loopback",
         ]);
     } else if !layers.own_network {
@@ -187,6 +220,19 @@ fn missing(layers: Layers) -> Vec<&'static str> {
     missing
 }
 
+/// The sockets that somebody outside listens at.
+fn listening() -> Vec<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return helper::sockets();
+    #[cfg(not(target_os = "linux"))]
+    Vec::new()
+}
+
+#[cfg(target_os = "linux")]
+use helper::WAITING;
+#[cfg(not(target_os = "linux"))]
+const WAITING: &str = "";
+
 /// Variables that lead to temporary directories outside; inside, `/tmp` is the place.
 pub const TEMPORARY: [&str; 3] = ["TMPDIR", "TMP", "TEMP"];
 
@@ -197,81 +243,23 @@ pub struct Launcher {
     pub program: PathBuf,
     /// Before the command's program and its arguments.
     pub arguments: Vec<OsString>,
+    /// `/tmp` is the command's own behind it.
+    pub private_tmp: bool,
+    /// What it is to carry out.
+    plan: Option<Plan>,
 }
 
-/// One thread's share of the sandbox. Its private directories are made with its first command and go with it.
-#[derive(Debug)]
-pub struct Confinement {
-    sandbox: Arc<Sandbox>,
-    network: bool,
-    scratch: OnceLock<Scratch>,
-}
-
-impl Confinement {
-    /// `network`: whether commands reach the machine's.
-    pub fn new(sandbox: Arc<Sandbox>, network: bool) -> Self {
-        Self {
-            sandbox,
-            network,
-            scratch: OnceLock::new(),
-        }
+impl Launcher {
+    /// The arguments with which it makes everything ready and then waits for an [`Errand`], until the end of its standard
+    /// input.
+    pub fn in_advance(&self) -> Vec<&OsStr> {
+        let last = self.arguments.len().saturating_sub(1);
+        let arguments = self.arguments[..last].iter().map(OsString::as_os_str);
+        arguments.chain([OsStr::new(WAITING)]).collect()
     }
 
-    /// What this machine offers.
-    pub fn sandbox(&self) -> &Sandbox {
-        &self.sandbox
-    }
-
-    /// Whether commands reach the machine's network.
-    pub fn network(&self) -> bool {
-        self.network
-    }
-
-    /// What commands under `policy` run behind.
-    pub fn report(&self, policy: SandboxPolicy) -> SandboxReport {
-        let none = |missing: &[&str]| SandboxReport {
-            policy,
-            network: true,
-            by: "none".to_owned(),
-            missing: missing.iter().map(|&what| what.to_owned()).collect(),
-        };
-        if policy == SandboxPolicy::DangerFullAccess {
-            return none(&[]);
-        }
-        let missing = match self.sandbox.protection() {
-            Protection::None => return none(&["filesystem", "network", "processes"]),
-            Protection::Whole => Vec::new(),
-            Protection::Partial(missing) => missing.into_iter().map(str::to_owned).collect(),
-        };
-        SandboxReport {
-            policy,
-            network: self.network,
-            by: self.sandbox.by(),
-            missing,
-        }
-    }
-
-    /// What starts a command in `workdir` under the workspace's policy.
-    ///
-    /// # Errors
-    /// There is no sandbox here at all, or its private directories cannot be made: then the command must not run.
-    pub fn launcher(&self, workspace: &Workspace, workdir: &Path) -> io::Result<Launcher> {
-        let Some(layers) = self.sandbox.offer().layers else {
-            return Err(io::Error::other("there is no sandbox on this machine"));
-        };
-        let mut plan = Plan::new(workspace, workspace.sandbox(), workdir);
-        plan.layers = layers;
-        plan.network = self.network;
-        plan.scratch = Some(self.scratch()?.places());
-        self.sandbox.launcher(&plan)
-    }
-
-    fn scratch(&self) -> io::Result<&Scratch> {
-        if let Some(scratch) = self.scratch.get() {
-            return Ok(scratch);
-        }
-        // Two at once: the second is dropped, and with it its directories.
-        let made = Scratch::make()?;
-        Ok(self.scratch.get_or_init(|| made))
+    /// What, besides its arguments, must be the same for one that was started before.
+    pub fn circumstances(&self) -> Circumstances {
+        Circumstances::of(self.plan.as_ref())
     }
 }

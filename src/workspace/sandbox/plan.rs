@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{conversation::SandboxPolicy, workspace::Workspace};
 
-use super::git;
+use super::{git, survey::Survey};
 
 /// Places in a writable root that other programs act on without asking; guarded where they exist.
 const GUARDED: [&str; 4] = [".openoxide", ".mcp.json", ".vscode", ".envrc"];
@@ -16,6 +16,8 @@ const GUARDED: [&str; 4] = [".openoxide", ".mcp.json", ".vscode", ".envrc"];
 pub(super) struct Layers {
     /// User, mount, PID, IPC and UTS namespaces.
     pub(super) namespaces: bool,
+    /// An overlay over everything that is only to be read; without this, over what can have one.
+    pub(super) sealed: bool,
     /// A network namespace of its own.
     pub(super) own_network: bool,
     /// A `/proc` that shows only the command's own processes.
@@ -30,6 +32,7 @@ impl Layers {
     /// Everything.
     pub(super) const ALL: Self = Self {
         namespaces: true,
+        sealed: true,
         own_network: true,
         own_proc: true,
         landlock: true,
@@ -38,7 +41,7 @@ impl Layers {
 }
 
 /// What one command may touch. All paths are absolute; those that are not there when it starts are left out.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     /// What enforces it.
     pub(super) layers: Layers,
@@ -52,6 +55,8 @@ pub(super) struct Plan {
     pub(super) read_only: Vec<PathBuf>,
     /// Neither readable nor writable.
     pub(super) hidden: Vec<PathBuf>,
+    /// Found in writable places: hidden if somebody outside listens there.
+    pub(super) sockets: Vec<PathBuf>,
     /// What becomes `/tmp` and `/dev/shm`.
     pub(super) scratch: Option<[PathBuf; 2]>,
     /// Whether the machine's network can be reached.
@@ -63,7 +68,12 @@ pub(super) struct Plan {
 impl Plan {
     /// What `policy` leaves a command in `workspace`. May create empty directories in `.git`, since what is not there
     /// cannot be guarded.
-    pub(super) fn new(workspace: &Workspace, policy: SandboxPolicy, workdir: &Path) -> Self {
+    pub(super) fn new(
+        workspace: &Workspace,
+        policy: SandboxPolicy,
+        workdir: &Path,
+        survey: &Survey,
+    ) -> Self {
         let mut plan = Self {
             layers: Layers::ALL,
             writable: Vec::new(),
@@ -71,6 +81,7 @@ impl Plan {
             pinned: Vec::new(),
             read_only: Vec::new(),
             hidden: workspace.closed().to_vec(),
+            sockets: survey.sockets.clone(),
             scratch: None,
             network: false,
             workdir: workdir.to_owned(),
@@ -85,11 +96,29 @@ impl Plan {
             let guarded = GUARDED.map(|name| root.join(name));
             plan.read_only
                 .extend(guarded.into_iter().filter(|place| place.exists()));
-            for repository in git::repositories(root) {
+            for repository in git::repositories(root, &survey.repositories) {
                 plan.guard(repository);
             }
         }
         plan
+    }
+
+    /// All that it names.
+    pub(super) fn places(&self) -> impl Iterator<Item = &PathBuf> {
+        let scratch = self.scratch.iter().flatten();
+        let lists = [
+            &self.writable,
+            &self.readable,
+            &self.pinned,
+            &self.read_only,
+            &self.hidden,
+            &self.sockets,
+        ];
+        lists
+            .into_iter()
+            .flatten()
+            .chain(scratch)
+            .chain([&self.workdir])
     }
 
     fn guard(&mut self, repository: git::Repository) {

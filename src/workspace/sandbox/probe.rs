@@ -41,6 +41,7 @@ const CHOICES: [Layers; 6] = {
         },
         Layers {
             namespaces: false,
+            sealed: false,
             own_network: false,
             own_proc: false,
             ..all
@@ -48,13 +49,26 @@ const CHOICES: [Layers; 6] = {
     ]
 };
 
+/// How a trouble begins that costs only what overlays do.
+#[cfg(target_os = "linux")]
+const OVERLAY: &str = "inside: an overlay of ";
+
 /// Tries what there is with `program` as the helper.
 #[cfg(target_os = "linux")]
 pub(super) fn look(program: &Path) -> Offer {
     let mut troubles = Vec::new();
     for layers in CHOICES {
-        match works(program, layers) {
-            Ok(()) => {
+        let mut tried = works(program, layers);
+        if let Err(trouble) = &tried
+            && trouble.starts_with(OVERLAY)
+        {
+            troubles.push(trouble.clone());
+            let sealed = false;
+            let layers = Layers { sealed, ..layers };
+            tried = works(program, layers);
+        }
+        match tried {
+            Ok(layers) => {
                 return Offer {
                     layers: Some(layers),
                     troubles,
@@ -80,7 +94,7 @@ pub(super) fn look(_program: &Path) -> Offer {
 
 /// Runs a shell that says a word which only it can say.
 #[cfg(target_os = "linux")]
-fn works(program: &Path, layers: Layers) -> Result<(), String> {
+fn works(program: &Path, layers: Layers) -> Result<Layers, String> {
     use super::{Sandbox, plan::Plan};
     let plan = Plan {
         layers,
@@ -89,12 +103,13 @@ fn works(program: &Path, layers: Layers) -> Result<(), String> {
         pinned: Vec::new(),
         read_only: Vec::new(),
         hidden: Vec::new(),
+        sockets: Vec::new(),
         scratch: None,
         network: false,
         workdir: "/".into(),
     };
     let launcher = Sandbox::new(Some(program.to_owned()))
-        .launcher(&plan)
+        .launcher(plan)
         .map_err(|error| error.to_string())?;
     let ran = std::process::Command::new(launcher.program)
         .args(launcher.arguments)
@@ -104,7 +119,7 @@ fn works(program: &Path, layers: Layers) -> Result<(), String> {
         .output()
         .map_err(|error| error.to_string())?;
     if ran.status.success() && ran.stdout == b"23 inside\n" {
-        return Ok(());
+        return Ok(layers);
     }
     let said = String::from_utf8_lossy(&ran.stderr);
     let line = said.lines().last().unwrap_or_default();

@@ -6,6 +6,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, Once, PoisonError},
     time::Duration,
@@ -17,6 +18,9 @@ use tempfile::TempDir;
 const PREFIX: &str = "openoxide-scratch-";
 /// Younger ones may be about to be locked.
 const SETTLED: Duration = Duration::from_secs(60);
+/// Entries that one look takes in, and directories that it removes.
+const MOST_SEEN: usize = 100_000;
+const MOST_REMOVED: usize = 64;
 
 /// All that this process has made. Held for a look at a list; nobody awaits under it.
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -37,14 +41,6 @@ struct Locked {
 impl Scratch {
     /// Under `/tmp` and `/dev/shm`, which are covered for every command, so that no thread sees another's.
     pub(super) fn make() -> io::Result<Self> {
-        static SWEEP: Once = Once::new();
-        SWEEP.call_once(|| {
-            // Without a thread to be had, the next program does it.
-            let _ = std::thread::Builder::new().spawn(|| {
-                sweep(Path::new("/tmp"));
-                sweep(Path::new("/dev/shm"));
-            });
-        });
         let tmp =
             Locked::make(Path::new("/tmp")).or_else(|_| Locked::make(&std::env::temp_dir()))?;
         let shm = Locked::make(Path::new("/dev/shm")).ok();
@@ -88,28 +84,43 @@ pub fn clear_up() {
     }
 }
 
-/// Removes what killed programs of this user have left in `parent`.
+/// Removes what killed programs have left, once in this process. Takes a moment: for a thread of its own.
+pub(super) fn sweep_once() {
+    static SWEEP: Once = Once::new();
+    SWEEP.call_once(|| {
+        sweep(Path::new("/tmp"));
+        sweep(Path::new("/dev/shm"));
+    });
+}
+
+/// Removes what killed programs of this user have left in `parent`; what is left over, the next program removes.
 fn sweep(parent: &Path) {
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let ours = entry
-            .file_name()
-            .to_str()
-            .is_some_and(|name| name.starts_with(PREFIX));
-        let settled = entry
-            .metadata()
-            .and_then(|about| about.modified())
-            .is_ok_and(|at| at.elapsed().is_ok_and(|age| age > SETTLED));
-        if !(ours && settled && entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-            continue;
-        }
-        let Ok(directory) = File::open(entry.path()) else {
-            continue;
-        };
-        if flock(&directory, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            // Another may do the same at the same time.
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let left = entries
+        .take(MOST_SEEN)
+        .filter(|entry| {
+            let name = entry.file_name();
+            name.to_str().is_some_and(|name| name.starts_with(PREFIX))
+        })
+        .filter(|entry| is_left(&entry.path()));
+    for entry in left.take(MOST_REMOVED) {
+        // Another may do the same at the same time.
+        let _ = fs::remove_dir_all(entry.path());
     }
+}
+
+/// True for a directory of this user that has settled and that nobody holds.
+fn is_left(path: &Path) -> bool {
+    let Ok(about) = path.symlink_metadata() else {
+        return false;
+    };
+    let age = about.modified().map(|at| at.elapsed().unwrap_or_default());
+    let own = about.uid() == rustix::process::geteuid().as_raw();
+    if !(about.is_dir() && own && age.is_ok_and(|age| age > SETTLED)) {
+        return false;
+    }
+    File::open(path)
+        .is_ok_and(|held| flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
 #[cfg(test)]
@@ -127,8 +138,19 @@ mod tests {
             let times = fs::FileTimes::new().set_modified(old);
             File::open(directory).unwrap().set_times(times).unwrap();
         }
+        let foreign = parent.path().join(format!("{PREFIX}foreign"));
+        if rustix::process::geteuid().is_root() {
+            fs::create_dir(&foreign).unwrap();
+            let times = fs::FileTimes::new().set_modified(old);
+            File::open(&foreign).unwrap().set_times(times).unwrap();
+            std::os::unix::fs::chown(&foreign, Some(65534), None).unwrap();
+        }
+        let young = parent.path().join(format!("{PREFIX}young"));
+        fs::create_dir(&young).unwrap();
         sweep(parent.path());
         assert!(used.directory.path().exists());
+        assert!(young.exists());
+        assert_eq!(foreign.exists(), rustix::process::geteuid().is_root());
         assert!(!left.exists());
     }
 }

@@ -1,10 +1,10 @@
 //! A program that runs beside us for long and is spoken with through its standard streams.
 //!
 //! It is started from an argument list, never through a shell. Dropping a [`Companion`], or ending it, ends everything
-//! that it started as well, by the same means as for commands (see `tree`).
+//! that it started as well, by the same means as for commands (see `tree`); behind a keeper, so does our own end.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     io,
     path::PathBuf,
     process::{ExitStatus, Stdio},
@@ -15,9 +15,13 @@ use rustix::process::Pid;
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 
 use super::{
-    TreeGuard, check_workdir,
+    guard::TreeGuard,
     tree::{self, Tree},
 };
+use crate::workspace::sandbox::Launcher;
+
+/// One that was killed is gone as soon as it is scheduled.
+const UNTIL_GONE: Duration = Duration::from_secs(2);
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -30,6 +34,33 @@ pub struct Program {
     pub workdir: PathBuf,
     /// All of it, but for the variable that marks its processes.
     pub env: Vec<(OsString, OsString)>,
+    /// What stands in front of it and ends with us.
+    pub keeper: Option<Launcher>,
+}
+
+impl Program {
+    /// The program and its arguments.
+    fn words(&self) -> Vec<&OsStr> {
+        let keeper = self.keeper.iter().flat_map(|keeper| {
+            let arguments = keeper.arguments.iter().map(OsString::as_os_str);
+            [keeper.program.as_os_str()].into_iter().chain(arguments)
+        });
+        let own = [&self.command].into_iter().chain(&self.args);
+        keeper.chain(own.map(OsStr::new)).collect()
+    }
+
+    /// As far as can be seen before it is executed.
+    fn is_there(&self) -> bool {
+        if self.command.contains('/') {
+            return self.workdir.join(&self.command).is_file();
+        }
+        let path = self.env.iter().find(|(name, _)| name == "PATH");
+        let Some((_, path)) = path else {
+            // The system has a path of its own for that.
+            return true;
+        };
+        std::env::split_paths(path).any(|dir| self.workdir.join(dir).join(&self.command).is_file())
+    }
 }
 
 /// A program under way.
@@ -56,15 +87,32 @@ impl Companion {
     /// # Errors
     /// One line for a person: the directory or the program is not there.
     pub fn start(program: &Program) -> Result<(Self, Streams), String> {
-        check_workdir(&program.workdir).map_err(|error| error.to_string())?;
-        Self::spawn(program)
-            .map_err(|error| format!("`{}` could not be started: {error}", program.command))
+        let fails = |error: &dyn std::fmt::Display| {
+            Err(format!(
+                "`{}` could not be started: {error}",
+                program.command
+            ))
+        };
+        let place = program.workdir.display();
+        match program.workdir.metadata() {
+            Ok(about) if about.is_dir() => {}
+            Ok(_) => return fails(&format!("its directory `{place}` is a file")),
+            Err(error) => {
+                return fails(&format!("its directory `{place}` cannot be used: {error}"));
+            }
+        }
+        // A keeper could only tell by its last words.
+        if !program.is_there() {
+            return fails(&"there is no such program");
+        }
+        Self::spawn(program).or_else(|error| fails(&error))
     }
 
     fn spawn(program: &Program) -> io::Result<(Self, Streams)> {
         let mark = tree::new_mark();
-        let mut child = Command::new(&program.command)
-            .args(&program.args)
+        let words = program.words();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .current_dir(&program.workdir)
             .env_clear()
             .envs(program.env.iter().map(|(name, value)| (name, value)))
@@ -82,7 +130,11 @@ impl Companion {
         let (Some(input), Some(output), Some(errors)) = (input, output, errors) else {
             return Err(gone());
         };
-        let tree = TreeGuard(Some(Tree::new(leader, &mark, &errors)));
+        let tree = Tree::new(leader, &mark, tree::pipe_name(&errors), None);
+        let tree = TreeGuard(Some(match program.keeper {
+            Some(_) => tree.behind_helper(),
+            None => tree,
+        }));
         let streams = Streams {
             input,
             output,
@@ -102,7 +154,7 @@ impl Companion {
         self.tree.take().end().await;
         if status.is_none() {
             // It has been killed; only one that the kernel cannot end is waited for in vain.
-            let _ = tokio::time::timeout(super::DRAIN_MOST, self.child.wait()).await;
+            let _ = tokio::time::timeout(UNTIL_GONE, self.child.wait()).await;
         }
         status
     }
@@ -119,6 +171,7 @@ mod tests {
             args: vec!["-c".to_owned(), line.to_owned()],
             workdir: std::env::temp_dir(),
             env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+            keeper: None,
         }
     }
 

@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 const KEPT: usize = 64 << 10;
 /// Columns that the cursor is followed to; further right is a wrong number rather than a wide terminal.
 const WIDEST: usize = 1000;
+/// Rows of a screen; the same for them.
+const TALLEST: usize = 200;
 /// Output of which more than one character in so many is not text is called binary.
 const BINARY_RATIO: usize = 4;
 
@@ -29,33 +31,51 @@ impl Capture {
         self.omitted += (excess + rest.len() - kept.len()) as u64;
     }
 
-    /// The text for the model, and the number of bytes that it does not cover.
-    pub(super) fn finish(self) -> (String, u64) {
-        let (mut head, tail) = (self.head, Vec::from(self.tail));
-        let total = (head.len() + tail.len()) as u64 + self.omitted;
-        if self.omitted == 0 {
-            head.extend(tail);
-            return (text(&head, total), 0);
-        }
-        // Half a character on either side of the gap was text, and would read as a defect of the output.
-        let head_end = head.len() - unfinished(&head);
-        let tail_start = tail
-            .iter()
-            .take(3)
-            .take_while(|byte| **byte & 0xc0 == 0x80)
-            .count();
-        let omitted = self.omitted + (head.len() - head_end + tail_start) as u64;
-        let (head, tail) = (&head[..head_end], &tail[tail_start..]);
-        if is_binary(head) {
-            return (binary(total), total);
-        }
-        let (head, tail) = (seen(head), seen(tail));
-        let line_end = if head.ends_with('\n') { "" } else { "\n" };
-        (
-            format!("{head}{line_end}[… {omitted} bytes omitted …]\n{tail}"),
+    /// The text of what came since the last time, for the model, and the number of bytes that it does not cover. A
+    /// character that is not complete yet is left for the next time, unless this is the `last`.
+    pub(super) fn take(&mut self, last: bool) -> (String, u64) {
+        let Self {
+            head,
+            tail,
             omitted,
-        )
+        } = std::mem::take(self);
+        let (mut head, mut tail) = (head, Vec::from(tail));
+        if !last {
+            let end = if tail.is_empty() {
+                &mut head
+            } else {
+                &mut tail
+            };
+            self.head = end.split_off(end.len() - unfinished(end));
+        }
+        text_of(head, tail, omitted)
     }
+}
+
+fn text_of(mut head: Vec<u8>, tail: Vec<u8>, omitted: u64) -> (String, u64) {
+    let total = (head.len() + tail.len()) as u64 + omitted;
+    if omitted == 0 {
+        head.extend(tail);
+        return (text(&head, total), 0);
+    }
+    // Half a character on either side of the gap was text, and would read as a defect of the output.
+    let head_end = head.len() - unfinished(&head);
+    let tail_start = tail
+        .iter()
+        .take(3)
+        .take_while(|byte| **byte & 0xc0 == 0x80)
+        .count();
+    let omitted = omitted + (head.len() - head_end + tail_start) as u64;
+    let (head, tail) = (&head[..head_end], &tail[tail_start..]);
+    if is_binary(head) {
+        return (binary(total), total);
+    }
+    let (head, tail) = (seen(head), seen(tail));
+    let line_end = if head.ends_with('\n') { "" } else { "\n" };
+    (
+        format!("{head}{line_end}[… {omitted} bytes omitted …]\n{tail}"),
+        omitted,
+    )
 }
 
 /// How many bytes at the end of `bytes` begin a character that is not complete.
@@ -118,6 +138,8 @@ struct Screen {
     lines: Vec<Vec<char>>,
     row: usize,
     column: usize,
+    /// Where the first row of the screen is, once a program has taken the whole of it.
+    top: Option<usize>,
 }
 
 impl Default for Screen {
@@ -126,6 +148,7 @@ impl Default for Screen {
             lines: vec![Vec::new()],
             row: 0,
             column: 0,
+            top: None,
         }
     }
 }
@@ -158,15 +181,24 @@ impl Screen {
         self.column = column.min(WIDEST.max(self.lines[self.row].len()));
     }
 
-    /// Where a program takes the whole screen, what was there stays above.
-    fn start_fresh_line(&mut self) {
+    /// The line that is the first of the screen. Where a program takes the whole of it, what was there stays above.
+    fn top(&mut self) -> usize {
         let last = self.lines.len() - 1;
-        let fresh = if self.lines[last].is_empty() {
-            last
-        } else {
-            last + 1
-        };
-        self.go_to_row(fresh);
+        let fresh = last + usize::from(!self.lines[last].is_empty());
+        *self.top.get_or_insert(fresh)
+    }
+
+    /// `row` and `column` of the screen, from 1.
+    fn go_to(&mut self, row: usize, column: usize) {
+        let top = self.top();
+        self.go_to_row(top + row.clamp(1, TALLEST) - 1);
+        self.go_to_column(column.max(1) - 1);
+    }
+
+    fn clear(&mut self) {
+        let top = self.top();
+        self.lines.truncate(top);
+        self.go_to_row(top);
         self.column = 0;
     }
 
@@ -187,7 +219,7 @@ impl Screen {
                 self.lines.truncate(self.row + 1);
             }
             1 => {}
-            _ => self.start_fresh_line(),
+            _ => self.clear(),
         }
     }
 }
@@ -224,12 +256,9 @@ impl vte::Perform for Screen {
         if !intermediates.is_empty() {
             return;
         }
-        let first = params
-            .iter()
-            .next()
-            .and_then(|param| param.first())
-            .copied()
-            .unwrap_or(0);
+        let mut numbers = params.iter().map(|param| param.first().copied());
+        let first = numbers.next().flatten().unwrap_or(0);
+        let second = usize::from(numbers.next().flatten().unwrap_or(0));
         let count = usize::from(first.max(1));
         match action {
             'A' => self.row = self.row.saturating_sub(count),
@@ -246,7 +275,8 @@ impl vte::Perform for Screen {
             'C' => self.go_to_column(self.column + count),
             'D' => self.column = self.column.saturating_sub(count),
             'G' => self.go_to_column(count - 1),
-            'H' | 'f' => self.start_fresh_line(),
+            'H' | 'f' => self.go_to(usize::from(first), second),
+            'd' => self.go_to(usize::from(first), self.column + 1),
             'J' => self.erase_in_screen(first),
             'K' => self.erase_in_line(first),
             _ => {}
@@ -280,6 +310,16 @@ mod tests {
             ),
             (b"x\x1b[3Cy\x1b[1Gz\n", "z   y\n"),
             (b"kept\n\x1b[H\x1b[2Jnew\n", "kept\nnew\n"),
+            (
+                b"$ top\r\n\x1b[H\x1b[2Jcpu 1\r\n\x1b[H\x1b[Jcpu 2\r\n",
+                "$ top\ncpu 2\n",
+            ),
+            (b"\x1b[2J\x1b[2;3Hb\x1b[1;1Ha\x1b[4dc", "a\n  b\n\n c"),
+            (b"ab\x1b[99;5Hx", &format!("ab{}    x", "\n".repeat(99))),
+            (
+                b"\x1b[65535;65535Hx",
+                &format!("{}{}x", "\n".repeat(TALLEST - 1), " ".repeat(WIDEST)),
+            ),
             (b"\tall:\n", "\tall:\n"),
             (
                 b"caf\xe9 ol\xe9, it is called\n",
@@ -314,7 +354,7 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|i| b'a' + (i % 23) as u8).collect();
             let mut capture = Capture::default();
             bytes.chunks(step).for_each(|chunk| capture.push(chunk));
-            let (text, omitted) = capture.finish();
+            let (text, omitted) = capture.take(true);
             assert_eq!(
                 omitted as usize,
                 length.saturating_sub(2 * KEPT),
@@ -334,7 +374,7 @@ mod tests {
         let mut capture = Capture::default();
         capture.push(&b"x".repeat(KEPT - 1));
         capture.push("漢".repeat(KEPT).as_bytes());
-        let (text, omitted) = capture.finish();
+        let (text, omitted) = capture.take(true);
         assert!(!text.contains('\u{fffd}'));
         assert_eq!(
             omitted as usize,
@@ -346,11 +386,11 @@ mod tests {
     fn binary_output_is_named_and_not_shown() {
         let mut capture = Capture::default();
         capture.push(b"\x7fELF\0\0\0\x01\0\0\xff\xfe");
-        assert_eq!(capture.finish().0, "[binary output, 12 bytes]");
+        assert_eq!(capture.take(true).0, "[binary output, 12 bytes]");
         let mut flood = Capture::default();
         flood.push(&vec![0; 1 << 20]);
         assert_eq!(
-            flood.finish(),
+            flood.take(true),
             ("[binary output, 1048576 bytes]".to_owned(), 1 << 20)
         );
     }

@@ -2,13 +2,17 @@
 //!
 //! A process belongs to a command if one of these holds: it is the shell that was started; its parent, its process
 //! group or its session belongs; it started no earlier and carries the command's mark in the environment that it was
-//! executed with; it is our child and writes to the command's pipe. Since [`adopt_orphans`] made us the reaper of our
+//! executed with; it is our child and writes to the command's pipe or terminal. Since [`adopt_orphans`] made us the reaper of our
 //! descendants, a process that loses its parent becomes our child instead of vanishing to init, so daemons are found.
 //!
-//! What can evade it until commands run in a PID namespace: a process that at the moment of the search has lost its
-//! parent, is in a session or group of its own, was executed with an environment without the mark, and has both
-//! standard output and standard error elsewhere, all at once (`env -i setsid sh -c 'x >/dev/null 2>&1 &'`); one that
-//! runs as another user; and work handed to a daemon that was there before (`at`, `docker`, `systemd-run`).
+//! Behind a helper of ours, which is how commands run on Linux, all of this is only the second net: the helper adopts what
+//! loses its parent, or is the first process of a PID namespace, so that everything is below it, whatever it did to get
+//! away. Two things remain: what runs as another user, and, outside the sandbox, work handed to a daemon that was there
+//! before (`at`, `docker`, `systemd-run`).
+//!
+//! Without one, what evades the search is a process that at that moment has lost its parent, is in a session or group of
+//! its own, was executed with an environment without the mark, and has both standard output and standard error elsewhere,
+//! all at once (`env -i setsid sh -c 'x >/dev/null 2>&1 &'`).
 //!
 //! On systems without `/proc` only the process group is ended.
 
@@ -30,8 +34,8 @@ pub(super) const MARK: &str = "OPENOXIDE_COMMAND";
 /// After a kill a process is gone as soon as it is scheduled; one in uninterruptible sleep may never be.
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(1);
-/// How long a process may be in the middle of an exec on a busy machine.
-const EXEC_PATIENCE: Duration = Duration::from_millis(20);
+/// How long a process may be in the middle of an exec on a very busy machine.
+const EXEC_PATIENCE: Duration = Duration::from_millis(200);
 /// At our children, for a moment in which none is added.
 const LOOKS: usize = 3;
 /// A child that has been dead for so long has nobody who waits for it.
@@ -60,6 +64,12 @@ pub(super) fn new_mark() -> String {
     }
 }
 
+/// What an end of a pipe is called in `/proc`.
+pub(super) fn pipe_name(end: impl std::os::fd::AsFd) -> PathBuf {
+    let inode = rustix::fs::fstat(end).map_or(0, |stat| stat.st_ino);
+    format!("pipe:[{inode}]").into()
+}
+
 /// The processes of one command.
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -68,27 +78,59 @@ pub(super) struct Tree {
     started: u64,
     /// The last part of the mark.
     mark: String,
-    /// What `/proc/PID/fd/1` reads as for one that writes to the command's pipe.
-    pipe: PathBuf,
+    /// What `/proc/PID/fd/1` reads as for one that writes where the command does.
+    output: PathBuf,
+    /// A terminal's name is free for the next one as soon as nobody holds this end of it.
+    _terminal: Option<fs::File>,
     /// Members seen so far with their start. A dead one no longer shows what it belonged to.
     seen: HashMap<i32, u64>,
     shell_ended: bool,
+    hold: Hold,
+}
+
+/// What keeps the processes of a command together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Nothing: they are looked for among all processes.
+    None,
+    /// A helper leads and adopts them: all of them descend from it for as long as it lives.
+    Helper,
+    /// It was seen with all of them stopped, so there are no others.
+    Complete,
 }
 
 impl Tree {
-    /// `leader` must not have been waited for yet and lead its own process group; `pipe` is an end of its output pipe.
-    pub(super) fn new(leader: Pid, mark: &str, pipe: impl std::os::fd::AsFd) -> Self {
+    /// `leader` must not have been waited for yet and lead its own process group; `output` is what its standard output
+    /// is called in `/proc`, and `terminal` our end of it where it is one.
+    pub(super) fn new(
+        leader: Pid,
+        mark: &str,
+        output: PathBuf,
+        terminal: Option<fs::File>,
+    ) -> Self {
         let started =
             Process::read(leader.as_raw_nonzero().get()).map_or(0, |process| process.started);
-        let inode = rustix::fs::fstat(pipe).map_or(0, |stat| stat.st_ino);
         Self {
             leader,
             started,
             mark: mark.rsplit('/').next().unwrap_or(mark).to_owned(),
-            pipe: format!("pipe:[{inode}]").into(),
+            output,
+            _terminal: terminal,
             seen: HashMap::from([(leader.as_raw_nonzero().get(), started)]),
             shell_ended: false,
+            hold: Hold::None,
         }
+    }
+
+    /// The leader is a helper of ours that adopts whatever loses its parent below it.
+    pub(super) fn behind_helper(mut self) -> Self {
+        self.hold = Hold::Helper;
+        self
+    }
+
+    /// To be said when a helper has ended with a status: it does so only when nothing is left below it.
+    pub(super) fn is_certainly_over(&self, killed: bool) -> bool {
+        self.hold == Hold::Helper && !killed
     }
 
     /// Ends all and waits until they are gone, at most two seconds. Blocks. The shell itself, if it is still to be
@@ -120,6 +162,9 @@ impl Tree {
                 break members;
             }
         };
+        if self.hold == Hold::Helper && self.leads() {
+            self.hold = Hold::Complete;
+        }
         self.signal_group(Signal::KILL);
         for process in &members {
             match process.is_dead() {
@@ -128,6 +173,13 @@ impl Tree {
             }
         }
         members.len()
+    }
+
+    /// As Ctrl-C in a terminal would, but to all of them; our own helpers do not heed it.
+    pub(super) fn interrupt(&mut self) {
+        for process in self.look() {
+            process.signal(Signal::INT);
+        }
     }
 
     /// To be said once the shell was waited for: from then on its number may become somebody else's.
@@ -147,10 +199,41 @@ impl Tree {
 
     /// The members now, remembered for the looks to come.
     fn look(&mut self) -> Vec<Process> {
-        let members = self.members(Process::all());
+        let members = match self.hold {
+            Hold::Complete => self.members(self.seen_ones()),
+            Hold::Helper if self.leads() => self.members(self.descendants()),
+            Hold::Helper | Hold::None => self.members(Process::all()),
+        };
         let known = members.iter().map(|process| (process.pid, process.started));
         self.seen.extend(known);
         members
+    }
+
+    /// The leader lives, and is the one that was started.
+    fn leads(&self) -> bool {
+        let leader = Process::read(self.leader.as_raw_nonzero().get());
+        leader.is_some_and(|now| now.started == self.started && !now.is_dead())
+    }
+
+    /// Those seen before that are still there.
+    fn seen_ones(&self) -> Vec<Process> {
+        let now = self.seen.iter().filter_map(|(pid, started)| {
+            Process::read(*pid).filter(|process| process.started == *started)
+        });
+        now.collect()
+    }
+
+    /// The leader, those seen before, and all below them.
+    fn descendants(&self) -> Vec<Process> {
+        let mut found = self.seen_ones();
+        let mut known: HashSet<i32> = found.iter().map(|process| process.pid).collect();
+        let mut at = 0;
+        while let Some(parent) = found.get(at).map(|process| process.pid) {
+            let below = children_of(&parent.to_string()).unwrap_or_default();
+            found.extend(below.into_iter().filter(|child| known.insert(child.pid)));
+            at += 1;
+        }
+        found
     }
 
     /// The members among `processes`, without the shell once it is dead: its owner waits for it.
@@ -190,7 +273,7 @@ impl Tree {
             || self.seen.get(&process.pid) == Some(&process.started)
             || (!process.is_dead()
                 && (self.marked(process)
-                    || (process.parent == own && self.writes_to_pipe(process))))
+                    || (process.parent == own && self.writes_to_output(process))))
     }
 
     fn marked(&self, process: &Process) -> bool {
@@ -206,10 +289,10 @@ impl Tree {
     }
 
     /// Only standard output and error: between fork and exec a child of another thread holds all of our descriptors.
-    fn writes_to_pipe(&self, process: &Process) -> bool {
+    fn writes_to_output(&self, process: &Process) -> bool {
         [1, 2].iter().any(|fd| {
             fs::read_link(format!("/proc/{}/fd/{fd}", process.pid)).is_ok_and(|target| {
-                target.as_os_str().as_bytes() == self.pipe.as_os_str().as_bytes()
+                target.as_os_str().as_bytes() == self.output.as_os_str().as_bytes()
             })
         })
     }
@@ -330,8 +413,13 @@ impl Process {
 
 /// Our own children, started or adopted. None where the kernel does not list them.
 fn children() -> Option<Vec<Process>> {
+    children_of("self")
+}
+
+/// The same of a process.
+fn children_of(parent: &str) -> Option<Vec<Process>> {
     let mut children = Vec::new();
-    for thread in fs::read_dir("/proc/self/task").ok()?.flatten() {
+    for thread in fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten() {
         match fs::read_to_string(thread.path().join("children")) {
             Ok(list) => children.extend(
                 list.split_ascii_whitespace()

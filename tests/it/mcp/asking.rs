@@ -199,15 +199,13 @@ fn silence_is_a_no_after_the_time_that_the_owner_set() {
 
 #[test]
 fn who_cannot_be_asked_is_not_and_hears_at_once_what_was_denied() {
-    let forms = json!({"elicitation": {"form": {}}});
     for (dialect, capabilities) in [
         (Dialect::Session("2024-11-05"), json!({})),
         (Dialect::Session("2025-06-18"), json!({})),
         (NEWEST_SESSION, json!({})),
         (NEWEST_SESSION, json!({"elicitation": {"url": {}}})),
         (Dialect::Inline, json!({})),
-        (Dialect::Inline, forms.clone()),
-        (Dialect::Discovered, forms),
+        (Dialect::Discovered, json!({"elicitation": {"url": {}}})),
     ] {
         let (home, model) = (Home::new(), ModelServer::start(wants_to_write()));
         let command = home.openoxide_with(&model, &["mcp-server"]);

@@ -125,6 +125,11 @@ impl Client {
         }
     }
 
+    /// The server's.
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the server said on standard error so far.
     pub(crate) fn errors(&self) -> String {
         self.errors.lock().expect("nobody panics with it").clone()

@@ -26,7 +26,7 @@ use openoxide::{
     },
     conversation::{
         Access, Answer, ApprovalId, ApprovalPolicy, CallId, Decision, Event, Item, Outcome,
-        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage,
+        Redactor, ResolvedBy, SandboxPolicy, ThreadId, ToolCall, TurnId, Usage, WhenUnattended,
     },
     model::{Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
     thread::{
@@ -61,8 +61,11 @@ type AddTool = Arc<dyn Fn(&mut Registry) + Send + Sync>;
 pub(crate) struct Harness {
     dir: Arc<TempDir>,
     model: Arc<dyn Model>,
+    window: Option<u64>,
+    is_unchecked: bool,
     policy: Policy,
     limits: Limits,
+    unattended: WhenUnattended,
     secrets: Vec<String>,
     tools: Vec<AddTool>,
     store: Arc<dyn ThreadStore>,
@@ -79,6 +82,8 @@ impl Harness {
         Self {
             dir: Arc::new(dir),
             model: recorded(&json!([])),
+            window: None,
+            is_unchecked: false,
             policy: Policy {
                 sandbox: SandboxPolicy::WorkspaceWrite,
                 approval_policy: ApprovalPolicy::OnRequest,
@@ -86,6 +91,7 @@ impl Harness {
                 deny: Vec::new(),
             },
             limits: Limits::default(),
+            unattended: WhenUnattended::AutoWithinPolicy,
             secrets: Vec::new(),
             tools: Vec::new(),
             store: Arc::new(store),
@@ -113,6 +119,18 @@ impl Harness {
         self
     }
 
+    /// What the model is sent is not checked, for a test that takes the time.
+    pub(crate) fn unchecked(mut self) -> Self {
+        self.is_unchecked = true;
+        self
+    }
+
+    /// The model takes so many tokens.
+    pub(crate) fn window(mut self, tokens: u64) -> Self {
+        self.window = Some(tokens);
+        self
+    }
+
     pub(crate) fn sandbox(mut self, sandbox: SandboxPolicy) -> Self {
         self.policy.sandbox = sandbox;
         self
@@ -123,8 +141,20 @@ impl Harness {
         self
     }
 
+    /// A prefix of commands that the owner denies.
+    pub(crate) fn denies(mut self, prefix: &str) -> Self {
+        self.policy.deny.push(prefix.to_owned());
+        self
+    }
+
     pub(crate) fn limits(mut self, set: impl FnOnce(&mut Limits)) -> Self {
         set(&mut self.limits);
+        self
+    }
+
+    /// What becomes of a question that nobody can answer.
+    pub(crate) fn unattended(mut self, strategy: WhenUnattended) -> Self {
+        self.unattended = strategy;
         self
     }
 
@@ -206,6 +236,7 @@ impl Harness {
             cwd,
             created_at: now(),
             parent: None,
+            isolated: None,
             policy: self.policy.clone(),
             model: self.model.name().to_owned(),
             query: false,
@@ -221,6 +252,7 @@ impl Harness {
         let settings = Settings {
             environment: shell::for_commands(variables, &[], 1),
             commands_are_held: true,
+            keeper: held().keeper(),
         };
         let Policy {
             sandbox,
@@ -261,14 +293,25 @@ impl Assemble for Assembly {
             )?,
             redactor: redactor.clone(),
         };
+        if harness.is_unchecked {
+            return Ok(Parts {
+                model: harness.model.clone(),
+                gate: Arc::new(gate),
+                limits: header.limits,
+                when_unattended: harness.unattended,
+                redactor,
+            });
+        }
         let model = Checked {
             inner: harness.model.clone(),
+            window: harness.window,
             book: harness.book.clone(),
         };
         Ok(Parts {
             model: Arc::new(model),
             gate: Arc::new(gate),
             limits: header.limits,
+            when_unattended: harness.unattended,
             redactor,
         })
     }
@@ -522,6 +565,7 @@ impl Log {
     fn item(&mut self, item: &Item) {
         match item {
             Item::UserMessage { text } => self.line(format_args!("user {text:?}")),
+            Item::Picture(picture) => self.line(format_args!("picture {:?}", picture.name)),
             Item::AgentMessage { text, .. } => self.line(format_args!("agent {text:?}")),
             Item::Reasoning { summary, .. } => self.line(format_args!("thought {summary:?}")),
             Item::ToolCall(call) => self.line(format_args!(
@@ -532,6 +576,7 @@ impl Log {
                 "output {} {:?}: {:?}",
                 output.call_id, output.status, output.content
             )),
+            Item::Compaction { text, .. } => self.line(format_args!("compaction {text:?}")),
         }
     }
 
@@ -590,6 +635,28 @@ struct Sent {
     input: Vec<String>,
 }
 
+impl Sent {
+    /// It ends with the question of a compaction, which no request after it repeats.
+    fn asks_for_notes(&self) -> bool {
+        let question = "This conversation is near the end of what fits.";
+        self.input
+            .last()
+            .is_some_and(|last| last.contains(question))
+    }
+
+    /// It is what a compaction makes of `last`: its end with the question, or what stands for all of it.
+    fn is_shorter_than(&self, last: &Self) -> bool {
+        let (Some((preamble, rest)), Some(before)) = (self.input.split_first(), last.input.first())
+        else {
+            return false;
+        };
+        let stands_for_all = rest.len() == 1 && rest[0].contains("# What came before");
+        let tail = &rest[..rest.len().saturating_sub(1)];
+        let asks = self.asks_for_notes() && last.input.ends_with(tail);
+        preamble == before && (asks || stands_for_all)
+    }
+}
+
 impl Book {
     fn enter(&self, request: &Request) {
         let sent = Sent {
@@ -603,11 +670,11 @@ impl Book {
         let mut pages = self.pages();
         let mut faults = unpaired(&sent.input);
         let before = pages.threads.entry(request.head.thread_id).or_default();
-        if let Some(last) = before.last() {
+        if let Some(last) = before.iter().rev().find(|sent| !sent.asks_for_notes()) {
             if last.head != sent.head {
                 faults.push("the head of the request changed".to_owned());
             }
-            if !sent.input.starts_with(&last.input) {
+            if !sent.input.starts_with(&last.input) && !sent.is_shorter_than(last) {
                 faults.push(format!(
                     "the request does not begin as the one before:\n{}\nbut:\n{}",
                     last.input.join("\n"),
@@ -660,6 +727,7 @@ pub(crate) fn unpaired(input: &[String]) -> Vec<String> {
 /// A model that enters each request into the book.
 struct Checked {
     inner: Arc<dyn Model>,
+    window: Option<u64>,
     book: Book,
 }
 
@@ -670,6 +738,10 @@ impl Model for Checked {
 
     fn name(&self) -> &str {
         self.inner.name()
+    }
+
+    fn window(&self) -> Option<u64> {
+        self.window.or(self.inner.window())
     }
 
     fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {

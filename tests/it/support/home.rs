@@ -148,8 +148,15 @@ impl Home {
         command
     }
 
-    /// The same with a model to talk to.
+    /// The same with a model to talk to, over the Responses API.
     pub(crate) fn openoxide_with(&self, model: &ModelServer, arguments: &[&str]) -> Command {
+        let mut command = self.openoxide_by_default(model, arguments);
+        command.args(["-c", "model.wire_api=responses"]);
+        command
+    }
+
+    /// The same over the API that is taken where nobody chose one.
+    pub(crate) fn openoxide_by_default(&self, model: &ModelServer, arguments: &[&str]) -> Command {
         let mut command = self.openoxide(arguments);
         command.env("OPENAI_BASE_URL", model.base_url());
         command

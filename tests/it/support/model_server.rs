@@ -1,11 +1,12 @@
-//! A scripted model behind HTTP: speaks the Responses API on a loopback port, fails as told, and checks what it is asked.
+//! A scripted model behind HTTP: speaks Responses and Chat Completions on a loopback port, fails as told, and checks
+//! what it is asked.
 //!
 //! It runs on a thread with a runtime of its own, so that tests without one can use it; dropping it ends all. Each thread
 //! (each `prompt_cache_key`) gets the script from its beginning, one reply a request, faults included. Each request must
 //! answer every call once and must begin with the bytes of the one before: what does not is kept as a violation.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, Mutex, MutexGuard},
     thread,
@@ -48,6 +49,43 @@ enum Fault {
     Garbage(String),
     /// The last event is another one.
     LastEvent(Value),
+    /// This is the whole body, and how it ends.
+    Raw(String, End),
+}
+
+/// How a body ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Well,
+    /// Not at all.
+    Silent,
+    /// With the connection.
+    Reset,
+}
+
+/// Which API a request speaks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Api {
+    Responses,
+    Chat,
+}
+
+impl Api {
+    fn at(target: &str) -> Option<Self> {
+        match target.split('?').next()? {
+            "/v1/responses" => Some(Self::Responses),
+            "/v1/chat/completions" => Some(Self::Chat),
+            _ => None,
+        }
+    }
+
+    /// Where the conversation stands in a request.
+    fn conversation(self) -> &'static str {
+        match self {
+            Self::Responses => "input",
+            Self::Chat => "messages",
+        }
+    }
 }
 
 impl Reply {
@@ -159,6 +197,28 @@ impl Reply {
     /// This event comes in place of `response.completed`.
     pub(crate) fn last_event(self, event: Value) -> Self {
         self.fault(Fault::LastEvent(event))
+    }
+
+    /// The stream is this and nothing else.
+    pub(crate) fn raw(body: &str) -> Self {
+        Self::default().fault(Fault::Raw(body.to_owned(), End::Well))
+    }
+
+    /// The connection stays open after a body made by [`Reply::raw`].
+    pub(crate) fn then_silent(self) -> Self {
+        self.raw_end(End::Silent)
+    }
+
+    /// The connection breaks after a body made by [`Reply::raw`].
+    pub(crate) fn then_reset(self) -> Self {
+        self.raw_end(End::Reset)
+    }
+
+    fn raw_end(mut self, how: End) -> Self {
+        if let Some(Fault::Raw(_, end)) = &mut self.fault {
+            *end = how;
+        }
+        self
     }
 
     /// The request for this reply may begin otherwise than the one before: after a compaction.
@@ -284,7 +344,13 @@ struct Prefix {
 
 impl Book {
     /// Notes a request and finds its reply.
-    fn reply(&mut self, target: String, headers: HashMap<String, String>, bytes: &[u8]) -> Reply {
+    fn reply(
+        &mut self,
+        api: Api,
+        target: String,
+        headers: HashMap<String, String>,
+        bytes: &[u8],
+    ) -> Reply {
         let body: Value = serde_json::from_slice(bytes).unwrap_or_default();
         let key = body["prompt_cache_key"]
             .as_str()
@@ -297,9 +363,9 @@ impl Book {
             given
         };
         let reply = self.script.get(given).cloned();
-        let prefix = prefix(bytes);
+        let prefix = prefix(api, bytes);
         let last = last.filter(|_| !reply.as_ref().is_some_and(|reply| reply.begins_anew));
-        let mut wrong = wrong_with(&body);
+        let mut wrong = wrong_with(api, &body);
         wrong.extend(
             prefix
                 .as_ref()
@@ -328,13 +394,14 @@ fn outputs(body: &Value) -> usize {
         .count()
 }
 
-fn prefix(body: &[u8]) -> Option<Prefix> {
+fn prefix(api: Api, body: &[u8]) -> Option<Prefix> {
     let body: HashMap<String, Box<RawValue>> = serde_json::from_slice(body).ok()?;
     let text = |key: &str| {
         body.get(key)
             .map_or_else(String::new, |raw| raw.get().to_owned())
     };
-    let input: Vec<Box<RawValue>> = serde_json::from_str(body.get("input")?.get()).ok()?;
+    let input: Vec<Box<RawValue>> =
+        serde_json::from_str(body.get(api.conversation())?.get()).ok()?;
     Some(Prefix {
         head: [text("instructions"), text("tools")],
         input: input.iter().map(|raw| raw.get().to_owned()).collect(),
@@ -356,36 +423,36 @@ fn changed(last: &Prefix, now: &Prefix) -> Option<String> {
 }
 
 /// What is wrong with a request by itself.
-fn wrong_with(body: &Value) -> Vec<String> {
+fn wrong_with(api: Api, body: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (key, expect) in [("stream", true), ("store", false)] {
+    let store = (api == Api::Responses).then_some(("store", false));
+    for (key, expect) in [("stream", true)].into_iter().chain(store) {
         if body[key] != json!(expect) {
             wrong.push(format!("`{key}` is not {expect}"));
         }
     }
-    let Some(input) = body["input"].as_array() else {
-        wrong.push("there is no input".to_owned());
+    let Some(input) = body[api.conversation()].as_array() else {
+        wrong.push(format!("there is no {}", api.conversation()));
         return wrong;
     };
     let mut open: Vec<&Value> = Vec::new();
-    let mut called: Vec<&Value> = Vec::new();
-    for item in input {
-        let call_id = &item["call_id"];
-        match item["type"].as_str() {
-            Some("function_call") if called.contains(&call_id) => {
-                wrong.push(format!("{call_id} is called twice"))
+    let mut called: HashSet<&str> = HashSet::new();
+    for part in input.iter().flat_map(parts) {
+        match part {
+            Part::Call(id) if !called.insert(id.as_str().unwrap_or_default()) => {
+                wrong.push(format!("{id} is called twice"))
             }
-            Some("function_call") => {
-                called.push(call_id);
-                open.push(call_id);
-            }
-            Some("function_call_output") => match open.iter().position(|id| *id == call_id) {
+            Part::Call(id) => open.push(id),
+            Part::Output(id) => match open.iter().position(|open| *open == id) {
                 Some(found) => drop(open.remove(found)),
                 None => wrong.push(format!(
-                    "an output for {call_id}, which no open call before it has"
+                    "an output for {id}, which no open call before it has"
                 )),
             },
-            _ => {}
+            Part::Words if api == Api::Chat && !open.is_empty() => {
+                wrong.push("a message stands between a call and its output".to_owned());
+            }
+            Part::Words => {}
         }
     }
     wrong.extend(
@@ -393,6 +460,28 @@ fn wrong_with(body: &Value) -> Vec<String> {
             .map(|call_id| format!("{call_id} has no output")),
     );
     wrong
+}
+
+/// What a piece of the conversation is for its check; calls and outputs by their ids.
+enum Part<'a> {
+    Call(&'a Value),
+    Output(&'a Value),
+    Words,
+}
+
+fn parts(item: &Value) -> Vec<Part<'_>> {
+    match (item["type"].as_str(), item["role"].as_str()) {
+        (Some("function_call"), _) => vec![Part::Call(&item["call_id"])],
+        (Some("function_call_output"), _) => vec![Part::Output(&item["call_id"])],
+        (_, Some("tool")) => vec![Part::Output(&item["tool_call_id"])],
+        (_, Some("assistant")) => {
+            let calls = item["tool_calls"].as_array().into_iter().flatten();
+            std::iter::once(Part::Words)
+                .chain(calls.map(|call| Part::Call(&call["id"])))
+                .collect()
+        }
+        _ => vec![Part::Words],
+    }
 }
 
 async fn serve(
@@ -422,14 +511,15 @@ async fn serve(
 async fn connection(mut stream: TcpStream, book: Arc<Mutex<Book>>) {
     let mut buffer = Vec::new();
     while let Ok(Some((target, headers, body))) = request(&mut stream, &mut buffer).await {
-        let reply = if target.split('?').next() == Some("/v1/responses") {
-            book.lock()
+        let api = Api::at(&target);
+        let reply = match api {
+            Some(api) => book
+                .lock()
                 .expect("nobody panics with it")
-                .reply(target, headers, &body)
-        } else {
-            Reply::http(404, r#"{"error":{"message":"no such route"}}"#)
+                .reply(api, target, headers, &body),
+            None => Reply::http(404, r#"{"error":{"message":"no such route"}}"#),
         };
-        match answer(&mut stream, reply).await {
+        match answer(&mut stream, api.unwrap_or(Api::Responses), reply).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => {
@@ -483,7 +573,7 @@ async fn request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Opt
 }
 
 /// Sends a reply; true when the connection goes on. An error is a client that went away first.
-async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
+async fn answer(stream: &mut TcpStream, api: Api, reply: Reply) -> io::Result<bool> {
     unless_hung_up(stream, tokio::time::sleep(reply.delay)).await?;
     if let Some(Fault::Http {
         status,
@@ -497,8 +587,8 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
     stream
         .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         .await?;
-    chunk(stream, &reply.events()).await?;
-    let completed = json!({"type": "response.completed", "response": {"status": "completed", "usage": reply.tokens()}});
+    chunk(stream, &reply.beginning(api)).await?;
+    let end = reply.end(api);
     match reply.fault {
         Some(Fault::Reset) => {
             stream.flush().await?;
@@ -509,9 +599,25 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> io::Result<bool> {
             unless_hung_up(stream, std::future::pending::<()>()).await?;
         }
         Some(Fault::Truncate) => {}
+        Some(Fault::LastEvent(event)) if api == Api::Chat && event["type"] == "response.failed" => {
+            let error = json!({"error": event["response"]["error"]});
+            chunk(stream, &sse(&error)).await?;
+        }
         Some(Fault::LastEvent(event)) => chunk(stream, &sse(&event)).await?,
-        Some(Fault::Garbage(lines)) => chunk(stream, &(lines + &sse(&completed))).await?,
-        Some(Fault::Http { .. }) | None => chunk(stream, &sse(&completed)).await?,
+        Some(Fault::Garbage(lines)) => chunk(stream, &(lines + &end)).await?,
+        Some(Fault::Raw(body, end)) => {
+            chunk(stream, &body).await?;
+            match end {
+                End::Well => {}
+                End::Silent => unless_hung_up(stream, std::future::pending::<()>()).await?,
+                End::Reset => {
+                    stream.flush().await?;
+                    stream.set_zero_linger()?;
+                    return Ok(false);
+                }
+            }
+        }
+        Some(Fault::Http { .. }) | None => chunk(stream, &end).await?,
     }
     // As in life: a client that leaves after the last event has not seen the end of the body.
     tokio::time::sleep(Duration::from_millis(2)).await;
@@ -559,21 +665,58 @@ async fn chunk(stream: &mut TcpStream, text: &str) -> io::Result<()> {
 }
 
 fn sse(event: &Value) -> String {
-    format!(
-        "event: {}\ndata: {event}\n\n",
-        event["type"].as_str().unwrap_or_default()
-    )
+    match event["type"].as_str() {
+        Some(name) => format!("event: {name}\ndata: {event}\n\n"),
+        None => format!("data: {event}\n\n"),
+    }
 }
 
 impl Reply {
     /// All events but the last.
-    fn events(&self) -> String {
+    fn beginning(&self, api: Api) -> String {
         let created = json!({"type": "response.created", "response": {"status": "in_progress"}});
-        let items = self.items.iter().flat_map(item_events);
-        std::iter::once(created)
-            .chain(items)
-            .map(|event| sse(&event))
-            .collect()
+        let events: Vec<Value> = match (api, &self.fault) {
+            (_, Some(Fault::Raw(..))) => Vec::new(),
+            (Api::Responses, _) => {
+                let items = self.items.iter().flat_map(item_events);
+                std::iter::once(created).chain(items).collect()
+            }
+            (Api::Chat, _) => {
+                let calls = self.items.iter().scan(0, |calls, item| {
+                    let index = *calls;
+                    *calls += usize::from(item["type"] == "function_call");
+                    Some(chat_chunks(item, index))
+                });
+                calls.flatten().collect()
+            }
+        };
+        events.iter().map(sse).collect()
+    }
+
+    /// The end of an answer that ends well.
+    fn end(&self, api: Api) -> String {
+        match api {
+            Api::Responses => sse(&json!({
+                "type": "response.completed",
+                "response": {"status": "completed", "usage": self.tokens()},
+            })),
+            Api::Chat => {
+                let calls = self
+                    .items
+                    .iter()
+                    .any(|item| item["type"] == "function_call");
+                let reason = if calls { "tool_calls" } else { "stop" };
+                let [input, cached, output] = self.usage;
+                let usage = json!({
+                    "prompt_tokens": input, "completion_tokens": output,
+                    "prompt_tokens_details": {"cached_tokens": cached},
+                });
+                let finish =
+                    json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]});
+                let counted = json!({"choices": [], "usage": usage});
+                sse(&finish) + &sse(&counted) + "data: [DONE]\n\n"
+            }
+        }
     }
 
     fn tokens(&self) -> Value {
@@ -602,6 +745,31 @@ fn item_events(item: &Value) -> Vec<Value> {
     events
 }
 
+/// The pieces of an item as Chat Completions streams it.
+fn chat_chunks(item: &Value, index: usize) -> Vec<Value> {
+    let chunk =
+        |delta: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]});
+    let words = |text: &Value, name: &str| {
+        let words = text.as_str().unwrap_or_default().split_inclusive(' ');
+        words.map(|word| chunk(json!({name: word}))).collect()
+    };
+    match item["type"].as_str() {
+        Some("message") => words(&item["content"][0]["text"], "content"),
+        Some("reasoning") => words(&item["summary"][0]["text"], "reasoning_content"),
+        Some("function_call") => {
+            let call = |call: Value| chunk(json!({"tool_calls": [call]}));
+            vec![
+                call(json!({
+                    "index": index, "id": item["call_id"], "type": "function",
+                    "function": {"name": item["name"], "arguments": ""},
+                })),
+                call(json!({"index": index, "function": {"arguments": item["arguments"]}})),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The checker is checked: a harness that finds nothing would pass every test above it.
 #[cfg(test)]
 mod tests {
@@ -614,7 +782,7 @@ mod tests {
     fn post(server: &ModelServer, body: &Value) -> String {
         let mut stream = std::net::TcpStream::connect(server.address).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_millis(200)))
+            .set_read_timeout(Some(Duration::from_secs(1)))
             .unwrap();
         let body = body.to_string();
         let head = format!(
@@ -662,14 +830,14 @@ mod tests {
         ];
         for (input, expect) in table {
             let expect: Vec<String> = expect.iter().map(|s| (*s).to_owned()).collect();
-            assert_eq!(wrong_with(&body("k", "", input)), expect);
+            assert_eq!(wrong_with(Api::Responses, &body("k", "", input)), expect);
         }
         let expect = [
             "`stream` is not true",
             "`store` is not false",
             "there is no input",
         ];
-        assert_eq!(wrong_with(&json!({"store": true})), expect);
+        assert_eq!(wrong_with(Api::Responses, &json!({"store": true})), expect);
     }
 
     #[test]
@@ -717,6 +885,9 @@ mod tests {
                 Reply::call("c", "shell", json!("{no")).and_call("d", "x", json!({})),
                 r#""arguments":"{no""#,
             ),
+            (Reply::raw("data: [DONE]\n\n"), "\r\ndata: [DONE]\n\n"),
+            (Reply::raw(": still here\n\n").then_silent(), "still here"),
+            (Reply::raw(": gone\n\n").then_reset(), "HTTP/1.1 200"),
             (Reply::item(json!({"type": "odd"})), r#"{"type":"odd"}"#),
             (
                 Reply::http(429, "{}").header("retry-after", "1"),

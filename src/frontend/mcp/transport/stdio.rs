@@ -7,13 +7,14 @@
 //! reader that is merely slow; who ends the process sets that deadline.
 //!
 //! The future of a send ends when its line is written. That is the only brake on what is queued: whoever awaits each
-//! notification before making the next holds one line at most. Refusals, which nobody awaits, are limited by number.
+//! notification before making the next holds one line at most. Answers and refusals, which nobody awaits, are limited
+//! by number (see [`InFlight`]).
 
 use std::{io, mem, sync::Arc, time::Duration};
 
 use rmcp::{
     RoleServer,
-    model::ErrorCode,
+    model::{ErrorCode, RequestId},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
@@ -24,7 +25,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Admission, Rejection};
+use super::{
+    admission::{Admission, Rejection},
+    in_flight::{InFlight, answers},
+};
 
 /// The longest line that is read, in bytes. What is longer is skipped and refused.
 const MAX_LINE: usize = 16 << 20;
@@ -43,6 +47,7 @@ pub struct Stdio<R> {
     /// Gone once closed.
     outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
     refusals: Arc<Semaphore>,
+    in_flight: InFlight,
     eof: CancellationToken,
 }
 
@@ -51,6 +56,8 @@ pub struct Stdio<R> {
 struct Outgoing {
     line: Vec<u8>,
     receipt: Receipt,
+    /// The request that it answers.
+    answers: Option<RequestId>,
 }
 
 #[derive(Debug)]
@@ -68,12 +75,14 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
         W: AsyncWrite + Send + Unpin + 'static,
     {
         let (outgoing, queue) = mpsc::unbounded_channel();
-        tokio::spawn(write_lines(writer, queue, eof.clone()));
+        let in_flight = InFlight::default();
+        tokio::spawn(write_lines(writer, queue, in_flight.clone(), eof.clone()));
         Self {
             lines: Lines::new(reader),
             admission: Admission::default(),
             outgoing: Some(outgoing),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS as usize)),
+            in_flight,
             eof,
         }
     }
@@ -82,15 +91,23 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
     fn refuse(&self, refusal: &Rejection) {
         tracing::debug!(?refusal, "refused a message");
         match self.refusals.clone().try_acquire_owned() {
-            Ok(permit) => self.queue(refusal.to_text().into_bytes(), Receipt::Rejection(permit)),
+            Ok(permit) => self.queue(
+                refusal.to_text().into_bytes(),
+                Receipt::Rejection(permit),
+                None,
+            ),
             Err(_) => tracing::warn!("refusals pile up unread, dropped one"),
         }
     }
 
     /// A closed or broken connection drops the receipt, which says as much to the sender.
-    fn queue(&self, line: Vec<u8>, receipt: Receipt) {
+    fn queue(&self, line: Vec<u8>, receipt: Receipt, answers: Option<RequestId>) {
         if let Some(outgoing) = &self.outgoing {
-            let _ = outgoing.send(Outgoing { line, receipt });
+            let _ = outgoing.send(Outgoing {
+                line,
+                receipt,
+                answers,
+            });
         }
     }
 
@@ -110,8 +127,8 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let (written, receipt) = oneshot::channel();
         // Queued here and not in the future: rmcp spawns the futures, which would lose the order of the calls.
-        let queued =
-            serde_json::to_vec(&message).map(|line| self.queue(line, Receipt::Sender(written)));
+        let queued = serde_json::to_vec(&message)
+            .map(|line| self.queue(line, Receipt::Sender(written), answers(&message)));
         async move {
             queued?;
             receipt
@@ -136,7 +153,10 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
                 }
             };
             match verdict {
-                Ok(Some(message)) => return Some(message),
+                Ok(Some(message)) => match self.in_flight.enter(message) {
+                    Ok(message) => return Some(message),
+                    Err(refusal) => self.refuse(&refusal),
+                },
                 Ok(None) => {}
                 Err(refusal) => self.refuse(&refusal),
             }
@@ -157,9 +177,17 @@ fn too_long() -> Rejection {
 async fn write_lines<W: AsyncWrite + Unpin>(
     mut writer: W,
     mut queue: mpsc::UnboundedReceiver<Outgoing>,
+    in_flight: InFlight,
     eof: CancellationToken,
 ) {
-    while let Some(Outgoing { mut line, receipt }) = queue.recv().await {
+    while let Some(outgoing) = queue.recv().await {
+        let Outgoing {
+            mut line,
+            receipt,
+            answers,
+        } = outgoing;
+        // Before it is written: a quick client may use the id again as soon as it has the answer.
+        answers.iter().for_each(|id| in_flight.end(id));
         line.push(b'\n');
         let written = match writer.write_all(&line).await {
             Ok(()) => writer.flush().await,

@@ -25,6 +25,10 @@ const DEVICES: [&str; 8] = [
     "/dev/pts",
 ];
 
+/// Without mounts nothing takes their place: in the first are disks, which root reads without any capability, in the
+/// second the files of others.
+const REPLACED: [&str; 2] = ["/dev", "/tmp"];
+
 /// Confines this process and all that it will start.
 pub(super) fn apply(plan: &Plan) -> Result<(), Trouble> {
     let status = restrict(plan).map_err(|error| Trouble::new("Landlock", error))?;
@@ -47,10 +51,12 @@ fn restrict(plan: &Plan) -> Result<RulesetStatus, landlock::RulesetError> {
     if plan.layers.namespaces {
         ruleset = allow(ruleset, Path::new("/"), read)?;
     } else {
-        // What is hidden by mounts elsewhere is left out here.
+        // What is hidden or replaced by mounts elsewhere is left out here.
+        let replaced = REPLACED.map(PathBuf::from);
+        let closed = [plan.hidden.as_slice(), &replaced].concat();
         ruleset = allow(ruleset, Path::new("/"), AccessFs::ReadDir.into())?;
-        for place in beside(Path::new("/"), &plan.hidden) {
-            ruleset = allow(ruleset, &place, read)?;
+        for place in beside(Path::new("/"), &closed).iter().chain(&plan.readable) {
+            ruleset = allow(ruleset, place, read)?;
         }
     }
     for device in DEVICES {

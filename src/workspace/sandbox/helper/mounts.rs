@@ -19,7 +19,7 @@ use rustix::{
     },
 };
 
-use super::Trouble;
+use super::{Trouble, overlay};
 use crate::workspace::sandbox::plan::Plan;
 
 /// Devices that every program expects; no others are there.
@@ -60,9 +60,10 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         None => Vec::new(),
     };
 
-    make_read_only()?;
+    let table = make_read_only()?;
     let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from))?;
-    let readable = copies(plan.readable.iter().cloned())?;
+    let covered = |place: &&PathBuf| overlay::is_replaced(place);
+    let readable = copies(plan.readable.iter().filter(covered).cloned())?;
     let read_only = copies(plan.read_only.iter().cloned())?;
 
     if plan.layers.own_proc {
@@ -76,16 +77,43 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         cover("/tmp", &tmp)?;
     }
     make_run(kept)?;
-    for copy in readable.iter().chain(&writable).chain(&read_only) {
+    overlay::seal(&table, plan.layers.sealed)?;
+    for copy in &readable {
+        put(copy)?;
+        overlay::seal_place(&copy.place, &table, plan.layers.sealed)?;
+    }
+    for copy in writable.iter().chain(&read_only) {
         put(copy)?;
     }
     for place in &plan.hidden {
         hide(place)?;
     }
-    for socket in sockets.iter().filter(|socket| is_socket(socket)) {
+    for socket in listening(plan, sockets) {
         hide(socket)?;
     }
     Ok(())
+}
+
+/// Of what listens outside, what no overlay holds. A relative name is looked for in what was found in writable places.
+fn listening<'a>(plan: &'a Plan, sockets: &'a [PathBuf]) -> Vec<&'a PathBuf> {
+    let open = |socket: &&PathBuf| {
+        let mut writable = plan.writable.iter();
+        !plan.layers.sealed
+            || !overlay::is_sealed(socket)
+            || writable.any(|place| socket.starts_with(place))
+    };
+    let (absolute, relative): (Vec<_>, Vec<_>) =
+        sockets.iter().partition(|path| path.is_absolute());
+    let listens = |found: &&PathBuf| {
+        let mut names = relative.iter().map(|path| path.file_name());
+        names.any(|name| name == found.file_name())
+    };
+    let found = plan.sockets.iter().filter(listens);
+    let mut all: Vec<&PathBuf> = absolute.into_iter().filter(open).chain(found).collect();
+    all.sort();
+    all.dedup();
+    all.retain(|socket| is_socket(socket));
+    all
 }
 
 /// Copies of those that are there.
@@ -134,23 +162,22 @@ fn cover(place: impl AsRef<Path>, copy: &Copy) -> Result<(), Trouble> {
     at(place, move_mount(&copy.mount, "", CWD, place, flags))
 }
 
-/// Makes every mount that can be reached read-only and without devices.
-fn make_read_only() -> Result<(), Trouble> {
+/// Makes every mount that can be reached read-only and without devices, and tells of all that there are.
+fn make_read_only() -> Result<Vec<Mount>, Trouble> {
     let table = at(
         "/proc/self/mountinfo",
         fs::read_to_string("/proc/self/mountinfo"),
     )?;
-    for mount in table.lines().filter_map(Mount::parse) {
-        // Covered by another, or out of this user's reach: then out of the command's too.
-        let Ok(found) = statx(
+    let mut mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
+    for mount in &mut mounts {
+        let found = statx(
             CWD,
             &mount.place,
             AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
             StatxFlags::MNT_ID,
-        ) else {
-            continue;
-        };
-        if found.stx_mnt_id != mount.id {
+        );
+        mount.reachable = found.is_ok_and(|found| found.stx_mnt_id == mount.id);
+        if !mount.reachable {
             continue;
         }
         let flags = mount.flags
@@ -160,14 +187,18 @@ fn make_read_only() -> Result<(), Trouble> {
             | MountFlags::NOSUID;
         at(&mount.place, mount_remount(&mount.place, flags, ""))?;
     }
-    Ok(())
+    Ok(mounts)
 }
 
 /// A line of the mount table: proc_pid_mountinfo(5).
-struct Mount {
+pub(super) struct Mount {
     id: u64,
-    place: PathBuf,
-    flags: MountFlags,
+    pub(super) place: PathBuf,
+    pub(super) flags: MountFlags,
+    /// The type of its file system.
+    pub(super) kind: String,
+    /// Neither covered by another nor out of this user's reach: else it is out of the command's too.
+    pub(super) reachable: bool,
 }
 
 impl Mount {
@@ -187,7 +218,15 @@ impl Mount {
         let flags = options
             .filter_map(|option| known.get(option).copied())
             .collect();
-        Some(Self { id, place, flags })
+        let (_, behind) = line.split_once(" - ")?;
+        let kind = behind.split(' ').next()?.to_owned();
+        Some(Self {
+            id,
+            place,
+            flags,
+            kind,
+            reachable: false,
+        })
     }
 }
 
@@ -223,7 +262,7 @@ fn make_dev(devices: Vec<Copy>, shm: Option<Copy>) -> Result<(), Trouble> {
     ] {
         at(link, std::os::unix::fs::symlink(target, link))?;
     }
-    for directory in ["/dev/pts", "/dev/shm"] {
+    for directory in ["/dev/pts", "/dev/shm", overlay::EMPTY] {
         at(directory, fs::create_dir(directory))?;
     }
     let options = c"newinstance,ptmxmode=0666,mode=620";
@@ -305,16 +344,22 @@ fn at<T, E: Into<io::Error>>(place: impl AsRef<Path>, result: Result<T, E>) -> R
     })
 }
 
-/// The paths of the Unix sockets that this network namespace knows: proc_net_unix(5).
+/// Where this network namespace knows Unix sockets: paths that begin with a slash, and others as they were bound,
+/// proc_net_unix(5).
 pub(super) fn sockets() -> Vec<PathBuf> {
     let table = fs::read("/proc/net/unix").unwrap_or_default();
     let table = String::from_utf8_lossy(&table);
-    let mut paths: Vec<_> = table
-        .lines()
-        .filter_map(|line| line.split_once('/'))
-        .map(|(_, path)| PathBuf::from(format!("/{path}")))
-        .collect();
+    let mut paths: Vec<_> = table.lines().skip(1).filter_map(bound_at).collect();
     paths.sort();
     paths.dedup();
     paths
+}
+
+/// The eighth field, which may hold blanks; abstract names begin with `@`.
+fn bound_at(line: &str) -> Option<PathBuf> {
+    let mut rest = line;
+    for _ in 0..7 {
+        rest = rest.trim_start().split_once(' ')?.1;
+    }
+    (!rest.is_empty() && !rest.starts_with('@')).then(|| rest.into())
 }

@@ -18,7 +18,7 @@ use rustix::{
     },
 };
 
-use super::{COMMAND, NOT_STARTED, Trouble, init, mounts};
+use super::{NOT_STARTED, Trouble, init, mounts, work::Work};
 use crate::workspace::sandbox::plan::Plan;
 
 pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
@@ -26,15 +26,24 @@ pub(super) fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(Ended::Code(code))) => ExitCode::from(code),
         Ok(Some(Ended::Signal(signal))) => die_of(signal),
-        Err(trouble) => {
-            // Nowhere is left to say that this failed.
-            let _ = writeln!(
-                io::stderr(),
-                "openoxide: the command was not started, since its sandbox could not be made: {trouble}"
-            );
-            ExitCode::from(NOT_STARTED)
-        }
+        Err(trouble) => not_started(&Trouble::new("its sandbox could not be made", trouble)),
     }
+}
+
+pub(super) fn not_started(trouble: &Trouble) -> ExitCode {
+    // Nowhere is left to say that this failed.
+    let _ = writeln!(
+        io::stderr(),
+        "openoxide: the command was not started, since {trouble}"
+    );
+    ExitCode::from(NOT_STARTED)
+}
+
+pub(super) fn misused() -> Trouble {
+    Trouble::new(
+        "the helper",
+        "it is started by openoxide itself and by nobody else",
+    )
 }
 
 /// How the command ended, as the inner process tells it.
@@ -45,10 +54,11 @@ enum Ended {
 
 /// What the command came to; `None` in the inner process, which has told it.
 fn confine(arguments: impl Iterator<Item = OsString>) -> Result<Option<Ended>, Trouble> {
-    let (plan, parent, command) = parse(arguments)?;
+    let (plan, parent, work) = parse(arguments)?;
     close_inherited();
+    init::heed_no_keys()?;
     let parent = watch(parent)?;
-    let Some(inner) = divide(&plan, command)? else {
+    let Some(inner) = divide(&plan, work)? else {
         return Ok(None);
     };
     let ended = follow(inner.status, parent);
@@ -58,21 +68,14 @@ fn confine(arguments: impl Iterator<Item = OsString>) -> Result<Option<Ended>, T
     ended.map(Some)
 }
 
-/// The plan, the process that must stay alive, and the command.
-fn parse(
-    mut arguments: impl Iterator<Item = OsString>,
-) -> Result<(Plan, i32, Vec<OsString>), Trouble> {
+/// The plan, the process that must stay alive, and what to start.
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<(Plan, i32, Work), Trouble> {
     let mut text = || arguments.next()?.into_string().ok();
     let plan = text().and_then(|plan| serde_json::from_str(&plan).ok());
     let parent = text().and_then(|parent| parent.parse().ok());
-    let marked = text().is_some_and(|mark| mark == COMMAND);
-    let command: Vec<OsString> = arguments.collect();
-    match (plan, parent) {
-        (Some(plan), Some(parent)) if marked && !command.is_empty() => Ok((plan, parent, command)),
-        _ => Err(Trouble::new(
-            "the helper",
-            "it is started by openoxide itself and by nobody else",
-        )),
+    match (plan, parent, Work::parse(arguments)) {
+        (Some(plan), Some(parent), Some(work)) => Ok((plan, parent, work)),
+        _ => Err(misused()),
     }
 }
 
@@ -91,7 +94,7 @@ fn close_inherited() {
 }
 
 /// A descriptor that tells when `parent` has ended, whichever of its threads started us.
-fn watch(parent: i32) -> Result<OwnedFd, Trouble> {
+pub(super) fn watch(parent: i32) -> Result<OwnedFd, Trouble> {
     let gone = || Trouble::new("openoxide", "it has ended");
     let parent = Pid::from_raw(parent).ok_or_else(gone)?;
     let watched = pidfd_open(parent, PidfdFlags::empty()).map_err(|_| gone())?;
@@ -138,7 +141,7 @@ struct Inner {
 }
 
 /// Becomes two processes: `None` in the inner one, when it has ended.
-fn divide(plan: &Plan, command: Vec<OsString>) -> Result<Option<Inner>, Trouble> {
+fn divide(plan: &Plan, work: Work) -> Result<Option<Inner>, Trouble> {
     let pipe = || io::pipe().map_err(system("a pipe"));
     let sockets = match plan.layers.namespaces {
         true => mounts::sockets(),
@@ -150,7 +153,7 @@ fn divide(plan: &Plan, command: Vec<OsString>) -> Result<Option<Inner>, Trouble>
     match fork::fork().map_err(system("the inner process"))? {
         Fork::Child => {
             drop((writer, status));
-            init::run(plan, &sockets, life, report, command);
+            init::run(plan, &sockets, life, report, work);
             Ok(None)
         }
         Fork::Parent(id) => Ok(Some(Inner {
@@ -196,15 +199,19 @@ fn follow(mut status: PipeReader, parent: OwnedFd) -> Result<Ended, Trouble> {
 }
 
 /// Ends as the command did, so that our parent sees the same.
-fn die_of(signal: i32) -> ExitCode {
+pub(super) fn die_of(signal: i32) -> ExitCode {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     // A dump of this process would help nobody.
     let _ = setrlimit(Resource::Core, none);
-    if let Some(signal) = Signal::from_named_raw(signal) {
-        let _ = kill_process(getpid(), signal);
+    init::heed_again(signal);
+    // Twice: the first SIGSEGV goes to the handler of Rust's runtime, which finds no stack overflow and steps aside.
+    for _ in 0..2 {
+        if let Some(signal) = Signal::from_named_raw(signal) {
+            let _ = kill_process(getpid(), signal);
+        }
     }
     // The signal is one that we ignore: as a shell would say it.
     ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))

@@ -61,6 +61,25 @@ const DENIED: &[c_long] = &[
     libc::SYS_setdomainname,
 ];
 
+/// Where there is no network namespace: all that a socket from a pair could do to reach another.
+const DENIED_OF_PAIRS: &[c_long] = &[libc::SYS_connect, libc::SYS_bind];
+/// Where there is no IPC namespace: memory and messages of other processes.
+const DENIED_OF_IPC: &[c_long] = &[
+    libc::SYS_shmget,
+    libc::SYS_shmat,
+    libc::SYS_shmctl,
+    libc::SYS_semget,
+    libc::SYS_semop,
+    libc::SYS_semtimedop,
+    libc::SYS_semctl,
+    libc::SYS_msgget,
+    libc::SYS_msgsnd,
+    libc::SYS_msgrcv,
+    libc::SYS_msgctl,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+];
+
 #[cfg(target_arch = "x86_64")]
 const DENIED_HERE: &[c_long] = &[
     libc::SYS_kexec_file_load,
@@ -92,6 +111,9 @@ const NEW_NAMESPACES: [i32; 8] = [
     0x80, // CLONE_NEWTIME
 ];
 
+/// What of a socket's type is not a flag.
+const SOCKET_KIND: u64 = 0xf;
+
 /// Which sockets can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sockets {
@@ -102,9 +124,12 @@ pub(super) enum Sockets {
 }
 
 /// Applies the filters to this process and all that it will start.
-pub(super) fn apply(sockets: Sockets) -> Result<(), Trouble> {
+pub(super) fn apply(sockets: Sockets, own_ipc: bool) -> Result<(), Trouble> {
     let fail = |error: String| Trouble::new("the system call filter", error);
-    for (rules, errno) in [(gone(), libc::ENOSYS), (denied(sockets), libc::EPERM)] {
+    for (rules, errno) in [
+        (gone(), libc::ENOSYS),
+        (denied(sockets, own_ipc), libc::EPERM),
+    ] {
         let rules = rules.map_err(|error| fail(error.to_string()))?;
         let program = compile(rules, errno).map_err(|error| fail(error.to_string()))?;
         seccompiler::apply_filter(&program).map_err(|error| fail(error.to_string()))?;
@@ -125,10 +150,13 @@ fn gone() -> Result<Rules, seccompiler::BackendError> {
     Ok(with_x32([(libc::SYS_clone3, Vec::new())].into()))
 }
 
-fn denied(sockets: Sockets) -> Result<Rules, seccompiler::BackendError> {
+fn denied(sockets: Sockets, own_ipc: bool) -> Result<Rules, seccompiler::BackendError> {
+    let pairs = sockets == Sockets::None;
     let mut rules: Rules = DENIED
         .iter()
         .chain(DENIED_HERE)
+        .chain(if pairs { DENIED_OF_PAIRS } else { &[] })
+        .chain(if own_ipc { &[] } else { DENIED_OF_IPC })
         .chain(&[OPEN_TREE_ATTR])
         .map(|call| (*call, Vec::new()))
         .collect();
@@ -145,6 +173,12 @@ fn denied(sockets: Sockets) -> Result<Rules, seccompiler::BackendError> {
         typing.into_iter().collect::<Result<_, _>>()?,
     );
     rules.insert(libc::SYS_socket, families(sockets)?);
+    if pairs {
+        // Only a datagram names its receiver; the others have theirs.
+        let datagram = libc::SOCK_DGRAM.cast_unsigned().into();
+        let kind = rule(1, Compare::MaskedEq(SOCKET_KIND), datagram)?;
+        rules.insert(libc::SYS_socketpair, vec![kind]);
+    }
     Ok(with_x32(rules))
 }
 

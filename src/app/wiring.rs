@@ -1,0 +1,267 @@
+//! From the configuration and a header to what a thread works with: model, gate, sandbox, limits.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+use super::Asker;
+use crate::{
+    config::{Config, Environment, Layers, Paths},
+    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
+    model::{Model, Recorded, Remote, Retry, Secret, Tape},
+    thread::{Assemble, Header, Parts, Policy},
+    tools::{
+        command::Rules,
+        gate::Gate,
+        mcp::Servers,
+        registry::{Registry, Settings},
+    },
+    workspace::{
+        Boundaries, Workspace,
+        sandbox::{Confinement, Protection, Sandbox},
+        shell, worktree,
+    },
+};
+
+/// How deep agents may start agents before a turn is refused.
+const DEEPEST: u32 = 2;
+
+/// What the environment says of the key.
+#[derive(Clone)]
+pub(super) enum Key {
+    Known(String),
+    /// There is none, wherever else one may be stored.
+    None,
+}
+
+/// What the parts of a thread are made from.
+#[derive(Clone)]
+pub(super) struct Wiring {
+    /// What the owner set.
+    pub(super) config: Config,
+    pub(super) layers: Layers,
+    /// Where what is known of directories is kept; none if nothing is.
+    pub(super) state: Option<PathBuf>,
+    pub(super) paths: Paths,
+    pub(super) servers: Arc<Servers>,
+    pub(super) environment: Environment,
+    pub(super) key: Option<Key>,
+    /// The key from a file or a command, once it was wanted. Nobody awaits under it.
+    pub(super) stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
+    pub(super) tape: Option<Tape>,
+    pub(super) redactor: Redactor,
+    pub(super) depth: u32,
+    pub(super) sandbox: Arc<Sandbox>,
+    pub(super) model: Option<String>,
+    /// Resolved.
+    pub(super) home_named: Option<PathBuf>,
+    pub(super) asker: Asker,
+}
+
+impl Assemble for Wiring {
+    fn assemble(&self, header: &Header) -> Result<Parts, String> {
+        if self.depth > DEEPEST {
+            return Err(format!(
+                "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
+            ));
+        }
+        let policy = Policy {
+            sandbox: header.policy.sandbox.min(self.ceiling()),
+            ..header.policy.clone()
+        };
+        let approval_policy = match self.config.policy.approval_policy {
+            Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
+            _ => policy.approval_policy,
+        };
+        if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
+            // Nothing had come of it, so it was removed when the process ended that made it.
+            let closed = &self.paths.closed;
+            worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
+                .map_err(|error| error.to_string())?;
+        }
+        let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
+        let settings = self.settings(policy.sandbox);
+        let owner = &self.config.policy;
+        let deny = [owner.deny.as_slice(), &policy.deny].concat();
+        let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
+        let mut tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        tools.extend(self.outside_tools(header));
+        let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
+        let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
+        let gate = Gate {
+            tools,
+            workspace,
+            confinement: Arc::new(self.confinement()),
+            accept_partial: self.config.policy.accept_partial,
+            approval_policy,
+            rules,
+            redactor: redactor.clone(),
+        };
+        let limits = match self.asker {
+            // Who gave the limits may give others.
+            Asker::Owner => self.config.limits,
+            Asker::Caller => header.limits.within(self.config.limits),
+        };
+        Ok(Parts {
+            model,
+            gate: Arc::new(gate),
+            limits,
+            when_unattended: self.when_unattended(),
+            redactor,
+        })
+    }
+}
+
+impl Wiring {
+    /// The widest sandbox that any thread of this process gets, new or resumed.
+    pub(super) fn ceiling(&self) -> SandboxPolicy {
+        match self.config.policy.sandbox {
+            Some(set) => set,
+            None if self.asker == Asker::Owner || self.config.server.allow_full_access => {
+                SandboxPolicy::DangerFullAccess
+            }
+            None => SandboxPolicy::WorkspaceWrite,
+        }
+    }
+
+    /// The owner's strategy; a command line that asks nobody says no.
+    pub(super) fn when_unattended(&self) -> WhenUnattended {
+        let default = match self.asker {
+            Asker::Owner => WhenUnattended::Deny,
+            Asker::Caller => WhenUnattended::AutoWithinPolicy,
+        };
+        self.config.policy.when_unattended.unwrap_or(default)
+    }
+
+    pub(super) fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
+        let bounds = Boundaries {
+            writable_roots: policy.writable_roots.clone(),
+            closed: self.closed(cwd),
+            named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
+            state: self.state.clone(),
+        };
+        Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
+    pub(super) fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
+        let worktrees = self.paths.worktrees();
+        let real = |path: &Path| path.canonicalize().ok();
+        let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
+            let name = cwd.strip_prefix(of).ok()?.components().next()?;
+            Some(name.as_os_str().to_owned())
+        });
+        let Some(own) = within else {
+            return self.paths.closed.clone();
+        };
+        let state = &self.paths.state;
+        let others = self
+            .paths
+            .closed
+            .iter()
+            .filter(|place| !worktrees.starts_with(place));
+        let beside = entries(state).chain(["threads".into(), "directories".into()]);
+        let beside = beside
+            .filter(|name| name != "worktrees")
+            .map(|name| state.join(name));
+        let siblings = entries(&worktrees).filter(|name| *name != own);
+        others
+            .cloned()
+            .chain([self.paths.config_file.clone()])
+            .chain(beside)
+            .chain(siblings.map(|name| worktrees.join(name)))
+            .collect()
+    }
+
+    pub(super) fn worktree(
+        &self,
+        thread: ThreadId,
+        workspace: &Workspace,
+    ) -> Result<(Worktree, PathBuf), String> {
+        let state = self.state.as_ref().ok_or(
+            "`isolation` needs a place to keep the worktree, which there is not with `--ephemeral`",
+        )?;
+        worktree::make(state, thread, workspace.cwd(), workspace.closed())
+            .map_err(|error| error.to_string())
+    }
+
+    pub(super) fn confinement(&self) -> Confinement {
+        Confinement::new(self.sandbox.clone(), self.config.policy.network)
+    }
+
+    pub(super) fn settings(&self, sandbox: SandboxPolicy) -> Settings {
+        let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
+        Settings {
+            environment: shell::for_commands(
+                std::env::vars_os(),
+                &extra,
+                self.depth.saturating_add(1),
+            ),
+            keeper: self.sandbox.keeper(),
+            commands_are_held: sandbox == SandboxPolicy::ReadOnly
+                && match self.sandbox.protection() {
+                    Protection::Whole => true,
+                    Protection::Partial(_) => self.config.policy.accept_partial,
+                    Protection::None => false,
+                },
+        }
+    }
+
+    /// The model of that name, and what knows its key.
+    pub(super) fn model(&self, name: &str) -> Result<(Arc<dyn Model>, Redactor), String> {
+        let (model, redactor): (Arc<dyn Model>, _) = match name.strip_prefix("recorded:") {
+            Some(file) => {
+                let recorded =
+                    Recorded::open(Path::new(file)).map_err(|error| error.to_string())?;
+                (Arc::new(recorded), self.redactor.clone())
+            }
+            None => {
+                let (remote, redactor) = self.remote(name)?;
+                (Arc::new(Retry::new(remote)), redactor)
+            }
+        };
+        let model = match &self.tape {
+            Some(tape) => tape.around(model, redactor.clone()),
+            None => model,
+        };
+        Ok((model, redactor))
+    }
+
+    pub(super) fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
+        let model = &self.config.model;
+        let key = self.key()?;
+        let redactor = match &key {
+            Some(key) => self.redactor.and(key.expose()),
+            None => self.redactor.clone(),
+        };
+        let has_none = key.is_none() && model.headers.is_empty();
+        let endpoint = model.endpoint(name, key);
+        let needs_key = endpoint.needs_key();
+        let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
+        if has_none && needs_key {
+            return Err(format!(
+                "no key for `{}`: set `{}`, or OPENAI_BASE_URL to a server of your own",
+                model.base_url, model.api_key_env
+            ));
+        }
+        Ok((remote, redactor))
+    }
+
+    /// From the environment, else from where the owner keeps it.
+    pub(super) fn key(&self) -> Result<Option<Secret>, String> {
+        match &self.key {
+            Some(Key::Known(key)) => Ok(Some(Secret::new(key.clone()))),
+            Some(Key::None) => Ok(None),
+            None => self
+                .stored_key
+                .get_or_init(|| self.config.model.stored_key())
+                .clone(),
+        }
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.flatten().map(|entry| entry.file_name())
+}

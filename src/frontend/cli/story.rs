@@ -1,0 +1,147 @@
+//! A thread as a person would like to read it: who said what, what was done, how each turn ended.
+
+use crate::{
+    conversation::{
+        Item, Outcome, OutputStatus, ToolOutput, TurnId, Usage, shortened, shown_line, shown_text,
+    },
+    thread::{Loaded, export::change_line},
+};
+
+/// Lines of an output that are shown.
+const OUTPUT_LINES: usize = 6;
+
+/// `undone`: turns whose changes were taken back.
+pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
+    let header = &loaded.header;
+    let mut text = format!(
+        "thread {}\ncreated {} · {} · model {} · sandbox {} · approval {}\n",
+        header.thread_id,
+        header.created_at,
+        shown_line(&header.cwd.to_string_lossy()),
+        shown_line(&header.model),
+        header.policy.sandbox.as_str(),
+        header.policy.approval_policy.as_str(),
+    );
+    if let Some(parent) = header.parent {
+        text.push_str(&format!("forked from {parent}\n"));
+    }
+    let first = loaded.turns.first();
+    let first = first.map_or(loaded.items.len(), |turn| turn.first_item);
+    if first > 0 {
+        text.push_str("\n── before the fork\n");
+        text.extend(
+            loaded.items[..first]
+                .iter()
+                .map(|one| item(one, &loaded.items)),
+        );
+    }
+    for (at, turn) in loaded.turns.iter().enumerate() {
+        text.push_str(&format!("\n── turn {} · {}\n", at + 1, turn.turn_id));
+        let items = loaded.items_of(at);
+        text.extend(items.iter().map(|one| item(one, items)));
+        for approval in &turn.open_approvals {
+            text.push_str(&format!(
+                "? waits for an answer (`openoxide threads answer {}`): {} {}\n",
+                header.thread_id,
+                shown_line(&approval.summary),
+                shown_line(&approval.place),
+            ));
+        }
+        match &turn.outcome {
+            None => text.push_str(&format!(
+                "— cut short; `openoxide --resume {}` goes on\n",
+                header.thread_id
+            )),
+            Some(outcome) => text.push_str(&end(outcome, undone.contains(&turn.turn_id))),
+        }
+    }
+    text.push_str(&usage(loaded));
+    if loaded.damaged > 0 {
+        text.push_str(&format!(
+            "\n{} damaged lines of the rollout were passed over\n",
+            loaded.damaged
+        ));
+    }
+    text
+}
+
+fn end(outcome: &Outcome, undone: bool) -> String {
+    let why = outcome.error.as_ref();
+    let why = why.map(|error| format!(": {}", shown_line(&error.message)));
+    let mut text = format!(
+        "— {}{} · {:.1} s\n",
+        outcome.status.as_str(),
+        why.unwrap_or_default(),
+        outcome.seconds
+    );
+    for change in &outcome.changes {
+        text.push_str(&format!("  {}\n", change_line(change)));
+    }
+    if let Some(why) = &outcome.partial_changes {
+        text.push_str(&format!("  perhaps not all: {}\n", shown_line(why)));
+    }
+    if undone {
+        text.push_str("  taken back; `openoxide threads undo --redo` takes the last undo back\n");
+    }
+    text
+}
+
+/// What all turns together took.
+fn usage(loaded: &Loaded) -> String {
+    let mut usage = Usage::default();
+    let turns = loaded.turns.iter();
+    let outcomes = turns.filter_map(|turn| turn.outcome.as_ref().or(turn.suspended.as_ref()));
+    outcomes.for_each(|outcome| usage += outcome.usage);
+    let cost = usage.cost.map(|cost| format!(" · cost {cost:.4}"));
+    format!(
+        "\nusage: {} requests · {} input tokens, {} of them cached · {} output tokens{}\n",
+        usage.requests,
+        usage.input_tokens,
+        usage.cached_input_tokens,
+        usage.output_tokens,
+        cost.unwrap_or_default()
+    )
+}
+
+/// One item; an output stands under its call.
+fn item(item: &Item, beside: &[Item]) -> String {
+    match item {
+        Item::UserMessage { text } => format!("> {}\n", shown_text(text).replace('\n', "\n> ")),
+        Item::Picture(picture) => format!("> (picture {})\n", shown_line(&picture.name)),
+        Item::AgentMessage { text, .. } => format!("{}\n", shown_text(text)),
+        Item::Reasoning { summary, .. } if summary.is_empty() => String::new(),
+        Item::Reasoning { summary, .. } => {
+            format!("(thinks: {})\n", shortened(&shown_line(summary), 300))
+        }
+        Item::ToolCall(call) => {
+            let answer = beside.iter().find_map(|item| match item {
+                Item::ToolOutput(output) if output.call_id == call.call_id => Some(output),
+                _ => None,
+            });
+            let arguments = shortened(&shown_line(&call.arguments), 200);
+            format!(
+                "• {} {arguments}\n{}",
+                shown_line(&call.name),
+                answer.map(output).unwrap_or_default()
+            )
+        }
+        Item::ToolOutput(_) => String::new(),
+        Item::Compaction { .. } => "(what came before was summed up for the model)\n".to_owned(),
+    }
+}
+
+fn output(output: &ToolOutput) -> String {
+    let failed = if output.status == OutputStatus::Failed {
+        "failed: "
+    } else {
+        ""
+    };
+    let lines: Vec<&str> = output.content.lines().take(OUTPUT_LINES).collect();
+    let more = output.content.lines().count() - lines.len();
+    let more = if more > 0 {
+        format!("\n    … {more} more lines")
+    } else {
+        String::new()
+    };
+    format!("    {failed}{}{more}\n", shown_text(&lines.join("\n    ")))
+}

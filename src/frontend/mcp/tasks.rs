@@ -1,0 +1,141 @@
+//! The tasks extension (SEP-2663): a task is a turn under the protocol's name, served from its thread.
+//!
+//! Nothing is remembered here: the id of a task is that of its turn, and its thread is found by it for as long as it is
+//! kept. Asking for a task counts as following the turn.
+
+use std::time::Duration;
+
+use rmcp::{
+    ErrorData, RoleServer,
+    model::{
+        CreateTaskResult, DetailedTask, GetTaskResult, InputResponses, JsonObject, Task,
+        TaskPayload, TaskStatus,
+    },
+    service::RequestContext,
+};
+use serde_json::Value;
+
+use super::{
+    arguments::Detail,
+    questions::{self, Way},
+    result, rounds,
+};
+use crate::{
+    app::App,
+    conversation::{Outcome, Status, ThreadId, TurnId},
+    thread::{Follow, Standing, ThreadHandle, rollout::now},
+};
+
+/// How often a client should ask, in milliseconds.
+const POLL: u64 = 1000;
+
+/// True if a turn that runs on can be told of as a task.
+pub(super) fn are_understood(call: &RequestContext<RoleServer>) -> bool {
+    let declared = call
+        .client_capabilities()
+        .is_some_and(|capabilities| capabilities.supports_tasks());
+    declared && questions::is_modern(call)
+}
+
+/// A turn that runs on.
+pub(super) fn created(turn_id: TurnId) -> CreateTaskResult {
+    CreateTaskResult::new(task(turn_id))
+}
+
+fn task(turn_id: TurnId) -> Task {
+    let now = now();
+    Task::new(turn_id.to_string(), TaskStatus::Working, now.clone(), now)
+        .with_poll_interval_ms(POLL)
+}
+
+/// How the turn stands.
+pub(super) async fn get(
+    app: &App,
+    id: &str,
+    park: Duration,
+    call: &RequestContext<RoleServer>,
+) -> Result<GetTaskResult, ErrorData> {
+    let (thread, turn_id) = find(app, id).await?;
+    let way = questions::way(call);
+    if way != Way::None {
+        // It can be asked by what this returns.
+        thread.attend().await.map_err(gone)?.linger(park);
+    }
+    // To ask is to follow: the turn is not given up while somebody does.
+    if let Follow::Nothing = thread.follow().await.map_err(gone)? {
+        thread.resume().await.map_err(gone)?;
+    }
+    let payload = match thread.outcome_of(turn_id).await.map_err(gone)? {
+        Some(outcome) => ended(&outcome),
+        None => {
+            let standing = thread.standing().await.map_err(gone)?;
+            open(standing.filter(|open| open.outcome.turn_id == turn_id), way)
+        }
+    };
+    Ok(GetTaskResult::new(DetailedTask::new(
+        task(turn_id),
+        payload,
+    )))
+}
+
+fn ended(outcome: &Outcome) -> TaskPayload {
+    if outcome.status == Status::Interrupted {
+        return TaskPayload::Cancelled;
+    }
+    let result = result::outcome(outcome, Detail::Brief, &[], false);
+    match serde_json::to_value(result) {
+        Ok(Value::Object(result)) => TaskPayload::Completed { result },
+        // A result is an object.
+        _ => TaskPayload::Failed {
+            error: JsonObject::new(),
+        },
+    }
+}
+
+/// A question that only the caller may answer is a result; `openoxide-reply` goes on.
+fn open(standing: Option<Standing>, way: Way) -> TaskPayload {
+    let Some(Standing { outcome, left_open }) = standing else {
+        return TaskPayload::Working;
+    };
+    match outcome.status {
+        Status::ApprovalRequired if left_open => ended(&outcome),
+        Status::ApprovalRequired if way != Way::None => TaskPayload::InputRequired {
+            input_requests: questions::requests(&outcome.approvals),
+        },
+        _ => TaskPayload::Working,
+    }
+}
+
+/// Takes answers to what a task asked.
+pub(super) async fn update(
+    app: &App,
+    id: &str,
+    responses: &InputResponses,
+) -> Result<(), ErrorData> {
+    let (thread, _) = find(app, id).await?;
+    let asked: Vec<_> = responses.keys().filter_map(|id| id.parse().ok()).collect();
+    rounds::answer(&thread, &asked, responses)
+        .await
+        .map_err(|error| ErrorData::internal_error(error, None))
+}
+
+/// Interrupts the turn.
+pub(super) async fn cancel(app: &App, id: &str) -> Result<(), ErrorData> {
+    let (thread, turn_id) = find(app, id).await?;
+    thread.interrupt(Some(turn_id)).await.map_err(gone)
+}
+
+/// The thread of a turn: one of this process, or any that is kept.
+async fn find(app: &App, id: &str) -> Result<(ThreadHandle, TurnId), ErrorData> {
+    let unknown = || ErrorData::invalid_params(format!("there is no task `{id}`"), None);
+    let turn_id: TurnId = id.parse().map_err(|_| unknown())?;
+    let thread: ThreadId = app.threads().of_turn(turn_id).await.ok_or_else(unknown)?;
+    let thread = app.threads().find(thread).map_err(gone)?;
+    app.within_roots(thread.header().directory())
+        .map_err(|_| unknown())?;
+    Ok((thread, turn_id))
+}
+
+fn gone(error: impl std::fmt::Display) -> ErrorData {
+    ErrorData::internal_error(error.to_string(), None)
+}

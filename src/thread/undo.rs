@@ -1,0 +1,189 @@
+//! Takes back what turns of a kept thread changed, and takes that back again.
+//!
+//! What to take back is read from the folder of the thread, under its lock, so that no turn runs meanwhile. An undo is
+//! kept as the turns are: it names what it took back.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    rollout::Loaded,
+    store::{DirectoryStore, Journal, StoreError, ThreadStore},
+};
+use crate::{
+    conversation::{ThreadId, TurnId},
+    workspace::checkpoint::{Folder, Manifest, Undo, UndoError, tell_others},
+};
+
+/// How far back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// The last turn that changed something and was not taken back.
+    LastTurn,
+    /// To before this turn: it and all that came after it.
+    Before(TurnId),
+    /// The last undo.
+    LastUndo,
+}
+
+/// Why there is nothing to take back.
+#[derive(Debug, thiserror::Error)]
+pub enum BackError {
+    /// The thread cannot be had.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Files stand in the way.
+    #[error(transparent)]
+    Undo(#[from] UndoError),
+    /// Nothing was changed, or all of it was taken back.
+    #[error("there is nothing to take back")]
+    Nothing,
+}
+
+/// An undo that is ready. The thread is held until it is dropped.
+pub struct Ready {
+    /// What it would do.
+    pub undo: Undo,
+    /// Why what the turns changed may be more than that.
+    pub partial: Vec<String>,
+    thread: ThreadId,
+    /// Our own directory.
+    state: Option<PathBuf>,
+    folder: Folder,
+    journal: Box<dyn Journal>,
+}
+
+/// Finds out what it takes, and changes nothing.
+pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready, BackError> {
+    let (_, mut journal) = store.open(id)?;
+    journal.hold()?;
+    let folder = Folder::of_thread(&store.folder(id));
+    let all = folder.all().map_err(StoreError::Io)?;
+    let chosen = choose(&all, back);
+    if chosen.is_empty() {
+        return Err(BackError::Nothing);
+    }
+    let undo = Undo::plan(&folder, &chosen)?;
+    Ok(Ready {
+        undo,
+        partial: chosen.into_iter().filter_map(|(_, m)| m.partial).collect(),
+        thread: id,
+        state: store.state().map(Path::to_owned),
+        folder,
+        journal,
+    })
+}
+
+impl Ready {
+    /// Does it.
+    pub fn apply(&self) -> Result<(), BackError> {
+        let done = self.undo.apply(&self.folder)?;
+        if let Some(state) = &self.state {
+            tell_others(state, self.thread, &done);
+        }
+        let written = self.folder.write(TurnId::generate(), &done);
+        Ok(written.map_err(UndoError::Storage)?)
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        self.journal.release();
+    }
+}
+
+/// The manifests to take back, in the order of time.
+fn choose(all: &[(TurnId, Manifest)], back: Back) -> Vec<(TurnId, Manifest)> {
+    let standing = standing(all);
+    let stands = |(turn, _): &&(TurnId, Manifest)| standing[turn];
+    let is_undo = |manifest: &Manifest| !manifest.undoes.is_empty();
+    let last = |undo: bool| {
+        let mut found = all.iter().rev().filter(stands);
+        found.find(|(_, manifest)| is_undo(manifest) == undo)
+    };
+    match back {
+        Back::LastTurn => last(false).into_iter().cloned().collect(),
+        // An undo that was followed by a turn is history.
+        Back::LastUndo => {
+            let newest = all.iter().rev().find(stands);
+            let undo = last(true).filter(|(turn, _)| newest.is_some_and(|(n, _)| n == turn));
+            undo.into_iter().cloned().collect()
+        }
+        Back::Before(first) => {
+            let later = all.iter().filter(|(turn, _)| *turn >= first);
+            let turns = later.filter(|(_, manifest)| !is_undo(manifest));
+            turns.filter(stands).cloned().collect()
+        }
+    }
+}
+
+/// Which turns and undos are in force.
+fn standing(all: &[(TurnId, Manifest)]) -> BTreeMap<TurnId, bool> {
+    let mut standing: BTreeMap<TurnId, bool> = BTreeMap::new();
+    let taken_by: BTreeMap<TurnId, &[TurnId]> = all
+        .iter()
+        .map(|(turn, manifest)| (*turn, manifest.undoes.as_slice()))
+        .collect();
+    for (turn, manifest) in all {
+        // What takes back an undo is no undo itself: it puts its turns in force again.
+        let redoes = manifest
+            .undoes
+            .iter()
+            .any(|undone| taken_by.get(undone).is_some_and(|taken| !taken.is_empty()));
+        standing.insert(*turn, !redoes);
+        for undone in &manifest.undoes {
+            standing.insert(*undone, false);
+            for again in taken_by.get(undone).copied().unwrap_or_default() {
+                standing.insert(*again, true);
+            }
+        }
+    }
+    standing
+}
+
+/// The turns of `loaded` whose changes were taken back.
+pub fn taken_back(store: &DirectoryStore, loaded: &Loaded) -> Vec<TurnId> {
+    let folder = Folder::of_thread(&store.folder(loaded.header.thread_id));
+    let all = folder.all().unwrap_or_default();
+    let gone = standing(&all).into_iter().filter(|(_, stands)| !stands);
+    gone.map(|(turn, _)| turn).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_undo_takes_the_last_turn_that_stands_and_can_be_taken_back() {
+        let turns: Vec<TurnId> = (0..5).map(|_| TurnId::generate()).collect();
+        let turn = |at: usize, undoes: &[usize]| {
+            let undoes = undoes.iter().map(|at| turns[*at]).collect();
+            let manifest = Manifest {
+                undoes,
+                ..Manifest::new(Path::new("/w"))
+            };
+            (turns[at], manifest)
+        };
+        let chosen = |all: &[(TurnId, Manifest)], back| -> Vec<usize> {
+            let found = choose(all, back).into_iter().map(|(id, _)| id);
+            found
+                .map(|id| turns.iter().position(|turn| *turn == id).unwrap())
+                .collect()
+        };
+        let two = [turn(0, &[]), turn(1, &[])];
+        assert_eq!(chosen(&two, Back::LastTurn), [1]);
+        assert_eq!(chosen(&two, Back::Before(turns[0])), [0, 1]);
+        assert_eq!(chosen(&two, Back::LastUndo), [0; 0]);
+        let undone = [turn(0, &[]), turn(1, &[]), turn(2, &[1])];
+        assert_eq!(chosen(&undone, Back::LastTurn), [0]);
+        assert_eq!(chosen(&undone, Back::LastUndo), [2]);
+        let redone = [turn(0, &[]), turn(1, &[]), turn(2, &[1]), turn(3, &[2])];
+        assert_eq!(chosen(&redone, Back::LastTurn), [1]);
+        assert_eq!(chosen(&redone, Back::LastUndo), [0; 0]);
+        let later = [turn(0, &[]), turn(1, &[0]), turn(2, &[])];
+        assert_eq!(chosen(&later, Back::LastUndo), [0; 0]);
+        assert_eq!(chosen(&later, Back::Before(turns[0])), [2]);
+    }
+}

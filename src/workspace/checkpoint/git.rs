@@ -1,0 +1,404 @@
+//! What a git repository already keeps of a directory: which contents, by its index, and their bytes, by its objects.
+//!
+//! No git runs here to find out: the index is read as the table that it is, and an entry counts only where everything
+//! that the file system says of the file is what git noted when it last hashed it. Objects are fetched by a git that
+//! never sees the repository (see [`super::plumbing`]).
+
+use std::{
+    collections::HashMap,
+    ffi::OsStr,
+    fs,
+    os::unix::ffi::OsStrExt,
+    path::{Component, Path, PathBuf},
+};
+
+use super::scan::Stat;
+
+/// The name of an object: SHA-1.
+pub(crate) type ObjectId = [u8; 20];
+
+/// A repository whose working tree is `top`.
+#[derive(Debug)]
+pub(crate) struct Repository {
+    pub(crate) top: PathBuf,
+    /// `.git`, or the directory of a linked worktree.
+    pub(crate) own: PathBuf,
+    /// `.git` of the main working tree.
+    pub(crate) common: PathBuf,
+}
+
+impl Repository {
+    /// The one that `directory` is in. None where git would not think so, and for what we do not read: hashes other
+    /// than SHA-1, refs in tables, submodules.
+    pub(crate) fn around(directory: &Path) -> Option<Self> {
+        let top = directory
+            .ancestors()
+            .find(|dir| dir.join(".git").symlink_metadata().is_ok())?;
+        let dot_git = top.join(".git");
+        let (own, common) = if dot_git.symlink_metadata().ok()?.is_dir() {
+            (dot_git.clone(), dot_git)
+        } else {
+            linked(&dot_git)?
+        };
+        let config = fs::read_to_string(common.join("config")).ok()?;
+        let plain = !config.to_ascii_lowercase().contains("objectformat")
+            && !config.to_ascii_lowercase().contains("refstorage");
+        (plain && common.join("objects").is_dir()).then(|| Self {
+            top: top.to_owned(),
+            own,
+            common,
+        })
+    }
+
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.common.join("objects")
+    }
+
+    /// What its index holds; empty if that cannot be read, or if a filter may stand between file and object.
+    pub(super) fn index(&self) -> Index {
+        let path = self.own.join("index");
+        let read = || {
+            let written = Stat::of(&fs::metadata(&path).ok()?)?.modified;
+            Index::parse(&fs::read(&path).ok()?, &self.top, written)
+        };
+        read().unwrap_or_default()
+    }
+
+    /// True if an attributes file could name a filter, so that objects are not the bytes of the files.
+    pub(super) fn may_filter(&self, index: &Index) -> bool {
+        let tracked = index.entries.keys();
+        let in_tree = tracked.filter(|path| path.file_name() == Some(OsStr::new(".gitattributes")));
+        let names_one = |path: &Path| {
+            let text = fs::read(path).unwrap_or_default();
+            text.windows(6).any(|word| word == b"filter")
+        };
+        names_one(&self.common.join("info/attributes"))
+            || names_one(&self.top.join(".gitattributes"))
+            || in_tree.into_iter().any(|path| names_one(path))
+    }
+}
+
+/// The git directory that a `.git` file names and the common one behind it. Only where it names the file in turn: a
+/// repository from elsewhere must not lead us to another.
+fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
+    let line = |path: &Path| Some(fs::read_to_string(path).ok()?.trim().to_owned());
+    let named = line(dot_git)?;
+    let named = named.strip_prefix("gitdir:")?.trim();
+    let own = dot_git.parent()?.join(named).canonicalize().ok()?;
+    let back = own.join(line(&own.join("gitdir"))?);
+    let common = own
+        .join(line(&own.join("commondir"))?)
+        .canonicalize()
+        .ok()?;
+    let agree = back.canonicalize().ok()? == dot_git.canonicalize().ok()?
+        && own.parent()?.parent()? == common;
+    agree.then_some((own, common))
+}
+
+/// What git noted of its files.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    entries: HashMap<PathBuf, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: ObjectId,
+    /// As in the file: seconds and nanoseconds of the two times, device, inode, mode, user, group, size.
+    fields: [u32; 10],
+    sound: bool,
+}
+
+/// Flags that say that git does not look at the file, or has more than one version of it.
+const ASSUME_VALID_OR_STAGED: u16 = 0x8000 | 0x3000;
+const EXTENDED: u16 = 0x4000;
+/// Of the second word of flags: not in the working tree, or not yet in the index.
+const ELSEWHERE: u16 = 0x4000 | 0x2000;
+
+impl Index {
+    /// gitformat-index(5), versions 2 to 4. `written`: when the file was; what has the same age may have changed since
+    /// it was hashed and is not believed.
+    fn parse(bytes: &[u8], top: &Path, written: i64) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        if reader.take(4)? != b"DIRC" {
+            return None;
+        }
+        let version = reader.number()?;
+        let count = reader.number()?;
+        if !(2..=4).contains(&version) {
+            return None;
+        }
+        let mut entries = HashMap::with_capacity((count as usize).min(bytes.len() / 62));
+        let mut name = Vec::new();
+        for _ in 0..count {
+            let entry = reader.entry(version, &mut name, written)?;
+            let path = Path::new(OsStr::from_bytes(&name));
+            // git makes no others; a forged index may.
+            if path
+                .components()
+                .all(|part| matches!(part, Component::Normal(part) if part != ".git"))
+            {
+                entries.insert(top.join(path), entry);
+            }
+        }
+        Some(Self { entries })
+    }
+
+    /// The object with the content of `path`, if it is still as git saw it.
+    pub(super) fn object(&self, path: &Path, stat: &Stat) -> Option<&ObjectId> {
+        let entry = self.entries.get(path)?;
+        (entry.sound && entry.fits(stat)).then_some(&entry.id)
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
+        self.entries.keys()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+impl Entry {
+    fn fits(&self, stat: &Stat) -> bool {
+        let [
+            changed,
+            changed_rest,
+            modified,
+            modified_rest,
+            _,
+            inode,
+            mode,
+            _,
+            _,
+            size,
+        ] = self.fields;
+        let time = |seconds: u32, rest: u32| i64::from(seconds) * 1_000_000_000 + i64::from(rest);
+        let link = mode & 0o170000 == 0o120000;
+        let file = mode & 0o170000 == 0o100000;
+        (link || file)
+            && link == stat.link
+            && (link || (mode & 0o100 != 0) == (stat.mode & 0o100 != 0))
+            && time(changed, changed_rest) == stat.changed
+            && time(modified, modified_rest) == stat.modified
+            && inode == stat.inode as u32
+            && u64::from(size) == stat.size
+    }
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn number(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    fn short(&mut self) -> Option<u16> {
+        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+    }
+
+    /// One entry; `name` holds that of the one before, which version 4 builds on.
+    fn entry(&mut self, version: u32, name: &mut Vec<u8>, written: i64) -> Option<Entry> {
+        let before = self.0.len();
+        let mut fields = [0; 10];
+        for field in &mut fields {
+            *field = self.number()?;
+        }
+        let id = self.take(20)?.try_into().ok()?;
+        let flags = self.short()?;
+        let more = if flags & EXTENDED != 0 {
+            self.short()?
+        } else {
+            0
+        };
+        if version == 4 {
+            let drop = self.offset()?;
+            name.truncate(name.len().checked_sub(drop)?);
+        } else {
+            name.clear();
+        }
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        name.extend_from_slice(self.take(end)?);
+        let padding = match version {
+            4 => 1,
+            // At least one NUL, up to a multiple of eight.
+            _ => 8 - (before - self.0.len()) % 8,
+        };
+        self.take(padding)?;
+        let modified = i64::from(fields[2]) * 1_000_000_000 + i64::from(fields[3]);
+        let sound = flags & ASSUME_VALID_OR_STAGED == 0
+            && more & ELSEWHERE == 0
+            && modified < written
+            // git writes size 0 where it is not sure itself.
+            && (fields[9] != 0 || id == EMPTY);
+        Some(Entry { id, fields, sound })
+    }
+
+    /// The variable-length number of pack files.
+    fn offset(&mut self) -> Option<usize> {
+        let mut byte = self.take(1)?[0];
+        let mut value = usize::from(byte & 0x7f);
+        while byte & 0x80 != 0 {
+            byte = self.take(1)?[0];
+            value = (value.checked_add(1)?.checked_mul(128)?) | usize::from(byte & 0x7f);
+        }
+        Some(value)
+    }
+}
+
+/// The object of no bytes at all.
+const EMPTY: ObjectId = [
+    0xe6, 0x9d, 0xe2, 0x9b, 0xb2, 0xd1, 0xd6, 0x43, 0x4b, 0x8b, 0x29, 0xae, 0x77, 0x5a, 0xd8, 0xc2,
+    0xe4, 0x8c, 0x53, 0x91,
+];
+
+/// The name that git gives `content`.
+pub(crate) fn object_id(content: &[u8]) -> ObjectId {
+    use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
+    let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    hash.update(format!("blob {}\0", content.len()).as_bytes());
+    hash.update(content);
+    let mut id = ObjectId::default();
+    id.copy_from_slice(hash.finish().as_ref());
+    id
+}
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(dir: &Path, line: &str) {
+        let ran = std::process::Command::new("sh")
+            .args(["-ec", line])
+            .current_dir(dir)
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{line}: {ran:?}");
+    }
+
+    /// A repository with some names that are alike, whose index is older than nothing in it.
+    fn repository() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        sh(
+            dir.path(),
+            "git init -q . && mkdir -p a/b && echo 1 >a/b/one && echo 11 >a/b/one-more && echo 2 >a/two && : >empty \
+             && ln -s a/two link && git add . && git -c user.name=a -c user.email=a@b commit -qm x",
+        );
+        dir
+    }
+
+    fn believed(dir: &Path) -> Vec<String> {
+        let index = Repository::around(dir).unwrap().index();
+        let mut names: Vec<String> = index
+            .paths()
+            .filter(|path| Stat::at(path).is_some_and(|stat| index.object(path, &stat).is_some()))
+            .map(|path| path.strip_prefix(dir).unwrap().display().to_string())
+            .collect();
+        names.sort();
+        names
+    }
+
+    const ALL: [&str; 5] = ["a/b/one", "a/b/one-more", "a/two", "empty", "link"];
+
+    #[test]
+    fn an_index_of_each_version_is_believed_as_far_as_the_files_are_as_git_saw_them() {
+        for version in [2, 3, 4] {
+            let dir = repository();
+            let top = dir.path().canonicalize().unwrap();
+            sh(
+                &top,
+                &format!(
+                    "sleep 0.05; git update-index --index-version {version}; git update-index --really-refresh"
+                ),
+            );
+            let index = Repository::around(&top.join("a")).unwrap().index();
+            for path in index.paths().filter(|path| !path.ends_with("link")) {
+                let id = index.object(path, &Stat::at(path).unwrap());
+                assert_eq!(id, Some(&object_id(&fs::read(path).unwrap())), "{path:?}");
+            }
+            assert_eq!(believed(&top), ALL);
+            sh(
+                &top,
+                "echo 3 >a/b/one; chmod +x a/two; git update-index --assume-unchanged empty",
+            );
+            assert_eq!(believed(&top), ["a/b/one-more", "link"]);
+        }
+    }
+
+    #[test]
+    fn a_damaged_or_forged_index_is_not_believed() {
+        let dir = repository();
+        let top = dir.path();
+        let bytes = fs::read(top.join(".git/index")).unwrap();
+        for end in 0..bytes.len() {
+            // Whatever it gives, it gives it without harm.
+            let _ = Index::parse(&bytes[..end], top, i64::MAX);
+        }
+        let name = bytes.windows(3).position(|word| word == b"a/b").unwrap();
+        let mut forged = bytes;
+        forged[name..name + 3].copy_from_slice(b"../");
+        let index = Index::parse(&forged, top, i64::MAX).unwrap();
+        assert!(
+            !index
+                .paths()
+                .any(|path| path.to_string_lossy().contains(".."))
+        );
+        assert_eq!(index.paths().count(), ALL.len() - 1);
+    }
+
+    #[test]
+    fn an_attribute_that_names_a_filter_is_seen_wherever_it_is() {
+        for place in ["a/.gitattributes", ".gitattributes", ".git/info/attributes"] {
+            let dir = repository();
+            let find = || {
+                let found = Repository::around(dir.path()).unwrap();
+                found.may_filter(&found.index())
+            };
+            assert!(!find(), "{place}");
+            sh(
+                dir.path(),
+                &format!("echo '*.txt filter=x' >{place} && git add ."),
+            );
+            assert!(find(), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_linked_worktree_leads_to_its_repository_and_a_forged_one_nowhere() {
+        let dir = repository();
+        let top = dir.path().canonicalize().unwrap();
+        sh(
+            &top,
+            "git worktree add -q -b linked ../$(basename $PWD)-linked && mkdir forged && cp ../$(basename $PWD)-linked/.git forged/",
+        );
+        let linked = top.with_file_name(format!("{}-linked", top.file_name().unwrap().display()));
+        let found = Repository::around(&linked).unwrap();
+        assert_eq!(
+            (found.top, found.common),
+            (linked.clone(), top.join(".git"))
+        );
+        assert!(Repository::around(&top.join("forged")).is_none());
+        fs::remove_dir_all(linked).unwrap();
+    }
+
+    #[test]
+    fn objects_come_by_a_git_that_sees_nothing_else() {
+        let dir = repository();
+        let found = Repository::around(dir.path()).unwrap();
+        let ids = [object_id(b"1\n"), object_id(b"nowhere"), object_id(b"2\n")];
+        let fetch = || {
+            let git = super::super::plumbing::Plumbing::new(&found.objects()).unwrap();
+            git.blobs(&ids).unwrap()
+        };
+        let expected = [Some(b"1\n".to_vec()), None, Some(b"2\n".to_vec())];
+        assert_eq!(fetch(), expected);
+        sh(dir.path(), "git gc -q");
+        assert_eq!(fetch(), expected, "also from packs");
+    }
+}

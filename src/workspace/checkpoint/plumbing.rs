@@ -1,0 +1,165 @@
+//! The few git commands that we run ourselves, on the objects of a repository and on nothing else of it.
+//!
+//! Their git directory is an empty one of our own, so there is no configuration, hook, attribute, index, ref or working
+//! tree that could name a program or lead elsewhere; of the repository they get the directory of objects. What is the
+//! user's and the system's is turned off too. Each ends with its input, or is killed after [`PATIENCE`].
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::git::ObjectId;
+
+/// A pack on a disk that does not answer, or a pipe in its place, must not hold a turn.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A place to run git in.
+#[derive(Debug)]
+pub(crate) struct Plumbing {
+    home: TempDir,
+    objects: PathBuf,
+}
+
+impl Plumbing {
+    /// For the objects in `objects`, which is also where new ones go.
+    pub(crate) fn new(objects: &Path) -> io::Result<Self> {
+        let home = tempfile::Builder::new()
+            .prefix("openoxide-git-")
+            .tempdir()?;
+        fs::create_dir(home.path().join("refs"))?;
+        fs::write(home.path().join("HEAD"), "ref: refs/heads/none\n")?;
+        Ok(Self {
+            home,
+            objects: objects.to_owned(),
+        })
+    }
+
+    fn command(&self, arguments: &[&str], variables: &[(&str, &OsStr)]) -> Command {
+        let mut command = Command::new("git");
+        command
+            .args(arguments)
+            .current_dir(self.home.path())
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .env("HOME", self.home.path())
+            .env("GIT_DIR", self.home.path())
+            .env("GIT_OBJECT_DIRECTORY", &self.objects)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_SYSTEM", "/dev/null")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("LC_ALL", "C")
+            .envs(variables.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs one command to its end and gives what it printed.
+    pub(crate) fn run(
+        &self,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+        input: Vec<u8>,
+    ) -> io::Result<Vec<u8>> {
+        let mut printed = Vec::new();
+        let complaint = self.with(
+            self.command(arguments, variables).spawn()?,
+            input,
+            |output| output.read_to_end(&mut printed).map(drop),
+        )?;
+        match complaint {
+            None => Ok(printed),
+            Some(complaint) => Err(io::Error::other(format!(
+                "git {}: {complaint}",
+                arguments.first().unwrap_or(&"")
+            ))),
+        }
+    }
+
+    /// The contents of these objects; none for what is not there.
+    pub(crate) fn blobs(&self, ids: &[ObjectId]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        let child = self
+            .command(&["cat-file", "--batch", "--buffer"], &[])
+            .spawn()?;
+        let input: String = ids.iter().map(|id| hex(id) + "\n").collect();
+        let mut blobs = Vec::with_capacity(ids.len());
+        self.with(child, input.into_bytes(), |output| {
+            for id in ids {
+                // Self-checking: what does not have the name that was asked for is not given.
+                let blob = next_blob(output)?;
+                blobs.push(blob.filter(|blob| super::git::object_id(blob) == *id));
+            }
+            Ok(())
+        })?;
+        Ok(blobs)
+    }
+
+    /// Feeds `child`, lets `read` take what it prints, and gives what it complained about if it failed.
+    fn with(
+        &self,
+        mut child: Child,
+        input: Vec<u8>,
+        read: impl FnOnce(&mut BufReader<std::process::ChildStdout>) -> io::Result<()>,
+    ) -> io::Result<Option<String>> {
+        let missing = || io::Error::other("a pipe to git is missing");
+        let mut stdin = child.stdin.take().ok_or_else(missing)?;
+        let stdout = child.stdout.take().ok_or_else(missing)?;
+        let mut stderr = child.stderr.take().ok_or_else(missing)?;
+        let (done, waits) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            // A git that ends early does not read all of its input; its exit code tells.
+            scope.spawn(move || drop(stdin.write_all(&input)));
+            let complaint = scope.spawn(move || {
+                let mut text = String::new();
+                // What it says that is no text is not needed.
+                let _ = stderr.read_to_string(&mut text);
+                text
+            });
+            let pid = rustix::process::Pid::from_child(&child);
+            scope.spawn(move || {
+                if waits.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    // It may have ended this moment; it is not waited for before `done`, so the id is still its own.
+                    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+                }
+            });
+            let taken = read(&mut BufReader::new(stdout));
+            let complaint = complaint.join().unwrap_or_default();
+            drop(done);
+            let ended = child.wait()?;
+            taken?;
+            Ok((!ended.success()).then(|| complaint.trim().to_owned()))
+        })
+    }
+}
+
+/// One answer of `cat-file --batch`.
+fn next_blob(output: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+    let mut head = String::new();
+    output.read_line(&mut head)?;
+    let mut words = head.split_whitespace().skip(1);
+    let (Some(kind), Some(Ok(size))) = (words.next(), words.next().map(str::parse::<usize>)) else {
+        return Ok(None);
+    };
+    let mut blob = vec![0; size];
+    output.read_exact(&mut blob)?;
+    output.read_exact(&mut [0])?;
+    Ok((kind == "blob").then_some(blob))
+}
+
+/// As git writes names.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

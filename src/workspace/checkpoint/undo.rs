@@ -1,0 +1,312 @@
+//! Takes back what turns changed: all of it or nothing, and only where the files still are as the turns left them.
+//!
+//! First everything is compared and read, then what stands there now is kept so that the undo can be undone, and only
+//! then is anything written; each file is looked at once more right before. If one step fails, those before it are
+//! taken back. No step follows a symbolic link or touches what is git's, and only what a turn is known to have brought
+//! is deleted.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    contents::ContentId,
+    kept::read_as,
+    manifest::{Entry, Folder, Manifest, State},
+    scan::Stat,
+};
+use crate::{
+    conversation::{By, TurnId, shown_line},
+    workspace::{
+        edit::{self, Diff},
+        file, is_git_directory,
+    },
+};
+
+/// What an undo would do.
+#[derive(Debug)]
+pub struct Undo {
+    root: PathBuf,
+    steps: Vec<Step>,
+    /// Directories to remove if they are empty then.
+    made: Vec<PathBuf>,
+    undoes: Vec<TurnId>,
+    /// Paths that stay as they are, each with the reason.
+    pub left: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Step {
+    path: PathBuf,
+    now: State,
+    /// What stands there now, to go back to.
+    bytes_now: Option<Vec<u8>>,
+    then: State,
+    bytes_then: Option<Vec<u8>>,
+}
+
+/// Why nothing was taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum UndoError {
+    /// Somebody changed the files since.
+    #[error("nothing was undone, since these are no longer as the turn left them: {}", .0.join(", "))]
+    Changed(Vec<String>),
+    /// The system said no; what was done until then was taken back.
+    #[error("nothing was undone: `{path}`: {error}")]
+    Failed {
+        /// Where.
+        path: String,
+        /// From the system.
+        error: io::Error,
+    },
+    /// The system said no, and again when the first steps were to be taken back.
+    #[error("the undo failed at `{path}` ({error}), and these could not be put back: {}", stuck.join(", "))]
+    Stuck {
+        /// Where it failed.
+        path: String,
+        /// From the system.
+        error: io::Error,
+        /// What is now as it was before the turn.
+        stuck: Vec<String>,
+    },
+    /// What was kept cannot be read, or what is there cannot be kept.
+    #[error("nothing was undone: {0}")]
+    Storage(#[from] io::Error),
+}
+
+impl Undo {
+    /// What it takes to take `manifests` back, which are in the order of time.
+    ///
+    /// # Errors
+    /// A file is no longer as it was left.
+    pub fn plan(folder: &Folder, manifests: &[(TurnId, Manifest)]) -> Result<Self, UndoError> {
+        let root = manifests.last().map(|(_, last)| last.root.clone());
+        let mut undo = Self {
+            root: root.unwrap_or_default(),
+            steps: Vec::new(),
+            made: manifests.iter().flat_map(|(_, m)| m.made.clone()).collect(),
+            undoes: manifests.iter().map(|(turn, _)| *turn).collect(),
+            left: Vec::new(),
+        };
+        let mut changed = Vec::new();
+        for whole in merged(manifests) {
+            match whole {
+                Ok(entry) => undo.add(folder, entry, &mut changed),
+                Err(path) => changed.push(undo.show(&path)),
+            }
+        }
+        // What goes makes room for what comes back: a directory may stand where a file was.
+        undo.steps.sort_by_key(|step| step.then != State::Absent);
+        match changed.is_empty() {
+            true => Ok(undo),
+            false => Err(UndoError::Changed(changed)),
+        }
+    }
+
+    /// True if there is nothing that can be done.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// What would change, by path.
+    pub fn diffs(&self) -> Vec<(String, Diff)> {
+        let diff = |step: &Step| {
+            let path = self.show(&step.path);
+            let (now, then) = (step.bytes_now.as_deref(), step.bytes_then.as_deref());
+            let diff = match (&step.now, &step.then) {
+                (State::File { mode: now, .. }, State::File { mode, .. })
+                    if step.bytes_now == step.bytes_then =>
+                {
+                    edit::mode_diff(&path, *now, *mode)
+                }
+                _ => edit::unified_diff(&path, now, then),
+            };
+            (path, diff)
+        };
+        self.steps.iter().map(diff).collect()
+    }
+
+    fn add(&mut self, folder: &Folder, entry: Entry, changed: &mut Vec<String>) {
+        if let Some(why) = untouchable(&entry) {
+            return self.leave(&entry.path, why);
+        }
+        if entry.after != State::Absent && entry.after.content().is_none() {
+            return self.leave(&entry.path, "it is too large to be compared");
+        }
+        let (now, bytes_now) = held(&entry.path);
+        if now == entry.before || entry.before == entry.after {
+            return;
+        }
+        if now != entry.after {
+            return changed.push(self.show(&entry.path));
+        }
+        let bytes_then = match (&entry.before, entry.before.content()) {
+            (State::Absent, _) => None,
+            (_, None) => return self.leave(&entry.path, "its content from before was not kept"),
+            (_, Some(id)) => match folder.contents.get(id) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => return self.leave(&entry.path, &error.to_string()),
+            },
+        };
+        self.steps.push(Step {
+            path: entry.path,
+            now,
+            bytes_now,
+            then: entry.before,
+            bytes_then,
+        });
+    }
+
+    fn leave(&mut self, path: &Path, why: &str) {
+        self.left.push((self.show(path), why.to_owned()));
+    }
+
+    fn show(&self, path: &Path) -> String {
+        let inside = path.strip_prefix(&self.root).unwrap_or(path);
+        shown_line(&inside.to_string_lossy())
+    }
+
+    /// Does it, and gives what it changed, to be kept as the turn before this was.
+    pub fn apply(&self, folder: &Folder) -> Result<Manifest, UndoError> {
+        for bytes in self.steps.iter().filter_map(|step| step.bytes_now.as_ref()) {
+            folder.contents.put(bytes)?;
+        }
+        let gone = self
+            .steps
+            .iter()
+            .take_while(|step| step.then == State::Absent);
+        let gone = gone.count();
+        for (at, step) in self.steps.iter().enumerate() {
+            if at == gone {
+                self.clear_directories();
+            }
+            if let Err(error) = step.forth() {
+                return Err(self.take_back(at, error));
+            }
+        }
+        self.clear_directories();
+        let entries = self.steps.iter().map(|step| Entry {
+            path: step.path.clone(),
+            before: step.now.clone(),
+            after: held(&step.path).0,
+            from: None,
+            by: None,
+        });
+        Ok(Manifest {
+            entries: entries.collect(),
+            undoes: self.undoes.clone(),
+            ..Manifest::new(&self.root)
+        })
+    }
+
+    /// Goes back from step `failed`, which may have been done in part.
+    fn take_back(&self, failed: usize, error: io::Error) -> UndoError {
+        let path = self.show(&self.steps[failed].path);
+        let done = self.steps[..=failed].iter().rev();
+        let stuck: Vec<String> = done
+            .filter(|step| step.back().is_err())
+            .map(|step| self.show(&step.path))
+            .collect();
+        match stuck.is_empty() {
+            true => UndoError::Failed { path, error },
+            false => UndoError::Stuck { path, error, stuck },
+        }
+    }
+
+    /// Deepest first, so that a directory is empty when its turn comes. One that is not holds what is not ours.
+    fn clear_directories(&self) {
+        let mut made = self.made.clone();
+        made.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+        for directory in made {
+            let _ = file::remove_empty_directory(&directory);
+        }
+    }
+}
+
+impl Step {
+    fn forth(&self) -> io::Result<()> {
+        if held(&self.path).0 != self.now {
+            return Err(io::Error::other("it was changed meanwhile"));
+        }
+        put(&self.path, &self.then, self.bytes_then.as_deref())
+    }
+
+    /// Leaves alone what is neither as this step made it nor as it found it.
+    fn back(&self) -> io::Result<()> {
+        let found = held(&self.path).0;
+        if found == self.now || found.content() != self.then.content() {
+            return Ok(());
+        }
+        put(&self.path, &self.now, self.bytes_now.as_deref())
+    }
+}
+
+/// One entry a path over all of `manifests`; the path where one does not begin with what the one before left.
+fn merged(manifests: &[(TurnId, Manifest)]) -> Vec<Result<Entry, PathBuf>> {
+    let mut whole: BTreeMap<&Path, Result<Entry, PathBuf>> = BTreeMap::new();
+    for entry in manifests.iter().flat_map(|(_, manifest)| &manifest.entries) {
+        let next = match whole.remove(entry.path.as_path()) {
+            None => Ok(entry.clone()),
+            Some(Ok(known)) if known.after == entry.before => Ok(Entry {
+                after: entry.after.clone(),
+                by: known.by.or(entry.by),
+                ..known
+            }),
+            Some(_) => Err(entry.path.clone()),
+        };
+        whole.insert(&entry.path, next);
+    }
+    whole.into_values().collect()
+}
+
+fn untouchable(entry: &Entry) -> Option<&'static str> {
+    if entry
+        .by
+        .is_some_and(|by| matches!(by, By::Other | By::Unsure))
+    {
+        return Some("it is not certain that the turn changed it");
+    }
+    let git = |part: &Path| {
+        part.file_name()
+            .is_some_and(|name| name.eq_ignore_ascii_case(".git"))
+            || is_git_directory(part)
+    };
+    entry.path.ancestors().any(git).then_some("it is git's")
+}
+
+/// What `path` holds, and its bytes.
+fn held(path: &Path) -> (State, Option<Vec<u8>>) {
+    let Some(stat) = Stat::at(path) else {
+        return (State::Absent, None);
+    };
+    let bytes = read_as(path, stat.link).ok().flatten();
+    let content = bytes.as_deref().map(ContentId::of);
+    let state = match stat.link {
+        true => State::Link { content },
+        false => State::File {
+            mode: stat.mode,
+            content,
+        },
+    };
+    (state, bytes)
+}
+
+fn put(path: &Path, state: &State, bytes: Option<&[u8]>) -> io::Result<()> {
+    let missing = || io::Error::other("its content is missing");
+    match state {
+        State::Absent => file::remove(path),
+        State::Link { .. } => {
+            file::remove(path)?;
+            file::link(path, bytes.ok_or_else(missing)?)
+        }
+        State::File { mode, .. } => {
+            if path.is_symlink() {
+                file::remove(path)?;
+            }
+            file::write(path, bytes.ok_or_else(missing)?)?;
+            file::set_mode(path, *mode)
+        }
+    }
+}

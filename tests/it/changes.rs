@@ -1,0 +1,751 @@
+//! What a turn changed, whose change it was, and taking it back: with the real program, with and without git.
+
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    process::Command,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    home::{Home, Ran, run},
+    model_server::{ModelServer, Reply},
+};
+
+/// A line for the shell, where git knows nobody and has no configuration but the repository's.
+fn sh(dir: &Path, line: &str) {
+    let ran = Command::new("sh")
+        .args(["-ec", line])
+        .current_dir(dir)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .expect("a shell");
+    assert!(ran.status.success(), "{line}: {ran:?}");
+}
+
+const COMMIT: &str = "git add . && git -c user.name=a -c user.email=a@b commit -qm x";
+
+/// A turn that runs these commands and writes these files, in order.
+fn turn(home: &Home, calls: &[Value], more: &[&str]) -> Value {
+    let mut replies: Vec<Reply> = Vec::new();
+    for call in calls {
+        let name = match call.get("command") {
+            Some(_) => "shell",
+            None => "write_file",
+        };
+        replies.push(Reply::call(
+            &format!("c{}", uuid::Uuid::now_v7()),
+            name,
+            call.clone(),
+        ));
+    }
+    replies.push(Reply::text("Done."));
+    let model = ModelServer::start(replies);
+    let arguments = [
+        &[
+            "-m",
+            "x",
+            "--output",
+            "json",
+            "-c",
+            "policy.accept_partial=true",
+        ][..],
+        more,
+    ]
+    .concat();
+    let ran = run(home.openoxide_with(&model, &arguments)).expect(0);
+    assert_eq!(model.violations(), [""; 0]);
+    ran.json()
+}
+
+fn shell(command: &str) -> Value {
+    json!({ "command": command })
+}
+
+fn write(path: &str, content: &str) -> Value {
+    json!({ "path": path, "content": content })
+}
+
+/// `kind path` of each change, with `from` and `by` where they are told.
+fn changes(outcome: &Value) -> Vec<String> {
+    let changes = outcome["changes"].as_array().cloned().unwrap_or_default();
+    let told = changes.iter().map(|change| {
+        let word = |key: &str| change[key].as_str();
+        let mut line = format!(
+            "{} {}",
+            word("kind").expect("a kind"),
+            word("path").expect("a path")
+        );
+        for key in ["from", "by"] {
+            line.extend(word(key).map(|value| format!(" {key} {value}")));
+        }
+        line
+    });
+    told.collect()
+}
+
+fn id(outcome: &Value) -> String {
+    outcome["thread_id"].as_str().expect("an id").to_owned()
+}
+
+fn threads(home: &Home, arguments: &[&str]) -> Ran {
+    run(home.openoxide(&[&["threads"], arguments].concat()))
+}
+
+/// Files, modes and links below the project, `.git` left out.
+fn tree(home: &Home) -> Vec<String> {
+    let line = "find . -name .git -prune -o -not -type d -printf '%P %m %l ' -exec sha1sum {} ';' -o -type d -printf '%P/\\n' | sort";
+    let ran = Command::new("sh")
+        .args(["-c", line])
+        .current_dir(home.project())
+        .output();
+    let text = String::from_utf8(ran.expect("a shell").stdout).expect("text");
+    text.lines().map(str::to_owned).collect()
+}
+
+fn project() -> Home {
+    let home = Home::new()
+        .file(".gitignore", "target/\n")
+        .file("a.txt", "one\ntwo\n")
+        .file("b.txt", "beta\n")
+        .file("old.txt", "a name\nof its own\n")
+        .file("sub/c.txt", "gamma\n")
+        .file("turned", "a file that becomes a directory\n")
+        .file("run.sh", "echo\n")
+        .file("target/built", "0\n");
+    symlink("a.txt", home.project().join("link")).expect("a link");
+    home
+}
+
+const MESS: &str = "sed -i s/two/2/ a.txt; rm b.txt; mv old.txt sub/new.txt; chmod +x run.sh; ln -sfn b.txt link; \
+    mkdir -p made/deep; echo new > made/deep/n.txt; rm -f turned; mkdir turned; echo in > turned/in.txt; echo 1 > target/built; touch sub/c.txt";
+
+fn mess_is_measured_and_taken_back(home: &Home) {
+    let before = tree(home);
+    let outcome = turn(
+        home,
+        &[
+            write("w.txt", "w\n"),
+            shell(MESS),
+            write("a.txt", "one\n3\n"),
+        ],
+        &[],
+    );
+    assert_eq!(
+        changes(&outcome),
+        [
+            "modified a.txt",
+            "deleted b.txt",
+            "modified link",
+            "added made/deep/n.txt",
+            "modified run.sh",
+            "renamed sub/new.txt from old.txt",
+            "deleted turned",
+            "added turned/in.txt",
+            "added w.txt",
+        ]
+    );
+    assert_eq!(outcome.get("partial_changes"), None);
+    let edited = &outcome["changes"][0];
+    assert_eq!(
+        (&edited["added"], &edited["removed"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(
+        edited["diff"]
+            .as_str()
+            .expect("a diff")
+            .contains("-two\n+3\n"),
+        "{edited}"
+    );
+    let after = tree(home);
+    let thread = id(&outcome);
+
+    let dry = threads(home, &["undo", &thread, "--dry-run"]).expect(0);
+    assert!(dry.stdout.contains("+two"), "{}", dry.stdout);
+    assert_eq!(tree(home), after);
+    threads(home, &["undo", &thread]).expect(0);
+    // What is ignored is not the turn's.
+    home_is(home, &before, "target/built");
+    assert!(
+        threads(home, &["show", &thread])
+            .expect(0)
+            .stdout
+            .contains("taken back")
+    );
+    threads(home, &["undo", &thread, "--redo"]).expect(0);
+    home_is(home, &after, "");
+    threads(home, &["undo", &thread]).expect(0);
+    home_is(home, &before, "target/built");
+    let nothing = threads(home, &["undo", &thread]);
+    assert_ne!(nothing.code, Some(0));
+    assert!(
+        nothing.stderr.contains("nothing to take back"),
+        "{}",
+        nothing.stderr
+    );
+}
+
+fn home_is(home: &Home, expected: &[String], but: &str) {
+    let rest = |tree: &[String]| -> Vec<String> {
+        let other = |line: &&String| but.is_empty() || !line.starts_with(but);
+        tree.iter().filter(other).cloned().collect()
+    };
+    assert_eq!(rest(&tree(home)), rest(expected));
+}
+
+#[test]
+fn edits_and_commands_are_measured_and_taken_back_without_git() {
+    mess_is_measured_and_taken_back(&project());
+}
+
+#[test]
+fn edits_and_commands_are_measured_and_taken_back_in_a_repository() {
+    let home = project();
+    sh(
+        &home.project(),
+        &format!("git init -q . && {COMMIT} && sleep 0.1 && git status -s && echo dirty >> b.txt"),
+    );
+    let index = std::fs::read(home.project().join(".git/index")).expect("an index");
+    mess_is_measured_and_taken_back(&home);
+    let now = std::fs::read(home.project().join(".git/index")).expect("an index");
+    assert_eq!(now, index, "the user's index is only read");
+}
+
+#[test]
+fn a_diff_is_what_git_applies() {
+    let home = project();
+    let before = tree(&home);
+    let outcome = turn(
+        &home,
+        &[shell(
+            "sed -i s/two/2/ a.txt; rm b.txt; mv old.txt moved.txt; chmod +x run.sh",
+        )],
+        &[],
+    );
+    let after = tree(&home);
+    let diff = threads(&home, &["diff", &id(&outcome)]).expect(0).stdout;
+    threads(&home, &["undo", &id(&outcome)]).expect(0);
+    home_is(&home, &before, "");
+    std::fs::write(home.state().join("diff"), diff).expect("a file");
+    sh(&home.project(), "git apply ../state/diff");
+    home_is(&home, &after, "");
+}
+
+#[test]
+fn an_undo_is_all_or_nothing_and_leaves_what_others_changed_since() {
+    let home = project();
+    let outcome = turn(&home, &[shell("echo 2 > a.txt; echo 2 > b.txt")], &[]);
+    std::fs::write(home.project().join("b.txt"), "mine\n").expect("a file");
+    let refused = threads(&home, &["undo", &id(&outcome)]);
+    assert_ne!(refused.code, Some(0));
+    assert!(
+        refused
+            .stderr
+            .contains("no longer as the turn left them: b.txt"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(
+        (home.read("a.txt"), home.read("b.txt")),
+        ("2\n".into(), "mine\n".into())
+    );
+}
+
+#[test]
+fn an_undo_does_not_go_through_a_link() {
+    let home = project();
+    let outcome = turn(&home, &[shell("echo 2 > sub/c.txt")], &[]);
+    let elsewhere = home.home().join("sub");
+    std::fs::rename(home.project().join("sub"), &elsewhere).expect("moved");
+    symlink(&elsewhere, home.project().join("sub")).expect("a link");
+    let refused = threads(&home, &["undo", &id(&outcome)]);
+    assert_ne!(refused.code, Some(0), "{}", refused.stdout);
+    assert_eq!(
+        std::fs::read_to_string(elsewhere.join("c.txt")).expect("it is there"),
+        "2\n"
+    );
+}
+
+#[test]
+fn an_undo_goes_back_over_several_turns() {
+    let home = project();
+    let before = tree(&home);
+    let first = turn(&home, &[shell("echo 2 > a.txt")], &[]);
+    let thread = id(&first);
+    turn(
+        &home,
+        &[shell("echo 3 > a.txt; echo 3 > d.txt")],
+        &["--resume", &thread],
+    );
+    turn(&home, &[write("d.txt", "4\n")], &["--resume", &thread]);
+    threads(&home, &["undo", &thread, "--turn", "2"]).expect(0);
+    assert_eq!(home.read("a.txt"), "2\n");
+    assert!(!home.project().join("d.txt").exists());
+    threads(&home, &["undo", &thread]).expect(0);
+    home_is(&home, &before, "");
+}
+
+#[test]
+fn what_is_too_large_to_keep_is_told_and_left() {
+    let home = project();
+    sh(&home.project(), "head -c 20000000 /dev/zero > large");
+    let outcome = turn(&home, &[shell("echo x >> large; echo 2 > a.txt")], &[]);
+    assert_eq!(changes(&outcome), ["modified a.txt", "modified large"]);
+    let undone = threads(&home, &["undo", &id(&outcome)]).expect(0);
+    assert!(
+        undone.stdout.contains("left as it is: large"),
+        "{}",
+        undone.stdout
+    );
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+}
+
+#[test]
+fn what_somebody_else_changed_meanwhile_is_not_the_turns() {
+    let home = project();
+    let theirs = home.project().join("b.txt");
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "shell", shell("echo 2 > a.txt; sleep 0.2")),
+        Reply::text("Done.").delayed(std::time::Duration::from_secs(3)),
+    ]);
+    let arguments = [
+        "-m",
+        "x",
+        "--output",
+        "json",
+        "-c",
+        "policy.accept_partial=true",
+    ];
+    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
+    crate::support::home::eventually("the command", || model.requests().len() == 2);
+    // The file system's clock ticks coarsely: what comes right behind a command looks like the command's.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    std::fs::write(&theirs, "theirs\n").expect("a file");
+    let outcome = running.ended().expect(0).json();
+    assert_eq!(
+        changes(&outcome),
+        ["modified a.txt", "modified b.txt by other"]
+    );
+    threads(&home, &["undo", &id(&outcome)]).expect(0);
+    assert_eq!(
+        (home.read("a.txt"), home.read("b.txt")),
+        ("one\ntwo\n".into(), "theirs\n".into())
+    );
+}
+
+#[test]
+fn what_another_thread_wrote_during_a_command_is_the_other_threads() {
+    let home = project();
+    let model = ModelServer::start(vec![
+        Reply::call(
+            "c1",
+            "shell",
+            shell("echo 2 > a.txt; until [ -e go ]; do sleep 0.1; done"),
+        ),
+        Reply::text("Done."),
+    ]);
+    let arguments = [
+        "-m",
+        "x",
+        "--output",
+        "json",
+        "-c",
+        "policy.accept_partial=true",
+    ];
+    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
+    crate::support::home::eventually("the command", || home.read("a.txt") == "2\n");
+    let other = turn(&home, &[write("b.txt", "theirs\n")], &[]);
+    assert_eq!(changes(&other), ["modified b.txt"]);
+    std::fs::write(home.project().join("go"), "").expect("a file");
+    let outcome = running.ended().expect(0).json();
+    let told = changes(&outcome);
+    assert!(told.contains(&"modified a.txt".to_owned()), "{told:?}");
+    assert!(
+        told.contains(&"modified b.txt by other".to_owned()),
+        "{told:?}"
+    );
+}
+
+/// Writes a program that leaves a mark when it runs, and gives its path.
+fn marker(home: &Home) -> String {
+    let program = home.home().join("marker.sh");
+    let mark = home.home().join("mark");
+    let text = format!("#!/bin/sh\necho \"$0 $*\" >> {}\ncat\n", mark.display());
+    std::fs::write(&program, text).expect("a program");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
+    program.display().to_string()
+}
+
+#[test]
+fn nothing_that_a_repository_names_is_run() {
+    let home = project();
+    let marker = marker(&home);
+    let keys = [
+        "core.fsmonitor",
+        "core.sshCommand",
+        "core.editor",
+        "core.pager",
+        "core.askPass",
+        "core.gitProxy",
+        "core.alternateRefsCommand",
+        "sequence.editor",
+        "gpg.program",
+        "gpg.ssh.program",
+        "gpg.x509.program",
+        "credential.helper",
+        "diff.external",
+        "diff.x.command",
+        "diff.x.textconv",
+        "merge.x.driver",
+        "filter.x.clean",
+        "filter.x.smudge",
+        "filter.x.process",
+        "mergetool.x.cmd",
+        "difftool.x.cmd",
+        "interactive.diffFilter",
+        "uploadpack.packObjectsHook",
+        "trailer.x.command",
+        "trailer.x.cmd",
+        "alias.cat-file",
+        "alias.hash-object",
+        "pager.cat-file",
+        "man.x.cmd",
+        "browser.x.cmd",
+        "imap.tunnel",
+        "sendemail.sendmailCmd",
+        "remote.origin.vcs",
+        "remote.origin.uploadpack",
+        "web.browser",
+    ];
+    let dir = home.project();
+    let module = "git init -q sub/module && cd sub/module && echo m > m";
+    sh(&dir, &format!("git init -q . && {module} && {COMMIT}"));
+    sh(&dir, COMMIT);
+    let set = |dir: &Path, file: &str| {
+        for key in keys {
+            sh(dir, &format!("git config --file {file} {key} {marker}"));
+        }
+    };
+    set(&dir, ".git/config");
+    set(&dir, "../state/included");
+    set(&dir.join("sub/module"), ".git/config");
+    let included = home.state().join("included");
+    sh(
+        &dir,
+        &format!(
+            "git config include.path {0}; git config includeIf.gitdir:/.path {0}; git config core.hooksPath .githooks; \
+         git config extensions.partialClone origin; git config remote.origin.promisor true; git config remote.origin.url ext::{marker}",
+            included.display()
+        ),
+    );
+    let hooks = [
+        "pre-commit",
+        "post-checkout",
+        "reference-transaction",
+        "post-index-change",
+        "fsmonitor-watchman",
+        "pre-auto-gc",
+        "post-commit",
+    ];
+    for hook in hooks {
+        for place in [".githooks", ".git/hooks"] {
+            sh(
+                &dir,
+                &format!("mkdir -p {place} && cp {marker} {place}/{hook}"),
+            );
+        }
+    }
+    std::fs::write(
+        dir.join(".gitattributes"),
+        "* diff=x merge=x\n*.txt ident\n",
+    )
+    .expect("attributes");
+    std::fs::write(dir.join(".git/info/attributes"), "* diff=x\n").expect("attributes");
+    // The repository's own git would run the marker.
+    let _ = Command::new("git").arg("status").current_dir(&dir).output();
+    let mark = home.home().join("mark");
+    assert!(mark.exists(), "the marker works");
+    std::fs::remove_file(&mark).expect("the mark");
+
+    let before = tree(&home);
+    for more in [&[][..], &["--isolation", "worktree"]] {
+        let outcome = turn(
+            &home,
+            &[
+                write("b.txt", "2\n"),
+                shell("echo 2 > a.txt; echo 2 > sub/module/m; rm sub/c.txt"),
+            ],
+            more,
+        );
+        let expected = [
+            "modified a.txt",
+            "modified b.txt",
+            "deleted sub/c.txt",
+            "modified sub/module/m",
+        ];
+        assert_eq!(changes(&outcome), expected);
+        threads(&home, &["undo", &id(&outcome)]).expect(0);
+        threads(&home, &["delete", &id(&outcome)]).expect(0);
+    }
+    home_is(&home, &before, "");
+    assert!(
+        !mark.exists(),
+        "{}",
+        std::fs::read_to_string(mark).unwrap_or_default()
+    );
+}
+
+#[test]
+fn a_thread_in_a_worktree_leaves_the_directory_alone() {
+    let home = project();
+    let commit = format!(
+        "git init -q . && {COMMIT} && sleep 0.1 && git status -s && echo dirty >> b.txt && echo u > untracked"
+    );
+    sh(&home.project(), &commit);
+    let before = tree(&home);
+    let calls = [
+        shell("cat b.txt untracked && cat target/built || git status --short"),
+        shell(
+            "echo 2 > a.txt; git add a.txt && git -c user.name=a -c user.email=a@b commit -qm 'A step'",
+        ),
+    ];
+    let outcome = turn(&home, &calls, &["--isolation", "worktree"]);
+    assert_eq!(outcome["commands"][1]["exit_code"], 0, "{outcome}");
+    home_is(&home, &before, "");
+    let told = &outcome["worktree"];
+    let (path, branch) = (
+        told["path"].as_str().expect("a path"),
+        told["branch"].as_str().expect("a branch"),
+    );
+    assert_eq!(branch, format!("openoxide/{}", &id(&outcome)[..8]));
+    assert!(Path::new(path).starts_with(home.state()));
+    assert_eq!(changes(&outcome), ["modified a.txt"]);
+    // The branch holds what was there, and then what the thread did.
+    let dir = home.project();
+    sh(
+        &dir,
+        &format!("test \"$(git show {branch}:b.txt)\" = \"$(printf 'beta\\ndirty')\""),
+    );
+    sh(
+        &dir,
+        &format!(
+            "test \"$(git show {branch}:untracked)\" = u && test \"$(git show {branch}:a.txt)\" = 2"
+        ),
+    );
+    sh(
+        &dir,
+        &format!("test \"$(git rev-parse {branch}~2)\" = \"$(git rev-parse HEAD)\""),
+    );
+    sh(
+        &dir,
+        "git fsck --strict && git worktree list | grep -q openoxide/",
+    );
+    sh(Path::new(path), "test -z \"$(git status --short)\"");
+    threads(&home, &["delete", &id(&outcome)]).expect(0);
+    assert!(
+        Path::new(path).join("a.txt").exists(),
+        "what came of it stays"
+    );
+}
+
+#[test]
+fn a_worktree_that_nothing_came_of_goes_and_comes_again() {
+    let home = project();
+    sh(&home.project(), &format!("git init -q . && {COMMIT}"));
+    let outcome = turn(&home, &[shell("cat a.txt")], &["--isolation", "worktree"]);
+    let path = Path::new(outcome["worktree"]["path"].as_str().expect("a path")).to_owned();
+    assert!(!path.exists());
+    sh(
+        &home.project(),
+        "test -z \"$(git branch --list 'openoxide/*')\" && test $(git worktree list | wc -l) = 1",
+    );
+    let again = turn(
+        &home,
+        &[shell("echo 2 > a.txt")],
+        &["--resume", &id(&outcome)],
+    );
+    assert_eq!(changes(&again), ["modified a.txt"]);
+    assert_eq!(
+        (home.read("a.txt"), path.join("a.txt").exists()),
+        ("one\ntwo\n".into(), true)
+    );
+}
+
+#[test]
+fn without_a_repository_a_worktree_is_refused_with_the_way_out() {
+    let home = project();
+    let ran = run(home.openoxide(&["-m", "x", "--isolation", "worktree"])).expect(2);
+    assert!(
+        ran.stderr.contains("not in a git repository"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn a_thread_is_forked_at_a_turn_exported_and_deleted() {
+    let home = project();
+    let first = turn(&home, &[shell("echo 2 > a.txt")], &[]);
+    let thread = id(&first);
+    turn(&home, &[write("d.txt", "```\n")], &["--resume", &thread]);
+    let fork = threads(&home, &["fork", &thread, "--turn", "1"])
+        .expect(0)
+        .stdout;
+    let fork = fork.trim();
+    let markdown = threads(&home, &["export", &thread]).expect(0).stdout;
+    for part in ["## Turn 2", "> x", "**shell**", "added d.txt", "````"] {
+        assert!(markdown.contains(part), "no {part} in {markdown}");
+    }
+    let forked: Value = threads(&home, &["export", fork, "--format", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(forked["thread"]["parent"], thread.as_str());
+    assert!(!forked["items"].to_string().contains("d.txt"), "{forked}");
+    let more = turn(&home, &[shell("cat a.txt")], &["--resume", fork]);
+    assert_eq!(id(&more), fork);
+    let list = threads(&home, &["list", "--json", "--cwd", "."])
+        .expect(0)
+        .json();
+    assert_eq!(list[0]["thread_id"], fork);
+    assert_eq!(list.as_array().map(Vec::len), Some(2));
+    threads(&home, &["delete", &thread, fork]).expect(0);
+    assert_eq!(home.threads(), [""; 0]);
+    let left = std::fs::read_dir(home.state().join("directories")).map(Iterator::count);
+    assert_eq!(
+        left.unwrap_or(0),
+        0,
+        "what was known of the directory goes with its last thread"
+    );
+}
+
+#[test]
+fn an_edit_of_what_somebody_else_changed_is_refused_with_what_changed() {
+    let home = project();
+    let edit = json!({"path": "a.txt", "edits": [{"search": "one", "replace": "1"}]});
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "read_file", json!({"path": "a.txt"})),
+        Reply::call("c2", "edit_file", edit.clone()).delayed(std::time::Duration::from_secs(2)),
+        Reply::call("c3", "edit_file", edit),
+        Reply::text("Done."),
+    ]);
+    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
+    crate::support::home::eventually("the reading", || model.requests().len() == 2);
+    std::fs::write(home.project().join("a.txt"), "one\nzwei\n").expect("a file");
+    running.ended().expect(0);
+    let told = model.requests()[2].body["input"].to_string();
+    assert!(
+        told.contains("changed by somebody else since you last saw it"),
+        "{told}"
+    );
+    assert!(told.contains("new from line 2:\\nzwei"), "{told}");
+    assert_eq!(
+        home.read("a.txt"),
+        "1\nzwei\n",
+        "the second call means the file as it is"
+    );
+}
+
+#[test]
+fn threads_that_nobody_used_for_long_leave_the_disk() {
+    let home = project();
+    let old = id(&turn(&home, &[write("a.txt", "2\n")], &[]));
+    let recent = id(&turn(&home, &[], &[]));
+    let days_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3 * 86400);
+    let file = std::fs::File::options()
+        .append(true)
+        .open(home.rollout_file(&old))
+        .expect("a rollout");
+    file.set_modified(days_ago).expect("its time");
+    let last = id(&turn(
+        &home,
+        &[shell("true")],
+        &["-c", "threads.keep_days=2"],
+    ));
+    crate::support::home::eventually("the old thread to go", || !home.threads().contains(&old));
+    let mut left = [recent, last];
+    left.sort();
+    assert_eq!(home.threads(), left);
+}
+
+#[test]
+fn what_a_turn_did_until_it_was_killed_can_be_taken_back() {
+    let home = project();
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "write_file", write("a.txt", "2\n")),
+        Reply::call("c2", "write_file", write("made/new.txt", "new\n")),
+        Reply::text("Never.").delayed(std::time::Duration::from_secs(60)),
+    ]);
+    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
+    crate::support::home::eventually("both edits", || model.requests().len() == 3);
+    running.signal(rustix::process::Signal::KILL);
+    running.ended();
+    let thread = home.threads().remove(0);
+    let undone = threads(&home, &["undo", &thread]).expect(0);
+    assert!(
+        undone
+            .stdout
+            .contains("perhaps not all: the turn was cut off"),
+        "{}",
+        undone.stdout
+    );
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+    assert!(!home.project().join("made").exists());
+}
+
+#[test]
+fn a_command_that_hides_its_change_behind_a_new_rule_does_not() {
+    let home = project();
+    let outcome = turn(
+        &home,
+        &[shell(
+            "echo 2 > a.txt; echo '*.txt' >> .gitignore; echo 3 > new.txt",
+        )],
+        &[],
+    );
+    assert_eq!(
+        changes(&outcome),
+        ["modified .gitignore", "modified a.txt", "added new.txt"]
+    );
+}
+
+#[test]
+fn callers_of_the_server_work_side_by_side() {
+    use crate::support::client::{Client, NEWEST_SESSION, outcome};
+    let home = project();
+    sh(&home.project(), &format!("git init -q . && {COMMIT}"));
+    let model = ModelServer::start(vec![
+        Reply::call("c1", "write_file", write("a.txt", "2\n")),
+        Reply::text("Done."),
+    ]);
+    let arguments = ["mcp-server", "--root", "."];
+    let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
+    let arguments = json!({"prompt": "x", "isolation": "worktree", "files": ["a.txt"]});
+    let results = [(); 2].map(|()| client.call("openoxide", arguments.clone()));
+    let worktrees = results
+        .each_ref()
+        .map(|result| outcome(result)["worktree"].clone());
+    assert_ne!(
+        worktrees[0]["branch"], worktrees[1]["branch"],
+        "made in the same minute"
+    );
+    for worktree in &worktrees {
+        let file = Path::new(worktree["path"].as_str().expect("a path")).join("a.txt");
+        assert_eq!(std::fs::read_to_string(file).expect("it is there"), "2\n");
+    }
+    assert!(
+        results[0].to_string().contains("worktree: "),
+        "{}",
+        results[0]
+    );
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+    let thread = outcome(&results[0])["thread_id"].clone();
+    let again = client.call("openoxide-reply", json!({"thread_id": thread}));
+    assert_eq!(
+        outcome(&again)["worktree"],
+        worktrees[0],
+        "inside the server's roots"
+    );
+}

@@ -1,0 +1,451 @@
+//! Long threads: what becomes of them near the model's window, after many steps, and under a model that knows no end.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use openoxide::{
+    conversation::{CallId, Event, Item, OutputStatus, Status, ToolCall, TurnErrorKind, Usage},
+    model::{CALLS_LIMIT, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request, Retry},
+    thread::NoStore,
+    tools::Output,
+};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::support::harness::{
+    Beat, Harness, Lab, Scripted, calls, done, look, model_error, says, unpaired,
+};
+
+fn looking(tag: &str) -> Value {
+    json!({"name": "look", "arguments": {"tag": tag}})
+}
+
+/// A harness with a tool that says much.
+fn with_a_look() -> Harness {
+    Harness::new().tool(look(async |tag, _| {
+        Ok(Output::from(format!("{} {}", tag.tag, "seen ".repeat(40))))
+    }))
+}
+
+fn compactions(items: &[Item]) -> Vec<&str> {
+    let texts = items.iter().filter_map(|item| match item {
+        Item::Compaction { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+async fn goes_on(lab: &Lab) {
+    let (outcome, log) = lab.run("and now?").await;
+    assert_eq!(outcome.status, Status::Completed, "{log}");
+}
+
+#[tokio::test]
+async fn near_the_window_a_thread_begins_anew_and_keeps_what_matters() {
+    let plan = json!({"name": "update_plan", "arguments": {"steps": [{"step": "look around", "status": "in_progress"}]}});
+    let edit = json!({"name": "write_file", "arguments": {"path": "a.txt", "content": "two\n"}});
+    let ran = with_a_look()
+        .window(10_000)
+        .model(json!([
+            {"calls": [plan, edit], "usage": {"input_tokens": 3000, "output_tokens": 10}},
+            {"calls": [looking("b")], "usage": {"input_tokens": 7990, "output_tokens": 20}},
+            {"text": "notes of the model", "usage": {"input_tokens": 8200, "cached_input_tokens": 7900, "output_tokens": 30}},
+            {"text": "finished", "usage": {"input_tokens": 2000, "output_tokens": 5}},
+            {"text": "still here"},
+        ]))
+        .run("make it two")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed, "{}", ran.log);
+    assert_eq!(ran.outcome.content, "finished");
+    assert!(ran.log.contains("it is summed up"), "{}", ran.log);
+    assert_eq!(
+        (ran.outcome.usage.requests, ran.outcome.usage.input_tokens),
+        (4, 3000 + 7990 + 8200 + 2000)
+    );
+    let items = ran.lab.items().await;
+    let [kept] = compactions(&items)[..] else {
+        panic!("{items:?}");
+    };
+    for part in [
+        "> make it two",
+        "- [in_progress] look around",
+        "- a.txt",
+        "notes of the model",
+    ] {
+        assert!(kept.contains(part), "{part} is not in {kept}");
+    }
+    // The rollout keeps everything, and a reload sends what was sent.
+    assert!(matches!(&items[0], Item::UserMessage { text } if text == "make it two"));
+    goes_on(&ran.lab.elsewhere()).await;
+}
+
+#[tokio::test]
+async fn a_conversation_that_the_provider_finds_too_long_is_summed_up_from_its_end() {
+    let too_long = || {
+        let error = model_error(ModelErrorKind::ContextLength, "too long");
+        vec![Beat::Error(error)]
+    };
+    let looks = |n: usize| vec![calls(&format!("c{n}"), "look", json!({"tag": "x"})), done()];
+    let ran = with_a_look()
+        .sampled_by(Scripted::new([
+            looks(1),
+            looks(2),
+            looks(3),
+            looks(4),
+            too_long(),
+            too_long(),
+            vec![says("short notes"), done()],
+            vec![says("finished"), done()],
+            vec![says("still here"), done()],
+        ]))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed, "{}", ran.log);
+    assert_eq!(ran.outcome.content, "finished");
+    let requests = ran.lab.requests();
+    let lengths: Vec<usize> = requests.iter().map(Vec::len).collect();
+    // Preamble and message, then two more with each step; the half, a quarter, and what stands for all of it.
+    assert_eq!(lengths, [2, 4, 6, 8, 10, 6, 4, 2]);
+    assert!(compactions(&ran.lab.items().await)[0].contains("short notes"));
+    goes_on(&ran.lab).await;
+}
+
+#[tokio::test]
+async fn without_a_word_of_the_model_what_is_known_of_a_thread_is_kept() {
+    let too_long = || {
+        let error = model_error(ModelErrorKind::ContextLength, "too long");
+        vec![Beat::Error(error)]
+    };
+    let looks = |n: usize| vec![calls(&format!("c{n}"), "look", json!({"tag": "x"})), done()];
+    let mut script = (0..12).map(looks).collect::<Vec<_>>();
+    // The request itself, its half, quarter and eighth.
+    script.extend((0..4).map(|_| too_long()));
+    script.push(vec![says("finished"), done()]);
+    let ran = with_a_look()
+        .sampled_by(Scripted::new(script))
+        .run("what was asked")
+        .await;
+    assert_eq!(ran.outcome.content, "finished", "{}", ran.log);
+    assert!(compactions(&ran.lab.items().await)[0].contains("> what was asked"));
+}
+
+#[tokio::test]
+async fn a_thread_that_cannot_be_made_shorter_fails_and_can_go_on() {
+    let too_long = || {
+        let error = model_error(ModelErrorKind::ContextLength, "too long");
+        vec![Beat::Error(error)]
+    };
+    let ran = with_a_look()
+        .sampled_by(Scripted::new([
+            too_long(),
+            vec![calls("c", "look", json!({"tag": "x"})), done()],
+            too_long(),
+            vec![says("notes"), done()],
+            too_long(),
+            vec![says("still here"), done()],
+        ]))
+        .run("go")
+        .await;
+    for outcome in [ran.outcome.clone(), ran.lab.run("again").await.0] {
+        assert_eq!(outcome.status, Status::Failed);
+        assert_eq!(
+            outcome.error.as_ref().unwrap().kind,
+            TurnErrorKind::ContextLength
+        );
+    }
+    goes_on(&ran.lab).await;
+}
+
+#[tokio::test]
+async fn a_compaction_that_cannot_be_had_fails_the_turn_and_is_tried_again() {
+    let used = |tokens| Usage {
+        input_tokens: tokens,
+        requests: 1,
+        ..Usage::default()
+    };
+    let ran = with_a_look()
+        .window(1000)
+        .sampled_by(Scripted::new([
+            vec![
+                calls("c", "look", json!({"tag": "x"})),
+                Beat::Event(ModelEvent::Done(used(900))),
+            ],
+            vec![Beat::Error(model_error(ModelErrorKind::Quota, "pay"))],
+            vec![says("notes"), done()],
+            vec![says("still here"), done()],
+        ]))
+        .run("go")
+        .await;
+    assert_eq!(
+        ran.outcome.error.as_ref().unwrap().kind,
+        TurnErrorKind::ModelQuota
+    );
+    goes_on(&ran.lab).await;
+    assert_eq!(compactions(&ran.lab.items().await).len(), 1);
+}
+
+#[tokio::test]
+async fn names_of_calls_that_come_again_are_made_unique() {
+    let look = |id: &str| calls(id, "look", json!({"tag": "x"}));
+    let ran = with_a_look()
+        .sampled_by(Scripted::new([
+            vec![look("call_0"), look("call_0"), done()],
+            vec![look("call_0"), done()],
+            vec![says("finished"), done()],
+        ]))
+        .run("go")
+        .await;
+    let items = ran.lab.items().await;
+    let mut ids: Vec<String> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::ToolOutput(output) => Some(output.call_id.to_string()),
+            _ => None,
+        })
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 3, "{items:?}");
+    for request in ran.lab.requests() {
+        assert_eq!(unpaired(&request), [""; 0]);
+    }
+}
+
+/// Streams calls of `look` without end, then, when it is asked again, an answer.
+struct Endless {
+    encoder: Recorded,
+    asked: AtomicUsize,
+}
+
+impl Model for Endless {
+    fn origin(&self) -> &str {
+        self.encoder.origin()
+    }
+
+    fn name(&self) -> &str {
+        self.encoder.name()
+    }
+
+    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
+        self.encoder.encode(items)
+    }
+
+    fn stream(&self, _: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        let answer = Item::AgentMessage {
+            text: "enough".into(),
+            wire: None,
+        };
+        if self.asked.fetch_add(1, Ordering::Relaxed) > 0 {
+            let done = ModelEvent::Done(Usage::default());
+            return stream::iter([Ok(ModelEvent::Item(answer)), Ok(done)]).boxed();
+        }
+        let call = |n: usize| {
+            Ok(ModelEvent::Item(Item::ToolCall(ToolCall {
+                call_id: CallId(format!("c{n}")),
+                name: "look".into(),
+                arguments: json!({"tag": n.to_string()}).to_string(),
+                wire: None,
+            })))
+        };
+        stream::iter(0..).map(call).boxed()
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_calls_without_end_is_stopped_and_its_reads_run_a_few_at_a_time() {
+    let running = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let count = running.clone();
+    let tool = look(move |_, _| {
+        let count = count.clone();
+        async move {
+            let now = count.0.fetch_add(1, Ordering::SeqCst) + 1;
+            count.1.fetch_max(now, Ordering::SeqCst);
+            tokio::task::yield_now().await;
+            count.0.fetch_sub(1, Ordering::SeqCst);
+            Ok(Output::from("x".repeat(2000)))
+        }
+    });
+    let model = Endless {
+        encoder: Recorded::parse("none", r#"{"model": "endless", "samples": []}"#).unwrap(),
+        asked: AtomicUsize::new(0),
+    };
+    let ran = Harness::new()
+        .tool(tool)
+        .kept_in(Arc::new(NoStore))
+        .sampled_by(Arc::new(model))
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.content, "enough");
+    let items = ran.lab.items().await;
+    let outputs: Vec<_> = items
+        .iter()
+        .filter_map(|item| match item {
+            Item::ToolOutput(output) => Some(output),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(outputs.len(), CALLS_LIMIT);
+    assert!(
+        outputs
+            .iter()
+            .all(|output| output.status == OutputStatus::Done)
+    );
+    let most = running.1.load(Ordering::SeqCst);
+    assert!((2..=16).contains(&most), "{most} at once");
+    let bytes: usize = outputs.iter().map(|output| output.content.len()).sum();
+    assert!(bytes < 1_000_000, "{bytes} bytes of output");
+    assert!(outputs[999].content.contains("[cut: "));
+}
+
+/// Calls `look` until it was asked `steps` times, and notes when it was asked.
+struct Patient {
+    encoder: Recorded,
+    steps: usize,
+    asked: Mutex<Vec<Instant>>,
+}
+
+impl Model for Patient {
+    fn origin(&self) -> &str {
+        self.encoder.origin()
+    }
+
+    fn name(&self) -> &str {
+        self.encoder.name()
+    }
+
+    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
+        self.encoder.encode(items)
+    }
+
+    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        let mut asked = self.asked.lock().unwrap();
+        asked.push(Instant::now());
+        let number = asked.len();
+        let notes = request
+            .input
+            .last()
+            .unwrap()
+            .get()
+            .contains("near the end of what fits");
+        let item = if notes || number > self.steps {
+            Item::AgentMessage {
+                text: "all is well".into(),
+                wire: None,
+            }
+        } else {
+            Item::ToolCall(ToolCall {
+                call_id: CallId(format!("c{number}")),
+                name: "look".into(),
+                arguments: json!({"tag": "x"}).to_string(),
+                wire: None,
+            })
+        };
+        let done = ModelEvent::Done(Usage::default());
+        stream::iter([Ok(ModelEvent::Item(item)), Ok(done)]).boxed()
+    }
+}
+
+fn patient(steps: usize) -> Arc<Patient> {
+    Arc::new(Patient {
+        encoder: Recorded::parse("none", r#"{"model": "patient", "samples": []}"#).unwrap(),
+        steps,
+        asked: Mutex::default(),
+    })
+}
+
+/// The book of the harness checks every one of these requests.
+#[tokio::test]
+async fn a_prefix_holds_over_five_hundred_steps_and_compactions() {
+    let ran = with_a_look()
+        .kept_in(Arc::new(NoStore))
+        .window(20_000)
+        .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
+        .sampled_by(patient(500))
+        .run("go")
+        .await;
+    assert_eq!(
+        ran.outcome.status,
+        Status::Completed,
+        "{:?}",
+        ran.outcome.error
+    );
+    let items = ran.lab.items().await;
+    let anew = compactions(&items).len();
+    assert!((1..20).contains(&anew), "{anew} compactions");
+    let longest = ran
+        .lab
+        .requests()
+        .iter()
+        .map(|input| input.iter().map(String::len).sum::<usize>())
+        .max();
+    assert!(longest.unwrap() < 20_000 * 4, "{longest:?} bytes");
+}
+
+/// Alone our own time counts here: a model that answers at once, a tool that does nothing, no disk.
+#[tokio::test]
+async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
+    let model = patient(500);
+    let ran = with_a_look()
+        .kept_in(Arc::new(NoStore))
+        .unchecked()
+        .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
+        .sampled_by(model.clone())
+        .run("go")
+        .await;
+    assert_eq!(ran.outcome.status, Status::Completed);
+    let asked = model.asked.lock().unwrap();
+    let median = |steps: std::ops::Range<usize>| {
+        let mut took: Vec<Duration> = asked[steps].windows(2).map(|two| two[1] - two[0]).collect();
+        took.sort();
+        took[took.len() / 2]
+    };
+    let (early, late) = (median(5..105), median(400..500));
+    // The machine may be busy with other tests; what grows with the history would be tenfold.
+    assert!(late < early * 2, "{early:?}, then {late:?}");
+}
+
+#[tokio::test]
+async fn a_wait_for_another_try_is_told_and_can_be_interrupted() {
+    let busy = vec![Beat::Error(model_error(ModelErrorKind::Busy, "overloaded"))];
+    let model = Retry::new(Shared(Scripted::new([busy]))).with_first_wait(Duration::from_secs(600));
+    let lab = Harness::new().sampled_by(Arc::new(model)).thread();
+    let mut going = lab.start("go").await;
+    let told = going.until(|event| match event {
+        Event::Warning { message } => Some(message.clone()),
+        _ => None,
+    });
+    let told = told.await;
+    assert!(told.starts_with("overloaded; trying again in "), "{told}");
+    lab.handle.interrupt(None).await.unwrap();
+    let (outcome, log) = going.end().await;
+    assert_eq!(outcome.status, Status::Interrupted, "{log}");
+}
+
+/// A model that others hold too.
+struct Shared(Arc<Scripted>);
+
+impl Model for Shared {
+    fn origin(&self) -> &str {
+        self.0.origin()
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
+        self.0.encode(items)
+    }
+
+    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        self.0.stream(request)
+    }
+}
