@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi, served},
     thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
     tools::{command::Rules, registry::Settings},
     workspace::{
@@ -186,6 +186,16 @@ impl App {
         Ok(model)
     }
 
+    /// Tokens that the server says the configured model takes; nothing where it does not say.
+    pub async fn served_window(&self) -> Option<u64> {
+        let name = &self.config.model.name;
+        if name.starts_with("recorded:") {
+            return None;
+        }
+        let endpoint = self.wiring.endpoint(name).ok()?;
+        served(&endpoint).await.ok().flatten()
+    }
+
     /// What the configured model answers to `question`, without tools and instructions; asked once.
     pub async fn ask(&self, question: &str) -> Result<String, ModelError> {
         let refused = |message: String| ModelError {
@@ -201,7 +211,7 @@ impl App {
             reasoning_effort: None,
         };
         let text = question.to_owned();
-        let input = model.encode(&[Item::UserMessage { text }]);
+        let input = Arc::new(model.encode(&[Item::UserMessage { text }]));
         let head = Arc::new(head);
         let mut stream = model.stream(Request { head, input });
         let mut answer = String::new();

@@ -179,7 +179,8 @@ impl Recorded {
     }
 }
 
-/// One more than the highest number of a sample in `input`.
+/// One more than the number of the last sample in `input`. Looked for from the end, so that a step costs the same
+/// however long the conversation is.
 fn samples_held(input: &[Arc<RawValue>]) -> usize {
     #[derive(Deserialize)]
     struct Sampled {
@@ -188,10 +189,9 @@ fn samples_held(input: &[Arc<RawValue>]) -> usize {
     let sample = |item: &Arc<RawValue>| serde_json::from_str::<Sampled>(item.get()).ok()?.sample;
     input
         .iter()
-        .filter_map(sample)
-        .map(|sample| sample + 1)
-        .max()
-        .unwrap_or(0)
+        .rev()
+        .find_map(sample)
+        .map_or(0, |sample| sample + 1)
 }
 
 impl Sample {
@@ -300,7 +300,7 @@ mod tests {
                 tools: Vec::new(),
                 reasoning_effort: None,
             }),
-            input,
+            input: Arc::new(input),
         }
     }
 

@@ -47,6 +47,18 @@ fn a_server_of_ones_own_is_spoken_with_over_chat_completions() {
 }
 
 #[test]
+fn a_connection_that_the_server_has_just_left_is_none_of_a_persons_business() {
+    let (home, mut script) = (Home::new(), writes_a_file());
+    script[0] = script[0].clone().then_leaves();
+    let model = ModelServer::start(script);
+    let (code, out, err) = run(home.openoxide_by_default(&model, &["-m", "make it"]));
+    assert_eq!((code, out.trim()), (Some(0), "it is there"), "{err}");
+    assert!(!err.contains("trying again"), "{err}");
+    assert!(model.answered() > 0, "the first answer was whole");
+    assert_eq!((model.requests().len(), model.connections().0), (2, 2));
+}
+
+#[test]
 fn the_first_request_is_small() {
     let home = Home::new();
     for api in ["chat", "responses"] {

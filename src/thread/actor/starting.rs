@@ -281,6 +281,7 @@ impl Actor {
                 self.parts.model.clone(),
                 &self.state.header.context,
                 &self.state.items,
+                self.state.counted,
             )
         })
     }
@@ -293,11 +294,13 @@ impl Actor {
         let LoadedTurn {
             turn_id,
             suspended,
+            spent,
             open_calls,
             ..
         } = open;
         let (to_actor, messages) = mpsc::channel(64);
-        let tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
+        let mut tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
+        tally.spent = tally.spent.max(spent);
         let turn = self.turn(open_calls, tally.clone(), &to_actor);
         let (_at_work, beside) = self.enter();
         let begun = self.checkpoint(turn_id);
