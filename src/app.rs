@@ -13,7 +13,9 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi, served},
+    model::{
+        Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi, served,
+    },
     thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
     tools::{command::Rules, registry::Settings},
     workspace::{
@@ -94,16 +96,13 @@ impl App {
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
-        let secrets = config
-            .model
-            .headers
-            .values()
-            .chain(secret_variables.map(|(_, value)| value));
         let known = match &key {
-            Some(Key::Known(key)) => Some(key),
+            Some(Key::Known(key)) => Some(Secret::new(key)),
             Some(Key::None) | None => None,
         };
-        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
+        let secrets = config.model.endpoint(&config.model.name, known).secrets();
+        let variables = secret_variables.map(|(_, value)| value.clone());
+        let redactor = Redactor::new(secrets.into_iter().chain(variables));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)

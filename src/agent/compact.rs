@@ -99,8 +99,12 @@ async fn write_down(
             () = means.stop.cancelled() => return Ok(None),
             event = stream.next() => event,
         };
+        let redactor = &means.gate.redactor;
         match event {
-            Some(Ok(ModelEvent::Item(Item::AgentMessage { text, wire }))) => {
+            Some(Ok(ModelEvent::Item(item @ Item::AgentMessage { .. }))) => {
+                let Item::AgentMessage { text, wire } = item.cleaned(redactor) else {
+                    continue;
+                };
                 let room = NOTES_LIMIT.saturating_sub(notes.text.len());
                 notes.text += &text[..text.floor_char_boundary(room)];
                 notes.wire = wire;

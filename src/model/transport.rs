@@ -28,7 +28,7 @@ use super::{
     failure::{Failure, Peer},
     providers::{self, Auth, Provider},
 };
-use crate::conversation::Redactor;
+use crate::{conversation::Redactor, workspace::shell::is_secret_name};
 
 /// A model is given this long between two events before it counts as gone; Codex waits as long.
 const IDLE: Duration = Duration::from_secs(300);
@@ -170,7 +170,7 @@ pub(super) fn connect(
         },
         has_key: headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY),
         is_loopback: is_loopback(&url),
-        redactor: Redactor::new(secrets(endpoint)),
+        redactor: Redactor::new(endpoint.secrets()),
     });
     // All four are set, or the crate takes them from the environment and sends them to whatever server this is.
     let config = OpenAIConfig::new()
@@ -458,12 +458,21 @@ fn key(endpoint: &Endpoint) -> Option<&str> {
     (!key.is_empty()).then_some(key)
 }
 
-fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
-    let headers = endpoint
-        .headers
-        .iter()
-        .map(|(_, value)| value.expose().trim());
-    key(endpoint).into_iter().chain(headers).map(str::to_owned)
+impl Endpoint {
+    /// What of it nobody may see: the key, the values of headers, of one with a scheme (`Bearer …`) also what is behind
+    /// it, and what looks like a key in the base URL.
+    pub fn secrets(&self) -> Vec<String> {
+        let headers = self.headers.iter().map(|(_, value)| value.expose().trim());
+        let bare = headers.clone().filter_map(|value| value.split_once(' '));
+        let bare = bare.map(|(_, rest)| rest.trim());
+        let shown = key(self).into_iter().chain(headers).chain(bare);
+        let mut secrets: Vec<String> = shown.map(str::to_owned).collect();
+        if let Ok(url) = Url::parse(&self.base_url) {
+            let secret = url.query_pairs().filter(|(name, _)| is_secret_name(name));
+            secrets.extend(secret.map(|(_, value)| value.into_owned()));
+        }
+        secrets
+    }
 }
 
 fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
@@ -524,6 +533,27 @@ mod tests {
         endpoint.key = None;
         endpoint.headers = vec![("bad name".into(), Secret::new("x"))];
         assert!(refused(endpoint).starts_with("the header `bad name` cannot be sent"));
+    }
+
+    #[test]
+    fn what_nobody_may_see_is_known_in_every_form() {
+        let mut endpoint = Endpoint::new(
+            "https://h/v1?api-version=2024-10-21&api-key=in-the-url",
+            "m",
+        );
+        endpoint.key = Some(Secret::new(" the-key\n"));
+        endpoint.headers = vec![
+            ("Authorization".into(), Secret::new("Bearer behind-it")),
+            ("X-Team".into(), Secret::new("red")),
+        ];
+        let expect = [
+            "the-key",
+            "Bearer behind-it",
+            "red",
+            "behind-it",
+            "in-the-url",
+        ];
+        assert_eq!(endpoint.secrets(), expect);
     }
 
     #[test]

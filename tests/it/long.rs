@@ -423,7 +423,10 @@ async fn a_prefix_holds_over_five_hundred_steps_and_compactions() {
 
 /// Alone our own time counts here: a model that answers at once, a tool that does nothing, no disk.
 #[tokio::test]
-#[cfg_attr(not(target_os = "linux"), ignore = "the time of a thread is told by Linux")]
+#[cfg_attr(
+    not(target_os = "linux"),
+    ignore = "the time of a thread is told by Linux"
+)]
 async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
     let model = patient(500);
     let ran = with_a_look()

@@ -150,6 +150,27 @@ fn a_key_comes_from_a_command_and_is_told_to_nobody_else() {
 }
 
 #[test]
+fn a_key_in_the_words_of_a_model_goes_nowhere() {
+    let command = format!("echo {KEY} >seen.txt; wc -c <seen.txt");
+    let script = vec![
+        Reply::reasoning(&format!("I think of {KEY}"))
+            .and_text(&format!("the key is {KEY}"))
+            .and_call("a", "shell", json!({"command": command})),
+        Reply::text("done"),
+    ];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let arguments = ["-m", "hi", "--output", "stream-json"];
+    let (code, out, err) = run(home.openoxide_by_default(&model, &arguments));
+    assert_eq!(code, Some(0), "{err}");
+    let rollout = std::fs::read_to_string(home.rollout_file(&home.threads()[0])).unwrap();
+    let sent = model.requests()[1].body.to_string();
+    for text in [out, err, rollout, sent, home.read("seen.txt")] {
+        assert!(!text.contains(KEY), "{text}");
+    }
+    assert_eq!(home.read("seen.txt"), "[redacted]\n");
+}
+
+#[test]
 fn a_command_that_gives_no_key_is_named() {
     let home = Home::new()
         .config("[model]\napi_key_command = [\"sh\", \"-c\", \"echo sk-0123456789; exit 2\"]\n");

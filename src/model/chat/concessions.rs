@@ -9,13 +9,24 @@ use std::{
 use serde_json::{Map, Value, json, value::RawValue};
 
 use super::raw;
-use crate::model::short_name;
+use crate::model::{remote::Field, short_name};
+
+/// Messages told otherwise.
+pub(super) type Concession = fn(&[Arc<RawValue>]) -> Vec<Arc<RawValue>>;
+
+/// What a server does not take, and what is done then; in this order.
+pub(super) const CONCESSIONS: &[(Field, Concession)] = &[
+    (Field::Reasoning, without_reasoning),
+    (Field::LongIds, with_short_ids),
+    (Field::UserAfterTool, with_words_between),
+    (Field::UserRuns, in_turns),
+];
 
 /// What stands between the output of a call and a message of the user.
 const BETWEEN: &str = "I was interrupted here.";
 
 /// `messages` with those of the user that follow each other put into one.
-pub(super) fn in_turns(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+fn in_turns(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
     let user = |message: &RawValue| {
         let message: Value = serde_json::from_str(message.get()).unwrap_or_default();
         let text = message["content"]
@@ -43,7 +54,7 @@ pub(super) fn in_turns(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
 }
 
 /// `messages` without the reasoning in them, for servers that do not take even their own back.
-pub(super) fn without_reasoning(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+fn without_reasoning(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
     let has_some = |message: &RawValue| {
         message.get().starts_with(r#"{"role":"assistant""#)
             && message.get().contains(r#""reasoning"#)
@@ -61,7 +72,7 @@ pub(super) fn without_reasoning(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>
 }
 
 /// `messages` with ids of calls in nine letters and digits. Only those of another provider have another form.
-pub(super) fn with_short_ids(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+fn with_short_ids(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
     let short = messages.iter().map(|message| {
         let mut json: Value = serde_json::from_str(message.get()).unwrap_or_default();
         let calls = json["tool_calls"].as_array_mut().into_iter().flatten();
@@ -84,7 +95,7 @@ fn shorten(id: &mut Value) {
 }
 
 /// `messages` with a word of the assistant wherever the user speaks right after a call.
-pub(super) fn with_words_between(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+fn with_words_between(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
     let has_role = |message: &RawValue, role: &str| {
         message.get().starts_with(&format!(r#"{{"role":"{role}""#))
     };

@@ -15,6 +15,7 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
+use concessions::CONCESSIONS;
 pub(super) use decoder::Decoder;
 
 use super::{
@@ -215,13 +216,7 @@ impl<'a> Body<'a> {
             let unseen = raw(&json!({"role": "user", "content": UNSEEN}));
             messages = without_pictures(&messages, "image_url", unseen).into();
         }
-        let concessions: [(Field, fn(&[Arc<RawValue>]) -> Vec<Arc<RawValue>>); 4] = [
-            (Field::Reasoning, concessions::without_reasoning),
-            (Field::LongIds, concessions::with_short_ids),
-            (Field::UserAfterTool, concessions::with_words_between),
-            (Field::UserRuns, concessions::in_turns),
-        ];
-        for (_, concede) in concessions.iter().filter(|(field, _)| !fields.has(*field)) {
+        for (_, concede) in CONCESSIONS.iter().filter(|(field, _)| !fields.has(*field)) {
             messages = concede(&messages).into();
         }
         Self {
