@@ -163,6 +163,9 @@ const OPTIONAL: &[(Field, &str)] = &[
     (Field::UserRuns, "roles must alternate"),
     (Field::UserAfterTool, "role 'user' after role 'tool'"),
     (Field::LongIds, "with a length of 9"),
+    // Kimi and DeepSeek want it with every message, Groq and Mistral with none.
+    (Field::NoReasoning, "reasoning_content is missing"),
+    (Field::NoReasoning, "must be passed back"),
     (Field::Reasoning, "reasoning_content"),
     (Field::Reasoning, "reasoning_details"),
     (Field::Reasoning, "'reasoning' is unsupported"),
@@ -191,6 +194,8 @@ pub(super) enum Field {
     LongIds = 1024,
     /// A message of the user right behind the output of a call.
     UserAfterTool = 2048,
+    /// Messages of the assistant without reasoning.
+    NoReasoning = 4096,
 }
 
 /// The fields that go into a request.
@@ -295,11 +300,9 @@ impl Connection {
     /// Notes the field that `error` blames; false if it blames none that was sent.
     fn leave_out(&self, error: &ModelError, sent: Fields) -> bool {
         let blames = |words: &str| error.message.contains(words);
-        // Some want their reasoning back and say so by the same name.
-        let is_missed = error.message.to_lowercase().contains("missing");
-        let blamed = OPTIONAL.iter().find(|(field, words)| {
-            sent.has(*field) && blames(words) && !(is_missed && *field == Field::Reasoning)
-        });
+        // The first that fits, or what is wanted would be left out next.
+        let blamed = OPTIONAL.iter().find(|(_, words)| blames(words));
+        let blamed = blamed.filter(|(field, _)| sent.has(*field));
         // Where a template of a model fails, the status says that the server is broken.
         let can_be = [ModelErrorKind::Rejected, ModelErrorKind::Busy].contains(&error.kind);
         let Some((field, words)) = blamed.filter(|_| can_be) else {

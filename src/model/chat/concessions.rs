@@ -17,10 +17,14 @@ pub(super) type Concession = fn(&[Arc<RawValue>]) -> Vec<Arc<RawValue>>;
 /// What a server does not take, and what is done then; in this order.
 pub(super) const CONCESSIONS: &[(Field, Concession)] = &[
     (Field::Reasoning, without_reasoning),
+    (Field::NoReasoning, with_reasoning),
     (Field::LongIds, with_short_ids),
     (Field::UserAfterTool, with_words_between),
     (Field::UserRuns, in_turns),
 ];
+
+/// What stands for reasoning that there is none of: Kimi takes no empty text (charmbracelet/crush#2696).
+const NO_THOUGHT: &str = " ";
 
 /// What stands between the output of a call and a message of the user.
 const BETWEEN: &str = "I was interrupted here.";
@@ -69,6 +73,20 @@ fn without_reasoning(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
         raw(&Value::Object(fields))
     });
     bare.collect()
+}
+
+/// `messages` with some reasoning in each of the assistant: a thread may have come from another model.
+fn with_reasoning(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
+    let thoughtful = messages.iter().map(|message| {
+        let text = message.get();
+        if !text.starts_with(r#"{"role":"assistant""#) || text.contains(r#""reasoning_content":"#) {
+            return message.clone();
+        }
+        let mut fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+        fields.insert("reasoning_content".to_owned(), json!(NO_THOUGHT));
+        raw(&Value::Object(fields))
+    });
+    thoughtful.collect()
 }
 
 /// `messages` with ids of calls in nine letters and digits. Only those of another provider have another form.

@@ -349,6 +349,19 @@ async fn every_accent_of_a_call_is_understood() {
             two,
         ),
         (
+            "another id with every piece",
+            vec![
+                calls(json!([{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}])),
+                calls(
+                    json!([{"index": 0, "id": "b", "function": {"name": "", "arguments": "{\"x\""}}]),
+                ),
+                calls(
+                    json!([{"index": 0, "id": "c", "function": {"name": "", "arguments": ":1}"}}]),
+                ),
+            ],
+            one,
+        ),
+        (
             "an empty id, and no name with the rest",
             vec![
                 calls(
@@ -662,14 +675,54 @@ async fn what_a_server_does_not_take_in_a_conversation_is_told_otherwise() {
 
 #[tokio::test]
 async fn reasoning_that_a_server_misses_is_not_taken_for_reasoning_that_it_refuses() {
-    let words = "The `reasoning_content` in the thinking mode must be passed back: it is missing";
-    let server = ModelServer::start(vec![Reply::http(400, &error(words, ""))]);
-    let lines = sampled(&server, &chat(&server)).await;
-    assert_eq!(
-        lines,
-        format!("Rejected: `BASE` rejects the request (400): {words}")
-    );
-    assert_eq!(server.requests().len(), 1);
+    let own = |model: &Retry<Remote>| Item::Reasoning {
+        summary: "hm".into(),
+        wire: Some(Wire {
+            origin: model.origin().to_owned(),
+            json: json!({"reasoning_content": "hm", "role": "assistant"}),
+        }),
+    };
+    let says = |text: &str| Item::AgentMessage {
+        text: text.to_owned(),
+        wire: None,
+    };
+    for words in [
+        "The `reasoning_content` in the thinking mode must be passed back to the API.",
+        "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+    ] {
+        let server = ModelServer::start(vec![
+            Reply::http(400, &error(words, "invalid_request_error")),
+            Reply::text("ok").begins_anew(),
+        ]);
+        let model = chat(&server);
+        let items = [
+            user("hi"),
+            says("one"),
+            user("and?"),
+            own(&model),
+            says("two"),
+            user("so?"),
+        ];
+        let request = Request {
+            head: head(),
+            input: Arc::new(model.encode(&items)),
+        };
+        let events: Vec<_> = model.stream(request).collect().await;
+        assert_eq!(
+            told(events.last().unwrap().as_ref().unwrap()),
+            "done 0/0/0 in 1"
+        );
+        let seen = server.requests();
+        let messages = seen[1].body["messages"].as_array().unwrap();
+        assert_eq!(
+            messages[2],
+            json!({"role": "assistant", "content": "one", "reasoning_content": " "})
+        );
+        assert_eq!(
+            messages[4],
+            json!({"role": "assistant", "content": "two", "reasoning_content": "hm"})
+        );
+    }
 }
 
 #[tokio::test]
