@@ -1,11 +1,13 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod outside;
 mod wiring;
 mod wish;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -17,7 +19,11 @@ use crate::{
         Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi, served,
     },
     thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
-    tools::{command::Rules, registry::Settings},
+    tools::{
+        command::Rules,
+        mcp::{self, Servers},
+        registry::Settings,
+    },
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -25,6 +31,7 @@ use crate::{
     },
 };
 
+pub use outside::{External, Standing};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
@@ -89,6 +96,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         let key = key_for(&config, &environment);
         let secret_variables = config
@@ -96,13 +108,19 @@ impl App {
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
             Some(Key::Known(key)) => Some(Secret::new(key)),
             Some(Key::None) | None => None,
         };
         let secrets = config.model.endpoint(&config.model.name, known).secrets();
         let variables = secret_variables.map(|(_, value)| value.clone());
-        let redactor = Redactor::new(secrets.into_iter().chain(variables));
+        let redactor = Redactor::new(secrets.into_iter().chain(variables).chain(outside.cloned()));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -112,9 +130,16 @@ impl App {
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+                sandbox.keeper(),
+            )),
+            environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
@@ -122,7 +147,7 @@ impl App {
             tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
-            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
+            sandbox,
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
@@ -258,6 +283,13 @@ impl App {
                 }
             });
         }
+    }
+
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
     }
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.

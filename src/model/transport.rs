@@ -159,7 +159,7 @@ pub(super) fn connect(
     let url = base_url(&endpoint.base_url)?;
     let provider = providers::at(&url, is_loopback(&url));
     let headers = headers(endpoint, provider.auth)?;
-    let http = http_client(&url)?;
+    let http = client_for(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
@@ -211,7 +211,7 @@ impl Reader {
         let mut base = url.clone();
         base.set_path(&format!("{}/", url.path().trim_end_matches('/')));
         Ok(Self {
-            http: http_client(&url)?,
+            http: http_client(url.as_str())?,
             headers,
             base,
             is_unknown: !provider.is_service(),
@@ -475,7 +475,12 @@ impl Endpoint {
     }
 }
 
-fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+/// A client for `url` and others like it: our root certificates and provider, no redirects, no proxy to this machine.
+pub fn http_client(url: &str) -> Result<reqwest::Client, EndpointError> {
+    client_for(&base_url(url)?)
+}
+
+fn client_for(url: &Url) -> Result<reqwest::Client, EndpointError> {
     // Fails where somebody was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
