@@ -357,7 +357,7 @@ impl Measure<'_> {
         if self.others.left(path, content) {
             return Some(if wrote { By::Unsure } else { By::Other });
         }
-        match (own_run, self.others.ran_at(moment)) {
+        match (own_run, self.others.ran_at(moment, path)) {
             (true, false) if self.others.touched(path) => Some(By::Unsure),
             (true, false) => None,
             (true, true) => Some(By::Unsure),
@@ -413,10 +413,15 @@ impl Measure<'_> {
         let kept = found
             .iter()
             .filter(|found| found.entry.by != Some(By::Other));
-        let entries: Vec<Entry> = kept
+        let (entries, unnamed): (Vec<Entry>, Vec<Entry>) = kept
             .map(|found| found.entry.clone())
-            .filter(|entry| entry.path.to_str().is_some())
-            .collect();
+            .partition(|entry| entry.path.to_str().is_some());
+        if !unnamed.is_empty() {
+            let count = unnamed.len();
+            self.because(format!(
+                "{count} of the changes cannot be undone, since the names of the files are not UTF-8"
+            ));
+        }
         let manifest = Manifest {
             entries,
             made: self.made(),

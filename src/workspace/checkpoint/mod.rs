@@ -216,6 +216,7 @@ impl Checkpoint {
                 at: from,
                 run: id,
                 process,
+                roots: workspace.writable_roots().to_vec(),
             });
         }
         Running {
