@@ -14,6 +14,7 @@ mod damage;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod flood;
+mod foreign_git;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;
@@ -28,4 +29,5 @@ mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+mod undo;
 mod wire;
