@@ -290,9 +290,9 @@ fn nothing_that_git_can_be_told_to_run_is_run() {
     let home = &hostile.home;
     for line in [
         "touch a.txt; git status",
-        "git diff --no-ext-diff; git -c diff.external= diff HEAD",
+        "git diff; git diff HEAD",
         "git add -A; git commit -m x; git commit",
-        "git global; git user; git included",
+        "git repository; git global; git user; git included",
         "git fetch; git submodule update",
         "cd sub/module; touch m; git status; git commit -am x",
     ] {
@@ -300,14 +300,13 @@ fn nothing_that_git_can_be_told_to_run_is_run() {
     }
     let ran = hostile.marks();
     for expected in [
-        "repository-core.fsmonitor",
-        "repository-filter.repository.clean",
-        "global-filter.global.clean",
-        "variable-GIT_EXTERNAL_DIFF",
-        "included-alias.included",
-        "user-alias.user",
-        "tracked-pre-commit",
+        "repository-alias.repository",
         "module-core.fsmonitor",
+        "included-alias.included",
+        "conditional-core.fsmonitor",
+        "global-filter.global.process",
+        "user-alias.user",
+        "post-index-change",
     ] {
         assert!(
             ran.contains(expected),

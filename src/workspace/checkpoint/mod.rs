@@ -430,3 +430,61 @@ fn now() -> i64 {
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{conversation::SandboxPolicy, workspace::Boundaries};
+
+    /// A turn within `budget` in which a tool writes `tool`, and then a command `command`.
+    async fn turn(dir: &Path, budget: Budget) -> Measured {
+        let policy = SandboxPolicy::WorkspaceWrite;
+        let mut workspace = Workspace::open(dir, policy, Boundaries::default()).unwrap();
+        workspace.checkpoint.budget = budget;
+        let workspace = Arc::new(workspace);
+        let begun = workspace.checkpoint().begin(&workspace, None);
+        let tool = workspace.cwd().join("tool");
+        let before = std::fs::read(&tool).unwrap();
+        let checkpoint = workspace.checkpoint();
+        checkpoint
+            .keep(&workspace, &tool, Some(&before), b"2")
+            .unwrap();
+        std::fs::write(&tool, "2").unwrap();
+        let running = Checkpoint::command(&workspace).await;
+        std::fs::write(dir.join("command"), "2").unwrap();
+        drop(running);
+        workspace.checkpoint().measure(&workspace, &begun)
+    }
+
+    #[tokio::test]
+    async fn beyond_its_budget_a_turn_says_what_it_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let plenty = Budget::default();
+        let little_room = Budget {
+            room: 100,
+            ..plenty
+        };
+        let no_time = Budget {
+            time: Duration::ZERO,
+            ..plenty
+        };
+        let not_kept = "the contents of 1 files were not kept (the budget is 5 s and 0 MB)";
+        let not_seen = "takes too long, so only what the file tools changed is known";
+        for (budget, paths, diffs, why) in [
+            (plenty, &["command", "tool"][..], 2, None),
+            (little_room, &["command", "tool"], 1, Some(not_kept)),
+            (no_time, &["tool"], 1, Some(not_seen)),
+        ] {
+            std::fs::write(dir.path().join("tool"), "1").unwrap();
+            std::fs::write(dir.path().join("command"), "1".repeat(200)).unwrap();
+            let measured = turn(dir.path(), budget).await;
+            let changed: Vec<&str> = measured.changes.iter().map(|c| &*c.path).collect();
+            assert_eq!(changed, paths, "{measured:?}");
+            let shown = measured.changes.iter().filter(|c| !c.diff.is_empty());
+            assert_eq!(shown.count(), diffs, "{measured:?}");
+            let partial = measured.partial.unwrap_or_default();
+            assert!(partial.contains(why.unwrap_or_default()), "{partial}");
+            assert_eq!(partial.is_empty(), why.is_none());
+        }
+    }
+}

@@ -109,7 +109,8 @@ pub(crate) fn tree(home: &Home) -> Vec<String> {
         .args(["-c", line])
         .current_dir(home.project())
         .output();
-    let text = String::from_utf8(ran.expect("a shell").stdout).expect("text");
+    let text = ran.expect("a shell").stdout;
+    let text = String::from_utf8_lossy(&text);
     text.lines().map(str::to_owned).collect()
 }
 
