@@ -8,8 +8,10 @@ use std::{
     process::Command,
 };
 
+use openoxide::workspace::sandbox::{Protection, Sandbox};
+
 use crate::support::{
-    home::Home,
+    home::{Home, skipped},
     turns::{
         COMMIT, changes, home_is, id, project, sh, shell, threads, tree, turn, turn_in, write,
     },
@@ -351,6 +353,50 @@ fn nothing_that_git_can_be_told_to_run_is_run() {
     }
     home_is(home, &before, "");
     assert_eq!(hostile.marks(), BTreeSet::new());
+}
+
+#[test]
+fn the_git_that_we_run_can_write_nothing() {
+    if Sandbox::new(Some(env!("CARGO_BIN_EXE_openoxide").into())).protection() == Protection::None {
+        return skipped("there is no sandbox here");
+    }
+    // A git that is not what it seems: what it may do, any bug of the real one may do.
+    let diff_with = |last: &str| {
+        let home = project();
+        sh(
+            &home.project(),
+            &format!("git init -q . && {COMMIT} && sleep 0.1 && git status -s"),
+        );
+        let bin = home.home().join("bin");
+        let places = [
+            home.project(),
+            home.home(),
+            home.state(),
+            ".".into(),
+            "/tmp".into(),
+        ];
+        let write = |place: &PathBuf| format!("echo x > {}/openoxide-it-written;", place.display());
+        let writes: String = places.iter().map(write).collect();
+        let text = format!("#!/bin/sh\n({writes}) 2>/dev/null\n{last}\n");
+        std::fs::create_dir(&bin).expect("a directory");
+        std::fs::write(bin.join("git"), text).expect("a program");
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(bin.join("git"), mode).expect("its mode");
+        let path = std::env::var("PATH").expect("a path");
+        let outcome = turn_in(&home, &[shell("echo 2 > a.txt")], &[], |command| {
+            command.env("PATH", format!("{}:{path}", bin.display()));
+        });
+        let written = |place: &&PathBuf| place.join("openoxide-it-written").exists();
+        assert_eq!(places.iter().find(written), None);
+        outcome["changes"][0]["diff"].as_str().map(str::to_owned)
+    };
+    let real = "PATH=${PATH#*:}; exec git \"$@\"";
+    assert!(diff_with(real).is_some_and(|diff| diff.contains("-two")));
+    assert_eq!(
+        diff_with("exit 1").unwrap_or_default(),
+        "",
+        "it was ours that ran"
+    );
 }
 
 /// A repository in which git keeps something else than the bytes, by `settings` and `attributes`. What a turn does to
