@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Budget,
     contents::{ContentId, Contents},
-    conversion,
+    conversion::{Conversion, possible},
     git::{Index, ObjectId, Repository},
     kept::{Kept, Limit, Wanted},
     plumbing::{Plumbing, hex},
@@ -33,8 +33,8 @@ pub(super) struct Before {
     pub(super) index: Index,
     /// Where the objects of the index can be had.
     repository: Option<Repository>,
-    /// An object of the index need not be the bytes of its file.
-    converts: bool,
+    /// What an object of the index may be instead of the bytes of its file.
+    conversion: Conversion,
     kept: OnceLock<Kept>,
     /// Why commands' changes are not known at all.
     pub(super) unknown: Option<String>,
@@ -97,10 +97,11 @@ impl Before {
             }
         };
         let repository = repository.filter(|_| !index.is_empty() && git_is_there());
-        let converts = repository.as_ref();
+        let conversion = repository
+            .as_ref()
+            .map(|found| possible(found, &index, &scan.attributes));
         Self {
-            converts: converts
-                .is_some_and(|found| conversion::is_possible(found, &index, &scan.attributes)),
+            conversion: conversion.unwrap_or_default(),
             scan,
             index,
             repository,
@@ -146,8 +147,9 @@ impl Before {
                 .map(|_| self.index.inside(directory));
             for (name, stat) in names {
                 let object = tracked.and_then(|tracked| tracked.object(name, stat));
-                if object.is_none() || self.converts {
+                if object.is_none() || self.conversion != Conversion::None {
                     wanted.push(Wanted {
+                        is_urgent: object.is_none() || self.conversion == Conversion::Any,
                         directory,
                         name,
                         stat,
@@ -171,11 +173,13 @@ impl Before {
     /// Where the content of `path` from before is; none if it was not kept.
     pub(super) fn source(&self, path: &Path) -> Option<Source> {
         let stat = self.scan.files.get(path)?;
-        let is_sure = self.repository.is_some() && !self.converts;
-        if let Some(id) = is_sure.then(|| self.index.object(path, stat)).flatten() {
-            return Some(Source::Object(*id));
+        if let Some(kept) = self.kept.get().and_then(|kept| kept.source(path, stat)) {
+            return Some(kept.clone());
         }
-        self.kept.get()?.source(path, stat).cloned()
+        // Another size is seen when it is used.
+        let is_likely = self.repository.is_some() && self.conversion != Conversion::Any;
+        let object = is_likely.then(|| self.index.object(path, stat)).flatten();
+        object.map(|id| Source::Object(*id))
     }
 
     /// Our own copies.

@@ -12,12 +12,34 @@ use std::{
 
 use super::git::{Index, Repository};
 
+/// What git may have made of a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Conversion {
+    /// Its object has its bytes.
+    #[default]
+    None,
+    /// Its object has its bytes or another size: line ends and idents change nothing else.
+    OfSize,
+    /// Anything.
+    Any,
+}
+
 /// Of gitattributes(5), and of macros for them.
-const ATTRIBUTES: [&str; 7] = [
-    "filter", "text", "crlf", "eol", "ident", "encoding", "[attr]",
+const ATTRIBUTES: [(&str, Conversion); 7] = [
+    ("filter", Conversion::Any),
+    ("encoding", Conversion::Any),
+    ("[attr]", Conversion::Any),
+    ("text", Conversion::OfSize),
+    ("crlf", Conversion::OfSize),
+    ("eol", Conversion::OfSize),
+    ("ident", Conversion::OfSize),
 ];
 /// Of git-config(1), in small letters: what converts by itself, or leads to files that may.
-const SETTINGS: [&str; 4] = ["autocrlf", "attributesfile", "[include", "safecrlf"];
+const SETTINGS: [(&str, Conversion); 3] = [
+    ("attributesfile", Conversion::Any),
+    ("autocrlf", Conversion::OfSize),
+    ("[include", Conversion::OfSize),
+];
 /// What brings settings or attributes along with the environment.
 const VARIABLES: [&str; 3] = [
     "GIT_CONFIG_COUNT",
@@ -25,33 +47,40 @@ const VARIABLES: [&str; 3] = [
     "GIT_ATTR_SOURCE",
 ];
 
-/// True if it may. `found` are attributes files of the working tree that git need not track.
-pub(super) fn is_possible(repository: &Repository, index: &Index, found: &[PathBuf]) -> bool {
+/// The worst that is possible. `found` are attributes files of the working tree that git need not track.
+pub(super) fn possible(repository: &Repository, index: &Index, found: &[PathBuf]) -> Conversion {
     let name = OsStr::new(".gitattributes");
     let tracked = index.directories().filter_map(|(directory, mut names)| {
         names
             .any(|known| known == name)
             .then(|| directory.join(name))
     });
-    let of_repository = [
+    let mut attributes = vec![
         repository.top.join(name),
         repository.common.join("info/attributes"),
     ];
-    let settings = ["config", "config.worktree"].map(|file| repository.own.join(file));
-    let common = repository.common.join("config");
-    VARIABLES
+    attributes.extend(tracked.chain(found.iter().cloned()));
+    let mut settings = vec![
+        repository.common.join("config"),
+        repository.own.join("config.worktree"),
+    ];
+    for [more_attributes, more_settings] in outside() {
+        attributes.push(more_attributes);
+        settings.push(more_settings);
+    }
+    attributes.sort();
+    attributes.dedup();
+    let by_variable = VARIABLES
         .iter()
-        .any(|name| std::env::var_os(name).is_some())
-        || found.iter().any(|path| says(path, &ATTRIBUTES))
-        || of_repository.iter().any(|path| says(path, &ATTRIBUTES))
-        || tracked.into_iter().any(|path| says(&path, &ATTRIBUTES))
-        || settings
-            .iter()
-            .chain([&common])
-            .any(|path| says(path, &SETTINGS))
-        || outside().into_iter().any(|[attributes, settings]| {
-            says(&attributes, &ATTRIBUTES) || says(&settings, &SETTINGS)
-        })
+        .any(|name| std::env::var_os(name).is_some());
+    let attributes = attributes.iter().map(|path| worst(path, &ATTRIBUTES));
+    let settings = settings.iter().map(|path| worst(path, &SETTINGS));
+    let worst = attributes.chain(settings).max().unwrap_or_default();
+    worst.max(if by_variable {
+        Conversion::Any
+    } else {
+        Conversion::None
+    })
 }
 
 /// The user's and the system's, as attributes and settings.
@@ -71,11 +100,12 @@ fn outside() -> Vec<[PathBuf; 2]> {
     usual.into_iter().chain(named).collect()
 }
 
-/// True if one of `words` stands in a file; one that is not there says nothing.
-fn says(path: &Path, words: &[&str]) -> bool {
+/// What the words in a file may mean; one that is not there says nothing.
+fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
     let text = fs::read(path).unwrap_or_default().to_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
-    words.iter().any(|word| text.contains(word))
+    let said = words.iter().filter(|(word, _)| text.contains(word));
+    said.map(|(_, means)| *means).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -85,19 +115,31 @@ mod tests {
     #[test]
     fn a_word_that_may_convert_is_seen_wherever_it_stands() {
         for (place, text, expected) in [
-            ("a/.gitattributes", "*.c diff=cpp", false),
-            ("a/.gitattributes", "*.txt filter=x", true),
-            (".gitattributes", "* text=auto", true),
-            ("new/.gitattributes", "*.txt ident", true),
+            ("a/.gitattributes", "*.c diff=cpp", Conversion::None),
+            ("a/.gitattributes", "*.txt filter=x", Conversion::Any),
+            (".gitattributes", "* text=auto", Conversion::OfSize),
+            ("new/.gitattributes", "*.txt ident", Conversion::OfSize),
             (
                 ".git/info/attributes",
                 "*.u working-tree-encoding=UTF-16",
-                true,
+                Conversion::Any,
             ),
-            (".git/config", "[core]\n\tautoCRLF = true", true),
-            (".git/config", "[core]\n\tattributesFile = x", true),
-            (".git/config", "[includeIf \"gitdir:x\"]\n\tpath = x", true),
-            (".git/config", "[core]\n\tbare = false", false),
+            (
+                ".git/config",
+                "[core]\n\tautoCRLF = true",
+                Conversion::OfSize,
+            ),
+            (
+                ".git/config",
+                "[core]\n\tattributesFile = x",
+                Conversion::Any,
+            ),
+            (
+                ".git/config",
+                "[includeIf \"gitdir:x\"]\n\tpath = x",
+                Conversion::OfSize,
+            ),
+            (".git/config", "[core]\n\tbare = false", Conversion::None),
         ] {
             let dir = tempfile::tempdir().unwrap();
             let top = dir.path();
@@ -111,7 +153,7 @@ mod tests {
             let repository = Repository::around(top).unwrap();
             let tracked = Index::of(top, &["a/.gitattributes"]);
             let found = [top.join("new/.gitattributes")];
-            let possible = is_possible(&repository, &tracked, &found);
+            let possible = super::possible(&repository, &tracked, &found);
             assert_eq!(possible, expected, "{place}: {text}");
         }
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    conversion,
+    conversion::{Conversion, possible},
     git::{Index, ObjectId, Repository, object_id},
     kept::read_as,
     objects::Kind,
@@ -48,7 +48,7 @@ impl Everything {
         };
         let scan = scope.scan(None, deadline).map_err(io::Error::other)?;
         Ok(Self {
-            converts: conversion::is_possible(repository, &index, &scan.attributes),
+            converts: possible(repository, &index, &scan.attributes) != Conversion::None,
             scan,
             index,
         })

@@ -53,6 +53,8 @@ pub(super) struct Wanted<'a> {
     pub(super) stat: &'a Stat,
     /// What git has of it, which may not be its bytes.
     pub(super) object: Option<&'a ObjectId>,
+    /// Without it there would be nothing to go by.
+    pub(super) is_urgent: bool,
 }
 
 /// How long it may take, and how much may be kept.
@@ -240,7 +242,8 @@ impl Batch<'_> {
         while let Some(wanted) = files.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             match self.one(wanted) {
                 Some(source) => read.push((*wanted, source)),
-                None => drop(self.left_out.fetch_add(1, Ordering::Relaxed)),
+                None if wanted.is_urgent => drop(self.left_out.fetch_add(1, Ordering::Relaxed)),
+                None => {}
             }
         }
         read
@@ -308,7 +311,7 @@ mod tests {
     fn renew(
         folder: &Path,
         files: &[PathBuf],
-        object: Option<&ObjectId>,
+        object: Option<(&ObjectId, bool)>,
         limit: Limit,
     ) -> (usize, Vec<Option<Source>>) {
         let stats: Vec<Stat> = files.iter().map(|path| Stat::at(path).unwrap()).collect();
@@ -319,7 +322,8 @@ mod tests {
                 directory: files[0].parent().unwrap(),
                 name: path.file_name().unwrap(),
                 stat,
-                object,
+                object: object.map(|(id, _)| id),
+                is_urgent: object.is_none_or(|(_, is_urgent)| is_urgent),
             })
             .collect();
         let mut kept = Kept::open(folder);
@@ -389,17 +393,20 @@ mod tests {
     fn an_object_counts_only_if_it_has_the_bytes_of_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let files = files(dir.path());
-        let renew = |content: &[u8], deadline| {
+        let renew_as = |content: &[u8], deadline, is_urgent| {
             let room = ROOM;
             let id = object_id(content);
             let found = renew(
                 &dir.path().join("state"),
                 &files,
-                Some(&id),
+                Some((&id, is_urgent)),
                 Limit { deadline, room },
             );
             (found, id)
         };
+        let renew = |content, deadline| renew_as(content, deadline, true);
+        let (found, _) = renew_as(b"old", Instant::now(), false);
+        assert_eq!(found.0, 0, "the object will do");
         let (found, id) = renew(b"old", soon());
         assert_eq!(found, (0, vec![Some(Source::Object(id)); 3]));
         let (found, _) = renew(b"old", Instant::now());

@@ -7,7 +7,7 @@
 //! deleted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
 };
@@ -129,10 +129,10 @@ impl Undo {
 
     /// What one that was cut off has done, and what does not need to be done again.
     fn done_before(&self) -> impl Iterator<Item = &Entry> {
+        let steps: BTreeSet<&Path> = self.steps.iter().map(|step| &*step.path).collect();
         let entries = self.finishes.iter().flat_map(|(_, cut)| &cut.entries);
-        entries.filter(|entry| {
-            let mut steps = self.steps.iter();
-            !steps.any(|step| step.path == entry.path)
+        entries.filter(move |entry| {
+            !steps.contains(&*entry.path)
                 && held(&entry.path).is_some_and(|(now, _)| now == entry.after)
         })
     }
@@ -162,8 +162,10 @@ impl Undo {
         if entry.after != State::Absent && entry.after.content().is_none() {
             return self.leave(&entry.path, "it is too large to be compared");
         }
-        let found = match self.made.contains(&entry.path) && is_directory(&entry.path) {
-            // What is in it goes first, and it too, if nothing else is in it.
+        // What is in one that the turn made goes first, and it too, if nothing else is in it; where nothing is to be, no
+        // file is.
+        let may_be = self.made.contains(&entry.path) || entry.before == State::Absent;
+        let found = match may_be && is_directory(&entry.path) {
             true => Some((State::Absent, None)),
             false => held(&entry.path),
         };
