@@ -4,6 +4,7 @@
 //! the mailbox answers at once whatever the turn does. Front-ends hold no conversation state.
 
 mod actor;
+pub mod answer;
 mod approvals;
 pub mod ending;
 pub mod export;
@@ -24,7 +25,7 @@ pub use handle::{
     Abandoned, DecideError, Follow, HandleError, Snapshot, Standing, StartError, Started,
     ThreadHandle,
 };
-pub use holder::{Visit, Watch};
+pub use holder::visit;
 pub use lease::Lease;
 pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};

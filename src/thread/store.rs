@@ -56,6 +56,9 @@ pub trait Journal: Send {
     /// where they did.
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError>;
 
+    /// What others added since it was last read, where they did. Needs no lock.
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError>;
+
     /// Gives it back.
     fn release(&mut self);
 
@@ -303,6 +306,17 @@ impl Rollout {
         written.map_err(|error| named(&self.path, &error))
     }
 
+    /// The whole thread, if there is more of it than we know of.
+    fn added(&mut self) -> Result<Option<Loaded>, StoreError> {
+        // Where it is not there, the reason is found by reading it.
+        if std::fs::metadata(&self.path).is_ok_and(|about| about.len() == self.length) {
+            return Ok(None);
+        }
+        let (loaded, length) = self.store.load(self.id)?;
+        self.length = length;
+        Ok(Some(loaded))
+    }
+
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.path.with_file_name("lock");
         let lock = OpenOptions::new()
@@ -342,20 +356,21 @@ impl Journal for Rollout {
             return Ok(None);
         }
         self.lock = Some(self.lock()?);
-        let length = self
-            .file()?
-            .metadata()
-            .map_err(|error| named(&self.path, &error))?
-            .len();
-        let newer = if length == self.length {
-            None
-        } else {
-            let (loaded, length) = self.store.load(self.id)?;
-            self.length = length;
-            Some(loaded)
-        };
-        self.mend_tail()?;
-        Ok(newer)
+        let newer = self.added().and_then(|newer| {
+            self.mend_tail()?;
+            Ok(newer)
+        });
+        if newer.is_err() {
+            self.release();
+        }
+        newer
+    }
+
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        match self.lock {
+            Some(_) => Ok(None),
+            None => self.added(),
+        }
     }
 
     fn release(&mut self) {
@@ -423,6 +438,10 @@ struct Nowhere;
 
 impl Journal for Nowhere {
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
+        Ok(None)
+    }
+
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
         Ok(None)
     }
 

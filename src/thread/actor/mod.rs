@@ -45,7 +45,7 @@ use crate::{
 };
 
 /// Events that a slow follower may be behind before it loses the oldest.
-const EVENT_BACKLOG: usize = 1024;
+pub(super) const EVENT_BACKLOG: usize = 1024;
 
 /// What a thread works with; built by `app`.
 #[derive(Clone)]
@@ -105,6 +105,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<()>,
     },
     Leave(oneshot::Sender<()>),
+    Refresh(oneshot::Sender<bool>),
     EndSessions(oneshot::Sender<()>),
 }
 
@@ -216,6 +217,7 @@ impl Actor {
                 self.leave().await;
                 let _ = reply.send(());
             }
+            Request::Refresh(reply) => drop(reply.send(self.refresh())),
             Request::EndSessions(reply) => {
                 let gate = self.parts.gate.clone();
                 tokio::spawn(async move {

@@ -214,6 +214,18 @@ impl Actor {
         Ok(())
     }
 
+    /// Takes up what other processes added to the thread, without holding it. True if a turn runs here.
+    pub(super) fn refresh(&mut self) -> bool {
+        // What cannot be read now is read, or refused, when the thread is held.
+        if self.running.is_none()
+            && let Ok(Some(newer)) = self.journal.newer()
+        {
+            self.state = newer;
+            self.history = None;
+        }
+        self.running.is_some()
+    }
+
     /// Gives the thread back.
     pub(super) fn release(&mut self) {
         self.door = None;
