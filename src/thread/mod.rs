@@ -6,6 +6,7 @@
 mod actor;
 pub mod answer;
 mod approvals;
+mod closing;
 pub mod ending;
 pub mod export;
 pub mod fork;

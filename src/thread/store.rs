@@ -57,7 +57,9 @@ pub trait Journal: Send {
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError>;
 
     /// What others added since it was last read, where they did. Needs no lock.
-    fn newer(&mut self) -> Result<Option<Loaded>, StoreError>;
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        Ok(None)
+    }
 
     /// Gives it back.
     fn release(&mut self);
@@ -438,10 +440,6 @@ struct Nowhere;
 
 impl Journal for Nowhere {
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
-        Ok(None)
-    }
-
-    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
         Ok(None)
     }
 

@@ -12,8 +12,10 @@ mod command_line;
 mod crash;
 mod damage;
 mod doctor;
+mod far;
 #[cfg(target_os = "linux")]
 mod flood;
+mod flow;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;

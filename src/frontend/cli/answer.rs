@@ -136,7 +136,10 @@ fn wanted(
 ) -> anyhow::Result<Vec<Approval>> {
     if pending.is_empty() {
         match door.is_left_open()? {
-            true => bail!("no question is open in this thread; {} goes on with its turn", door.way_on()),
+            true => bail!(
+                "no question is open in this thread; {} goes on with its turn",
+                door.way_on()
+            ),
             false => bail!("no question is open in this thread"),
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn run(
     back: Back,
     manner: Manner,
 ) -> anyhow::Result<u8> {
-    let ready = prepare(store, id, back)?;
+    let mut ready = prepare(store, id, back)?;
     io::stdout().write_all(shown(&ready).as_bytes())?;
     if manner.dry_run || ready.undo.is_empty() {
         return Ok(OK);
@@ -57,6 +57,9 @@ fn shown(ready: &Ready) -> String {
     }
     for why in &ready.partial {
         text.push_str(&format!("perhaps not all: {}\n", shown_text(why)));
+    }
+    if ready.ends_a_turn() && !ready.undo.is_empty() {
+        text.push_str("the turn was left open and ends with this\n");
     }
     if ready.undo.is_empty() {
         text.push_str("there is nothing to take back\n");

@@ -67,11 +67,13 @@ impl Line {
             UnixStream::connect(address).await
         };
         let stream = match timeout(PATIENCE, connected).await? {
-            // A holder that was killed leaves its socket; nobody listens at it.
+            // A holder that was killed leaves its socket; nobody listens at it, or not any more.
             Err(error)
                 if matches!(
                     error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
                 ) =>
             {
                 return Ok(None);
