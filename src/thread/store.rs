@@ -43,7 +43,7 @@ pub trait ThreadStore: Send + Sync {
 
     /// A line about one, turns not counted, at a cost that does not grow with its length.
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
-        Ok(ThreadSummary::new(&self.read(id)?))
+        Ok(ThreadSummary::new(&self.read(id)?, || false))
     }
 
     /// Where the process that holds the thread listens; none where no other process can hold it.
@@ -122,7 +122,8 @@ pub struct ThreadSummary {
 }
 
 impl ThreadSummary {
-    fn new(loaded: &Loaded) -> Self {
+    /// `at_work`: whether some process works on the thread; asked only where a turn is open.
+    fn new(loaded: &Loaded, at_work: impl FnOnce() -> bool) -> Self {
         let title = loaded.items.iter().find_map(|item| match item {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
@@ -130,6 +131,7 @@ impl ThreadSummary {
         let open = loaded
             .open_turn()
             .map(|turn| match turn.open_approvals.is_empty() {
+                true if at_work() => Status::Running,
                 true => Status::Interrupted,
                 false => Status::ApprovalRequired,
             });
@@ -160,6 +162,15 @@ impl DirectoryStore {
     /// Where a thread is kept, with what belongs to it.
     pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())
+    }
+
+    /// True if a process, this one included, works on the thread at the moment.
+    pub fn is_held(&self, id: ThreadId) -> bool {
+        // Given back at once; whoever wants it meanwhile tries again. Where it cannot be looked at, nobody can work.
+        matches!(
+            Rollout::at(self.clone(), id, 0).lock(),
+            Err(StoreError::Held(_))
+        )
     }
 
     /// Our own directory, where this is the directory of threads.
@@ -221,7 +232,7 @@ impl ThreadStore for DirectoryStore {
             .ids()?
             .into_iter()
             .filter_map(|id| self.read(id).ok())
-            .map(|loaded| ThreadSummary::new(&loaded))
+            .map(|loaded| ThreadSummary::new(&loaded, || self.is_held(loaded.header.thread_id)))
             .collect())
     }
 
@@ -241,7 +252,7 @@ impl ThreadStore for DirectoryStore {
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
         Ok(ThreadSummary {
             turns: None,
-            ..ThreadSummary::new(&self.ends(id)?)
+            ..ThreadSummary::new(&self.ends(id)?, || self.is_held(id))
         })
     }
 

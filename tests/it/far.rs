@@ -350,6 +350,13 @@ fn a_terminal_follows_the_turn_of_a_server_and_gives_it_no_task() {
     let home = Home::new();
     let model = ModelServer::start(vec![waits(), Reply::text("It is done.")]);
     let (mut first, call, thread) = at_work(&home, &model);
+    let list = run(home.openoxide(&["threads", "list"])).expect(0).stdout;
+    assert!(list.contains("  running  "), "{list}");
+    let shown = run(home.openoxide(&["threads", "show", &thread]))
+        .expect(0)
+        .stdout;
+    let follows = format!("`openoxide --resume {thread}` follows");
+    assert!(shown.contains(&follows), "{shown}");
     for name in [&["--resume", &thread][..], &["--continue"]] {
         let task = [&["-m", "Another."], name].concat();
         let refused = run(home.openoxide_with(&model, &task)).expect(2);

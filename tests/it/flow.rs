@@ -195,7 +195,8 @@ fn a_task_whose_server_is_killed_while_it_asks_is_answered_done_seen_and_taken_b
         assert_eq!(road.files(), ("helo\n".to_owned(), false));
         let shown = road.threads("show", &[]);
         assert!(shown.contains("taken back"), "{shown}");
-        road.threads("undo", &["--redo"]);
+        let redone = road.threads("undo", &["--redo"]);
+        assert!(redone.contains("2 file(s) as before the undo"), "{redone}");
         assert_eq!(road.files(), ("hello\n".to_owned(), true));
         assert!(!road.threads("show", &[]).contains("taken back"));
     }

@@ -37,9 +37,13 @@ pub(super) fn run(
     }
     ready.apply()?;
     let files = ready.undo.diffs().len();
+    let (done, again) = match back {
+        Back::LastUndo => ("as before the undo", ""),
+        Back::LastTurn | Back::Before(_) => ("taken back", " --redo"),
+    };
     writeln!(
         io::stdout(),
-        "{files} file(s) taken back; `openoxide threads undo {id} --redo` takes that back"
+        "{files} file(s) {done}; `openoxide threads undo {id}{again}` takes that back"
     )?;
     Ok(OK)
 }
