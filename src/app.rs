@@ -1,11 +1,13 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod outside;
 mod wiring;
 mod wish;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -15,7 +17,11 @@ use crate::{
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
     model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
     thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
-    tools::{command::Rules, registry::Settings},
+    tools::{
+        command::Rules,
+        mcp::{self, Servers},
+        registry::Settings,
+    },
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -23,6 +29,7 @@ use crate::{
     },
 };
 
+pub use outside::{External, Standing};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
@@ -87,6 +94,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         let key = key_for(&config, &environment);
         let secret_variables = config
@@ -99,11 +111,18 @@ impl App {
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value));
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
             Some(Key::Known(key)) => Some(key),
             Some(Key::None) | None => None,
         };
-        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
+        let secrets = known.into_iter().chain(secrets).chain(outside);
+        let redactor = Redactor::new(secrets.cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -113,9 +132,16 @@ impl App {
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+                sandbox.keeper(),
+            )),
+            environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
@@ -123,7 +149,7 @@ impl App {
             tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
-            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
+            sandbox,
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
@@ -254,6 +280,13 @@ impl App {
                 }
             });
         }
+    }
+
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
     }
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.

@@ -148,7 +148,7 @@ pub(super) fn connect(
     let url = base_url(&endpoint.base_url)?;
     let provider = providers::at(&url, is_loopback(&url));
     let headers = headers(endpoint, provider.auth)?;
-    let http = http_client(&url)?;
+    let http = client_for(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
@@ -394,7 +394,12 @@ fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
     key(endpoint).into_iter().chain(headers).map(str::to_owned)
 }
 
-fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+/// A client for `url` and others like it: our root certificates and provider, no redirects, no proxy to this machine.
+pub fn http_client(url: &str) -> Result<reqwest::Client, EndpointError> {
+    client_for(&base_url(url)?)
+}
+
+fn client_for(url: &Url) -> Result<reqwest::Client, EndpointError> {
     // Fails where somebody was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
