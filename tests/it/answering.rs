@@ -3,7 +3,10 @@
 
 use std::{
     io::{BufRead, BufReader, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::PathBuf,
     time::Duration,
 };
@@ -199,6 +202,42 @@ fn a_visitor_that_talks_nonsense_or_nothing_disturbs_nobody() {
     client.result(call);
     drop(silent);
     client.close();
+}
+
+#[test]
+fn a_holder_of_another_version_is_told_of_and_not_waited_for() {
+    let home = Home::new();
+    let model = ModelServer::start(vec![Reply::text("Done.")]);
+    run(home.openoxide_with(&model, &["-m", "x"])).expect(0);
+    let thread = home.threads().pop().expect("one thread");
+    for (answer, why) in [
+        (
+            r#"{"errand": 1, "what": {"refused": "it speaks protocol 7"}}"#,
+            "protocol 7",
+        ),
+        (
+            r#"{"errand": 1, "what": {"welcome": {}}}"#,
+            "another version of openoxide",
+        ),
+        // No holder says this; nobody is there.
+        ("hello", "no question is open"),
+    ] {
+        let listener = UnixListener::bind(socket(&home, &thread)).expect("a socket");
+        let holder = std::thread::spawn(move || {
+            let (mut visitor, _) = listener.accept().expect("a visitor");
+            let mut asked = String::new();
+            let mut from = BufReader::new(visitor.try_clone().expect("a descriptor"));
+            from.read_line(&mut asked).expect("a line");
+            // It may have seen enough.
+            let _ = writeln!(visitor, "{answer}");
+            let _ = from.read_line(&mut asked);
+            asked
+        });
+        let refused = threads(&home, &["answer", &thread, "--deny"]).expect(2);
+        assert!(refused.stderr.contains(why), "{answer}: {}", refused.stderr);
+        assert!(holder.join().expect("a holder").contains("greet"));
+        std::fs::remove_file(socket(&home, &thread)).expect("it was there");
+    }
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl Drop for Errand {
     }
 }
 
-/// What the holder says, each to its errand. An errand to which it says what we do not understand is over.
+/// What the holder says, each to its errand. What we do not understand is as good as a refusal.
 async fn hear(from: OwnedReadHalf, open: Open) {
     let mut from = BufReader::new(from);
     // Ended by the holder, or by what no holder says.
@@ -159,14 +159,10 @@ async fn hear(from: OwnedReadHalf, open: Open) {
         let Some(hears) = open.who(errand) else {
             continue;
         };
-        match serde_json::from_value(what) {
-            // If the errand was dropped just now, nobody needs it.
-            Ok(say) => drop(hears.send(say).await),
-            Err(error) => {
-                tracing::warn!("the process that holds the thread said: {error}");
-                open.leave(errand);
-            }
-        }
+        let understood = serde_json::from_value(what);
+        let say = understood.unwrap_or_else(|error| Say::Refused(error.to_string()));
+        // If the errand was dropped just now, nobody needs it.
+        let _ = hears.send(say).await;
     }
     open.end();
 }
