@@ -16,7 +16,7 @@ use super::{
     rollout::{self, Header, Loaded, ReadError, Record},
     skim::skim,
 };
-use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
+use crate::conversation::{Item, SandboxPolicy, Status, ThreadId, shortened, shown_line};
 
 /// Keeps threads.
 pub trait ThreadStore: Send + Sync {
@@ -74,6 +74,11 @@ pub trait Journal: Send {
 
     /// Where to listen for other processes while the thread is held; none where there are none.
     fn socket(&self) -> Option<PathBuf>;
+
+    /// The other threads that may write and that some process works on in `cwd`.
+    fn at_work_in(&self, _cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        async { Vec::new() }.boxed()
+    }
 
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
@@ -171,6 +176,20 @@ impl DirectoryStore {
             Rollout::at(self.clone(), id, 0).lock(),
             Err(StoreError::Held(_))
         )
+    }
+
+    /// The threads that may write and that some process works on in `cwd`. Looks at a file name of each thread that is
+    /// kept, and further only at those that are held.
+    fn at_work_in(&self, cwd: &Path) -> Vec<ThreadId> {
+        let ids = self.ids().unwrap_or_default().into_iter();
+        ids.filter(|id| self.folder(*id).join(holder::SOCKET).exists() && self.is_held(*id))
+            .filter(|id| {
+                self.ends(*id).is_ok_and(|thread| {
+                    let header = thread.header;
+                    header.cwd == cwd && header.policy.sandbox != SandboxPolicy::ReadOnly
+                })
+            })
+            .collect()
     }
 
     /// Our own directory, where this is the directory of threads.
@@ -401,6 +420,20 @@ impl Journal for Rollout {
 
     fn socket(&self) -> Option<PathBuf> {
         self.store.socket(self.id)
+    }
+
+    fn at_work_in(&self, cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        let (store, own, cwd) = (self.store.clone(), self.id, cwd.to_owned());
+        let search = move || {
+            let mut all = store.at_work_in(&cwd);
+            all.retain(|id| *id != own);
+            all
+        };
+        async move {
+            let found = tokio::task::spawn_blocking(search).await;
+            found.unwrap_or_default()
+        }
+        .boxed()
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {

@@ -409,6 +409,33 @@ fn a_question_about_a_thread_that_another_process_works_on_is_answered_from_what
     drop(home);
 }
 
+#[test]
+fn an_outcome_names_the_thread_that_another_process_works_on_in_the_same_directory() {
+    let home = Home::new();
+    let model = ModelServer::start(vec![waits(), Reply::text("It is done.")]);
+    let (mut first, call, thread) = at_work(&home, &model);
+    let slow = ModelServer::start(vec![
+        Reply::text("two").delayed(Duration::from_millis(300)),
+        Reply::text("three").delayed(Duration::from_millis(300)),
+    ]);
+    let mut second = serve(&home, &slow, &["mcp-server"]);
+    let beside = second.call("openoxide", json!({"prompt": "And you?"}));
+    assert_eq!(outcome(&beside)["beside"], json!([thread]), "{beside}");
+    assert!(text(&beside).contains(&thread), "{beside}");
+    let home = home.file("enough", "");
+    let told = first.result(call);
+    assert!(outcome(&told).get("beside").is_none(), "{told}");
+    // Who is done is beside nobody.
+    let alone = second.call(
+        "openoxide-reply",
+        json!({"thread_id": "last", "prompt": "Now?"}),
+    );
+    assert!(outcome(&alone).get("beside").is_none(), "{alone}");
+    first.close();
+    second.close();
+    drop(home);
+}
+
 /// LangChain's adapter starts a server for each call.
 #[test]
 fn a_server_for_each_call_comes_to_what_one_server_would() {

@@ -1,7 +1,7 @@
 //! From a wish for a turn to a turn that runs: under the lock, with what another process left open taken up or ended.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -44,8 +44,10 @@ pub(super) struct Running {
     pub(super) partial_before: Option<String>,
     /// What it is measured against.
     pub(super) begun: Begun,
-    /// Other threads at work in the same directory.
+    /// Other threads of this process at work in the same directory.
     pub(super) beside: Vec<ThreadId>,
+    /// Those of other processes, when they have been looked for.
+    pub(super) elsewhere: Arc<OnceLock<Vec<ThreadId>>>,
     /// The way of its messages, for what is measured meanwhile.
     pub(super) messages: mpsc::Sender<TurnMessage>,
     _at_work: Option<AtWork>,
@@ -328,6 +330,7 @@ impl Actor {
             partial_before,
             begun: begun.clone(),
             beside,
+            elsewhere: self.look_elsewhere(),
             messages: to_actor.clone(),
             _at_work,
         });
@@ -384,6 +387,19 @@ impl Actor {
             .writers
             .enter(self.state.header.thread_id, workspace.cwd());
         (Some(at_work), beside)
+    }
+
+    /// Looks for threads of other processes that are at work in the same directory, beside the first model request.
+    fn look_elsewhere(&self) -> Arc<OnceLock<Vec<ThreadId>>> {
+        let found = Arc::new(OnceLock::new());
+        let workspace = &self.parts.gate.workspace;
+        if workspace.sandbox() != SandboxPolicy::ReadOnly {
+            let search = self.journal.at_work_in(workspace.cwd());
+            let found = found.clone();
+            // Ended by its end; a turn that is over sooner does without.
+            tokio::spawn(async move { found.set(search.await) });
+        }
+        found
     }
 
     /// Starts what waits behind the turn that ended.
