@@ -1,14 +1,20 @@
 //! A thread that one process works on, reached from another: followed, answered and stopped over its socket, and taken
 //! up when that process is gone.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::{
     client::{Client, Dialect, NEWEST_SESSION, outcome, text, word},
-    home::{Home, PATIENCE, eventually, run, start},
+    home::{Home, PATIENCE, ends_within, eventually, run},
     model_server::{ModelServer, Reply},
 };
 
@@ -62,6 +68,46 @@ fn asked(home: &Home, model: &ModelServer, flags: &[&str]) -> (Client, u64, Valu
     let call = client.begin("openoxide", json!({"prompt": "x"}));
     let form = client.asked(FORMS);
     (client, call, form, home.threads().remove(0))
+}
+
+/// A command line that follows the turn of another process.
+struct Terminal(Child);
+
+impl Terminal {
+    /// Starts it, and waits until it says so.
+    fn follows(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let said = BufReader::new(child.stderr.take().expect("piped"));
+        let (tell, told) = mpsc::channel();
+        // Reads on, so that it can go on saying things.
+        thread::spawn(move || {
+            for line in said.lines().map_while(Result::ok) {
+                if line.contains("another process works") {
+                    let _ = tell.send(());
+                }
+            }
+        });
+        told.recv_timeout(PATIENCE).expect("it says what it does");
+        // For the last step, of which it says nothing.
+        thread::sleep(Duration::from_millis(500));
+        Self(child)
+    }
+
+    /// Presses Ctrl-C. The exit code, and what it printed.
+    fn left(self) -> (Option<i32>, String) {
+        let pid = Pid::from_child(&self.0);
+        kill_process(pid, Signal::INT).expect("it runs");
+        self.ended()
+    }
+
+    fn ended(mut self) -> (Option<i32>, String) {
+        let code = ends_within(&mut self.0, PATIENCE).code();
+        let mut printed = String::new();
+        let mut stdout = self.0.stdout.take().expect("piped");
+        stdout.read_to_string(&mut printed).expect("text");
+        (code, printed)
+    }
 }
 
 fn accept(client: &mut Client, form: &Value) {
@@ -363,30 +409,13 @@ fn a_terminal_follows_the_turn_of_a_server_and_gives_it_no_task() {
         let way_out = format!("`openoxide --resume {thread}` without a task follows its turn");
         assert!(refused.stderr.contains(&way_out), "{}", refused.stderr);
     }
-    let following = start(home.openoxide_with(&model, &["--continue"]));
-    let leaving = start(home.openoxide_with(&model, &["--resume", &thread]));
-    let follows = || {
-        let processes = home.processes().unwrap_or_default();
-        processes
-            .iter()
-            .filter(|(_, line)| line.contains("--resume"))
-            .count()
-            == 1
-    };
-    eventually("it is there", follows);
-    std::thread::sleep(Duration::from_millis(500));
+    let following = Terminal::follows(home.openoxide_with(&model, &["--continue"]));
+    let leaving = Terminal::follows(home.openoxide_with(&model, &["--resume", &thread]));
     // Ctrl-C leaves a turn that is not its own.
-    leaving.signal(Signal::INT);
-    let left = leaving.ended().expect(130);
-    assert!(left.stderr.contains("another process works"), "{left:?}");
+    assert_eq!(leaving.left().0, Some(130));
     let home = home.file("enough", "");
     assert_eq!(outcome(&first.result(call))["status"], "completed");
-    let followed = following.ended().expect(0);
-    assert_eq!(followed.stdout, "It is done.\n");
-    assert!(
-        followed.stderr.contains("another process works"),
-        "{followed:?}"
-    );
+    assert_eq!(following.ended(), (Some(0), "It is done.\n".to_owned()));
     assert_well_asked(&model, 2);
     first.close();
     drop(home);
