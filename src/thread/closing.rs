@@ -70,6 +70,7 @@ fn unknown(loaded: &Loaded, open: &LoadedTurn) -> Outcome {
         content: String::new(),
         changes: Vec::new(),
         partial_changes: Some("the process that ran the turn was killed".to_owned()),
+        not_kept: None,
         commands: Vec::new(),
         approvals: Vec::new(),
         beside: Vec::new(),

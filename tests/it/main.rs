@@ -17,6 +17,7 @@ mod far;
 #[cfg(target_os = "linux")]
 mod flood;
 mod flow;
+mod keeping;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;
@@ -31,4 +32,6 @@ mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+#[cfg(target_os = "linux")]
+mod unkept;
 mod wire;

@@ -150,6 +150,8 @@ impl Guest {
             // The process that ends is this one; the turn is not its.
             Request::Leave(reply) | Request::EndSessions(reply) => drop(reply.send(())),
             Request::Refresh(reply) => drop(reply.send(true)),
+            // It is in no map, so nobody puts it to rest.
+            Request::Rest { reply, .. } => drop(reply.send(false)),
         }
     }
 
