@@ -163,7 +163,7 @@ fn long_turn(work: &Path, home: &Path) -> Result<Vec<Mark>> {
     })?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
-        let thread = app.threads().create(app.header(Wish::default())?)?;
+        let thread = app.threads().create(app.header(Wish::default()).await?)?;
         let outcome = thread.start("go".to_owned()).await?.outcome.await?;
         ensure!(outcome.status == Status::Completed, "{outcome:?}");
         Ok(())
