@@ -16,9 +16,10 @@ use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
     model::{
-        Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi, served,
+        Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi,
+        served,
     },
-    thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
+    thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
     tools::{
         command::Rules,
         mcp::{self, Servers},
@@ -151,8 +152,10 @@ impl App {
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
+            places: Places::new(config.limits.turns_at_once),
+            http: Http::default(),
         };
-        let threads = Threads::new(store, Box::new(wiring.clone()));
+        let threads = Threads::new(store, Box::new(wiring.clone()), config.threads.idle());
         Ok(Self {
             config,
             setup,
@@ -294,8 +297,9 @@ impl App {
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
-        for header in self.threads.headers() {
-            self.abandon(&header);
+        for worktree in self.threads.worktrees() {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&worktree, &[]);
         }
     }
 
@@ -312,9 +316,9 @@ impl App {
         &self.setup.cwd
     }
 
-    /// The directory of our own files; none where nothing is kept.
+    /// The directory of our own files; none where nothing is kept, or can be.
     pub fn state(&self) -> Option<&Path> {
-        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+        self.wiring.kept()
     }
 
     /// Places that no caller may name.

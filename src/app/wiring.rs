@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use rustix::fs::{Access, access};
+
 use super::Asker;
 use crate::{
     config::{Config, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
-    model::{Endpoint, Model, Recorded, Remote, Retry, Secret, Tape},
-    thread::{Assemble, Header, Parts, Policy},
+    model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
+    thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
@@ -57,6 +59,10 @@ pub(super) struct Wiring {
     /// Resolved.
     pub(super) home_named: Option<PathBuf>,
     pub(super) asker: Asker,
+    /// One set for all threads.
+    pub(super) places: Places,
+    /// As above.
+    pub(super) http: Http,
 }
 
 impl Assemble for Wiring {
@@ -109,6 +115,7 @@ impl Assemble for Wiring {
             limits,
             when_unattended: self.when_unattended(),
             redactor,
+            places: self.places.clone(),
         })
     }
 }
@@ -139,9 +146,15 @@ impl Wiring {
             writable_roots: policy.writable_roots.clone(),
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
-            state: self.state.clone(),
+            state: self.kept().map(Path::to_owned),
+            guard: Some(self.sandbox.clone()),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The directory of our own files, while it can be written.
+    pub(super) fn kept(&self) -> Option<&Path> {
+        self.state.as_deref().filter(|state| can_be_written(state))
     }
 
     /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
@@ -230,7 +243,10 @@ impl Wiring {
 
     /// Where the model of that name is asked.
     pub(super) fn endpoint(&self, name: &str) -> Result<Endpoint, String> {
-        Ok(self.config.model.endpoint(name, self.key()?))
+        Ok(Endpoint {
+            http: self.http.clone(),
+            ..self.config.model.endpoint(name, self.key()?)
+        })
     }
 
     pub(super) fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
@@ -263,6 +279,13 @@ impl Wiring {
                 .clone(),
         }
     }
+}
+
+/// True if what is in `directory`, which need not exist, can be made and changed.
+fn can_be_written(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|place| place.exists());
+    let mode = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some_and(|place| place.is_dir() && access(place, mode).is_ok())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {

@@ -1,6 +1,9 @@
 //! From what somebody wishes to the header of a thread: the owner's ceilings, the project's narrowings, the roots.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{App, Asker};
 use crate::{
@@ -106,6 +109,8 @@ impl App {
         for warning in &chosen.warnings {
             tracing::warn!("{warning}");
         }
+        let effort = config.model.reasoning_effort;
+        let context = Context::new(around, tools, effort).with(chosen);
         Ok(Header {
             version: VERSION,
             thread_id,
@@ -117,7 +122,7 @@ impl App {
             model,
             query: wish.query,
             limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort).with(chosen),
+            context: Arc::new(context),
         })
     }
 

@@ -32,7 +32,7 @@ pub use record::Tape;
 pub use recorded::{Recorded, RecordingError};
 pub use remote::Remote;
 pub use retry::Retry;
-pub use transport::{Endpoint, EndpointError, Secret, http_client};
+pub use transport::{Endpoint, EndpointError, Http, Secret, http_client};
 pub use windows::served;
 
 use crate::conversation::{CallId, Item, ThreadId, TurnErrorKind, Usage};

@@ -9,7 +9,7 @@ use std::{
     fmt,
     net::IpAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -64,6 +64,17 @@ pub struct Endpoint {
     pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
     pub idle: Duration,
+    /// What requests go over.
+    pub http: Http,
+}
+
+/// HTTP clients that a process makes once, as each is needed: a client for each thread would be connections, buffers
+/// and a hundred certificates for each. A clone is the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Http {
+    clients: Arc<[OnceLock<reqwest::Client>; 3]>,
+    /// Since then there may be a connection that is used again.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Endpoint {
@@ -80,6 +91,7 @@ impl Endpoint {
             takes_tools: true,
             headers: Vec::new(),
             idle: IDLE,
+            http: Http::default(),
         }
     }
 
@@ -159,7 +171,7 @@ pub(super) fn connect(
     let url = base_url(&endpoint.base_url)?;
     let provider = providers::at(&url, is_loopback(&url));
     let headers = headers(endpoint, provider.auth)?;
-    let http = client_for(&url)?;
+    let http = endpoint.http.client(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
@@ -183,7 +195,7 @@ pub(super) fn connect(
         headers,
         query: url.query().map(str::to_owned),
         peer: peer.clone(),
-        has_answered: Arc::default(),
+        has_answered: endpoint.http.has_answered.clone(),
     };
     let service = tower::service_fn(move |request: HttpRequestFactory| {
         let sender = sender.clone();
@@ -260,7 +272,7 @@ struct Sender {
     headers: HeaderMap,
     query: Option<String>,
     peer: Arc<Peer>,
-    /// Since then there may be a connection that is used again.
+    /// Of all that go over the same connections.
     has_answered: Arc<AtomicBool>,
 }
 
@@ -472,6 +484,23 @@ impl Endpoint {
             secrets.extend(secret.map(|(_, value)| value.into_owned()));
         }
         secrets
+    }
+}
+
+impl Http {
+    fn client(&self, url: &Url) -> Result<reqwest::Client, EndpointError> {
+        let kind = match (is_loopback(url), url.scheme()) {
+            (false, _) => 0,
+            (true, "http") => 1,
+            (true, _) => 2,
+        };
+        let known = &self.clients[kind];
+        if let Some(client) = known.get() {
+            return Ok(client.clone());
+        }
+        let made = client_for(url)?;
+        // Two at once: one of them is dropped.
+        Ok(known.get_or_init(|| made).clone())
     }
 }
 

@@ -20,15 +20,16 @@ mod survey;
 use std::{
     ffi::{OsStr, OsString},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 pub use circumstances::Circumstances;
 pub use confinement::Confinement;
 pub use errand::Errand;
 use plan::{Layers, Plan};
+use scratch::Ground;
 pub use scratch::clear_up;
 
 /// Runs as the sandbox's helper, if that is what the program's own `arguments` ask for. To be called first of all.
@@ -58,6 +59,8 @@ pub enum Protection {
 pub struct Sandbox {
     program: PathBuf,
     offer: OnceLock<probe::Offer>,
+    /// Made with the first command. Held while it is; nobody awaits under it.
+    ground: Mutex<Option<Arc<Ground>>>,
 }
 
 impl Sandbox {
@@ -66,6 +69,7 @@ impl Sandbox {
         Self {
             program: program.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             offer: OnceLock::new(),
+            ground: Mutex::default(),
         }
     }
 
@@ -79,7 +83,17 @@ impl Sandbox {
         Self {
             program: PathBuf::new(),
             offer: OnceLock::from(offer),
+            ground: Mutex::default(),
         }
+    }
+
+    /// Where the private directories of threads are.
+    fn ground(&self) -> io::Result<Arc<Ground>> {
+        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ground) = ground.as_ref().filter(|ground| ground.is_there()) {
+            return Ok(ground.clone());
+        }
+        Ok(ground.insert(Arc::new(Ground::make()?)).clone())
     }
 
     /// Finds out what there is, in the background, so that the first command need not wait; and removes what killed
@@ -156,6 +170,29 @@ impl Sandbox {
 
     fn offer(&self) -> &probe::Offer {
         self.offer.get_or_init(|| probe::look(&self.program))
+    }
+
+    /// What stands in front of a program of our own that only reads, in `workdir` and `place`: it can write nothing and
+    /// reaches no network. None where this machine has no sandbox.
+    pub(in crate::workspace) fn reader(
+        &self,
+        workdir: &Path,
+        place: &Path,
+        closed: &[PathBuf],
+    ) -> io::Result<Option<Launcher>> {
+        let Some(layers) = self.offer().layers else {
+            return Ok(None);
+        };
+        let readable = [workdir, place].map(Path::to_owned).to_vec();
+        let mut hidden = closed.to_vec();
+        hidden.retain(|hidden| !readable.iter().any(|place| place.starts_with(hidden)));
+        let plan = Plan {
+            layers,
+            readable,
+            hidden,
+            ..Plan::nothing(workdir)
+        };
+        self.launcher(plan).map(Some)
     }
 
     fn launcher(&self, plan: Plan) -> io::Result<Launcher> {
