@@ -192,7 +192,7 @@ async fn a_caller_says_no_always_and_yes_only_where_it_may() {
 async fn a_question_that_nobody_comes_back_to_is_kept_and_its_answer_goes_on_elsewhere() {
     for answered_in_the_same_process in [true, false] {
         let lab = returning()
-            .limits(|limits| limits.park_seconds = 0.1)
+            .limits(|limits| limits.park_seconds = 0.5)
             .thread();
         let waits = told(&lab).await;
         until_let_go(&lab).await;
