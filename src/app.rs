@@ -15,7 +15,10 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    model::{
+        Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi,
+        served,
+    },
     thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
     tools::{
         command::Rules,
@@ -106,11 +109,6 @@ impl App {
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
-        let secrets = config
-            .model
-            .headers
-            .values()
-            .chain(secret_variables.map(|(_, value)| value));
         let outside = config.mcp_servers.values();
         let tokens = outside
             .clone()
@@ -118,11 +116,12 @@ impl App {
         let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
         let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
-            Some(Key::Known(key)) => Some(key),
+            Some(Key::Known(key)) => Some(Secret::new(key)),
             Some(Key::None) | None => None,
         };
-        let secrets = known.into_iter().chain(secrets).chain(outside);
-        let redactor = Redactor::new(secrets.cloned());
+        let secrets = config.model.endpoint(&config.model.name, known).secrets();
+        let variables = secret_variables.map(|(_, value)| value.clone());
+        let redactor = Redactor::new(secrets.into_iter().chain(variables).chain(outside.cloned()));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -214,6 +213,16 @@ impl App {
         Ok(model)
     }
 
+    /// Tokens that the server says the configured model takes; nothing where it does not say.
+    pub async fn served_window(&self) -> Option<u64> {
+        let name = &self.config.model.name;
+        if name.starts_with("recorded:") {
+            return None;
+        }
+        let endpoint = self.wiring.endpoint(name).ok()?;
+        served(&endpoint).await.ok().flatten()
+    }
+
     /// What the configured model answers to `question`, without tools and instructions; asked once.
     pub async fn ask(&self, question: &str) -> Result<String, ModelError> {
         let refused = |message: String| ModelError {
@@ -229,7 +238,7 @@ impl App {
             reasoning_effort: None,
         };
         let text = question.to_owned();
-        let input = model.encode(&[Item::UserMessage { text }]);
+        let input = Arc::new(model.encode(&[Item::UserMessage { text }]));
         let head = Arc::new(head);
         let mut stream = model.stream(Request { head, input });
         let mut answer = String::new();

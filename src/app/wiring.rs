@@ -147,6 +147,7 @@ impl Wiring {
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.kept().map(Path::to_owned),
+            guard: Some(self.sandbox.clone()),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
@@ -240,18 +241,22 @@ impl Wiring {
         Ok((model, redactor))
     }
 
+    /// Where the model of that name is asked.
+    pub(super) fn endpoint(&self, name: &str) -> Result<Endpoint, String> {
+        Ok(Endpoint {
+            http: self.http.clone(),
+            ..self.config.model.endpoint(name, self.key()?)
+        })
+    }
+
     pub(super) fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
         let model = &self.config.model;
-        let key = self.key()?;
-        let redactor = match &key {
+        let endpoint = self.endpoint(name)?;
+        let redactor = match &endpoint.key {
             Some(key) => self.redactor.and(key.expose()),
             None => self.redactor.clone(),
         };
-        let has_none = key.is_none() && model.headers.is_empty();
-        let endpoint = Endpoint {
-            http: self.http.clone(),
-            ..model.endpoint(name, key)
-        };
+        let has_none = endpoint.key.is_none() && model.headers.is_empty();
         let needs_key = endpoint.needs_key();
         let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
         if has_none && needs_key {

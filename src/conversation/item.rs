@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CallId, CommandRun, Picture};
+use super::{CallId, CommandRun, Picture, Redactor};
 
 /// What a thread is made of, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +59,46 @@ impl Item {
             Self::UserMessage { .. } | Self::ToolOutput(_) => {}
         }
         self
+    }
+}
+
+impl Item {
+    /// The item without any secret that `redactor` knows, in the provider's form too: what is kept, shown, run and sent
+    /// back stays one.
+    pub fn cleaned(mut self, redactor: &Redactor) -> Self {
+        let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
+        match &mut self {
+            Self::AgentMessage { text, .. } => clean(text),
+            Self::Reasoning { summary, .. } => clean(summary),
+            Self::ToolCall(call) => clean(&mut call.arguments),
+            // Cleaned where they come from.
+            Self::UserMessage { .. }
+            | Self::Picture(_)
+            | Self::ToolOutput(_)
+            | Self::Compaction { .. } => {}
+        }
+        let wire = match &mut self {
+            Self::AgentMessage { wire, .. } | Self::Reasoning { wire, .. } => wire.as_mut(),
+            Self::ToolCall(call) => call.wire.as_mut(),
+            _ => None,
+        };
+        if let Some(wire) = wire {
+            clean_values(&mut wire.json, redactor);
+        }
+        self
+    }
+}
+
+fn clean_values(json: &mut Value, redactor: &Redactor) {
+    match json {
+        Value::String(text) => *text = redactor.clean(std::mem::take(text)),
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| clean_values(value, redactor)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|value| clean_values(value, redactor)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -26,9 +26,9 @@ pub(super) enum TurnMessage {
         title: String,
         reply: oneshot::Sender<Result<(), String>>,
     },
-    /// What the turn has come to so far.
+    /// What is new of what the turn has come to.
     SoFar {
-        tally: Tally,
+        more: Tally,
         reply: oneshot::Sender<()>,
     },
     /// What differs on disk, for those who are told that the turn waits.
@@ -103,10 +103,10 @@ impl Report for Link {
         .boxed()
     }
 
-    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()> {
+    fn so_far(&self, more: Tally) -> BoxFuture<'_, ()> {
         async move {
             // If the thread let go of the turn, nobody wants to know.
-            let _ = self.tell(|reply| TurnMessage::SoFar { tally, reply }).await;
+            let _ = self.tell(|reply| TurnMessage::SoFar { more, reply }).await;
         }
         .boxed()
     }

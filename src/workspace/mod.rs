@@ -16,10 +16,12 @@ pub mod worktree;
 use std::{
     io,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
+use sandbox::Sandbox;
 use seen::Seen;
 
 /// One working directory, what may be written from it, and what must stay closed.
@@ -31,6 +33,7 @@ pub struct Workspace {
     sandbox: SandboxPolicy,
     checkpoint: Checkpoint,
     seen: Seen,
+    guard: Option<Arc<Sandbox>>,
 }
 
 /// What other programs act on where it exists: it may be created, and is then the user's.
@@ -52,6 +55,8 @@ pub struct Boundaries {
     pub named_by_owner: bool,
     /// Where what is known of directories is kept from turn to turn; without it, nothing is.
     pub state: Option<PathBuf>,
+    /// Holds the git that we run ourselves; without it, that sees nothing but objects all the same.
+    pub guard: Option<Arc<Sandbox>>,
 }
 
 /// Why a directory cannot be worked in.
@@ -138,8 +143,9 @@ impl Workspace {
             writable,
             closed,
             sandbox,
-            checkpoint: Checkpoint::new(bounds.state.clone()),
+            checkpoint: Checkpoint::new(bounds.state),
             seen: Seen::default(),
+            guard: bounds.guard,
         })
     }
 
@@ -166,6 +172,11 @@ impl Workspace {
     /// What was in the files before the running turn changed them.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What holds the git that we run ourselves.
+    fn guard(&self) -> Option<&Sandbox> {
+        self.guard.as_deref()
     }
 
     /// What the agent has seen of files.

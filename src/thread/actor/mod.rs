@@ -255,9 +255,9 @@ impl Actor {
                 title,
                 reply,
             } => drop(reply.send(self.starting(call_id, title).await)),
-            TurnMessage::SoFar { tally, reply } => {
+            TurnMessage::SoFar { more, reply } => {
                 if let Some(running) = &mut self.running {
-                    running.tally = tally;
+                    running.tally.take(more);
                 }
                 let _ = reply.send(());
             }
@@ -364,6 +364,7 @@ pub(super) fn blank_state(header: Header) -> Loaded {
         header,
         items: Vec::new(),
         turns: Vec::new(),
+        counted: None,
         damaged: 0,
     }
 }

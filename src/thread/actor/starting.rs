@@ -294,6 +294,7 @@ impl Actor {
                 self.parts.model.clone(),
                 &self.state.header.context,
                 &self.state.items,
+                self.state.counted,
             )
         })
     }
@@ -306,11 +307,13 @@ impl Actor {
         let LoadedTurn {
             turn_id,
             suspended,
+            spent,
             open_calls,
             ..
         } = open;
         let (to_actor, messages) = mpsc::channel(64);
-        let tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
+        let mut tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
+        tally.spent = tally.spent.max(spent);
         let link = self.link(&to_actor);
         let turn = self.turn(open_calls, tally.clone(), link.clone());
         let (_at_work, beside) = self.enter();

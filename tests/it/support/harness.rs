@@ -662,7 +662,10 @@ impl Sent {
         else {
             return false;
         };
-        let stands_for_all = rest.len() == 1 && rest[0].contains("# What came before");
+        // A turn may have ended right after it, so that others follow it already.
+        let stands_for_all = rest.first().is_some_and(|first| {
+            first.contains("# What came before") && last.input.get(1) != Some(first)
+        });
         let tail = &rest[..rest.len().saturating_sub(1)];
         let asks = self.asks_for_notes() && last.input.ends_with(tail);
         preamble == before && (asks || stands_for_all)
