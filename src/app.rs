@@ -1,5 +1,6 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod tenant;
 mod wiring;
 mod wish;
 
@@ -14,7 +15,7 @@ use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
     model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
-    thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
+    thread::{DirectoryStore, Header, NoStore, Owned, Policy, ThreadStore, Threads, ending},
     tools::{command::Rules, registry::Settings},
     workspace::{
         Workspace,
@@ -23,12 +24,13 @@ use crate::{
     },
 };
 
+pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
 
 /// What the program is built from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The working directory.
     pub cwd: PathBuf,
@@ -58,6 +60,8 @@ pub struct Setup {
 pub struct App {
     config: Config,
     setup: Setup,
+    /// Everybody's.
+    store: Arc<dyn ThreadStore>,
     threads: Threads,
     wiring: Wiring,
 }
@@ -114,6 +118,7 @@ impl App {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
         let wiring = Wiring {
+            tenant: None,
             config: config.clone(),
             layers,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
@@ -128,13 +133,44 @@ impl App {
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
         };
-        let threads = Threads::new(store, Box::new(wiring.clone()));
-        Ok(Self {
+        Ok(Self::wired(config, setup, store, wiring))
+    }
+
+    fn wired(config: Config, setup: Setup, store: Arc<dyn ThreadStore>, wiring: Wiring) -> Self {
+        let owner = wiring.tenant.as_ref().map(|tenant| tenant.name.clone());
+        let theirs: Arc<dyn ThreadStore> = match setup.asker {
+            // Who owns the machine sees everybody's.
+            Asker::Owner => store.clone(),
+            Asker::Caller => Arc::new(Owned::new(store.clone(), owner)),
+        };
+        let threads = Threads::new(theirs, Box::new(wiring.clone()));
+        Self {
             config,
             setup,
+            store,
             threads,
             wiring,
-        })
+        }
+    }
+
+    /// The same program for one tenant: threads, roots and ceiling are theirs, all the rest is shared.
+    pub fn of(&self, tenant: Tenant) -> Self {
+        let mut wiring = self.wiring.clone();
+        wiring.config.server.roots.clone_from(&tenant.roots);
+        if let Some(sandbox) = tenant.sandbox {
+            wiring.config.policy.sandbox = Some(self.wiring.ceiling().min(sandbox));
+        }
+        wiring.tenant = Some(Arc::new(tenant));
+        let setup = Setup {
+            asker: Asker::Caller,
+            ..self.setup.clone()
+        };
+        Self::wired(wiring.config.clone(), setup, self.store.clone(), wiring)
+    }
+
+    /// Whose threads these are, where it is a tenant's.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.wiring.tenant.as_deref()
     }
 
     /// The threads of this process.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::Asker;
+use super::{Asker, Tenant};
 use crate::{
     config::{Config, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
@@ -37,6 +37,8 @@ pub(super) enum Key {
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 pub(super) struct Wiring {
+    /// Whose threads these are, where it is a tenant's.
+    pub(super) tenant: Option<Arc<Tenant>>,
     /// What the owner set.
     pub(super) config: Config,
     pub(super) layers: Layers,

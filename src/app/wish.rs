@@ -1,6 +1,9 @@
 //! From what somebody wishes to the header of a thread: the owner's ceilings, the project's narrowings, the roots.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use super::{App, Asker};
 use crate::{
@@ -58,12 +61,54 @@ impl From<String> for HeaderError {
 impl App {
     /// The header of a new thread as wished.
     pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
-        let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+        let thread_id = ThreadId::generate();
+        match self.own_directory(&wish, thread_id)? {
+            None => {
+                let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+                self.header_in(&cwd, thread_id, wish)
+            }
+            Some(own) => {
+                let header = self.header_in(&own, thread_id, wish).inspect_err(|_| {
+                    // Nothing is in it yet; if it stays, it is only empty.
+                    let _ = std::fs::remove_dir(&own);
+                })?;
+                Ok(Header {
+                    own_directory: true,
+                    ..header
+                })
+            }
+        }
+    }
+
+    /// A fresh directory for a thread that wishes for none, where tenants have workspaces.
+    fn own_directory(&self, wish: &Wish, thread: ThreadId) -> Result<Option<PathBuf>, String> {
+        let tenant = self.tenant().filter(|_| wish.cwd.is_none());
+        let Some(own) = tenant.and_then(|tenant| tenant.workspace_of(thread)) else {
+            return Ok(None);
+        };
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&own);
+        // Where the server keeps them is not for its callers.
+        made.map_err(|error| {
+            tracing::error!("workspace `{}`: {error}", own.display());
+            "a directory for this thread cannot be made; the owner of the server finds the reason in its log"
+        })?;
+        Ok(Some(own))
+    }
+
+    fn header_in(
+        &self,
+        cwd: &Path,
+        thread_id: ThreadId,
+        wish: Wish,
+    ) -> Result<Header, HeaderError> {
         // Before anything of the directory is read, so that what is outside the roots cannot be probed.
-        self.within_roots(&cwd)?;
+        self.within_roots(cwd)?;
         // Beside the first request to the model, so that neither the start nor the first command waits for it.
         self.wiring.sandbox.look_ahead();
-        let mut config = self.wiring.layers.in_project(&cwd)?;
+        let mut config = self.wiring.layers.in_project(cwd)?;
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
@@ -76,8 +121,7 @@ impl App {
             deny,
         };
         let model = self.model_name(wish.model.clone(), config.model.name)?;
-        let thread_id = ThreadId::generate();
-        let mut workspace = self.wiring.workspace(&cwd, &policy)?;
+        let mut workspace = self.wiring.workspace(cwd, &policy)?;
         let mut isolated = None;
         if wish.isolated {
             let from = workspace.cwd().to_owned();
@@ -104,8 +148,10 @@ impl App {
             thread_id,
             cwd: workspace.cwd().to_owned(),
             created_at: now(),
+            owner: self.tenant().map(|tenant| tenant.name.clone()),
             parent: None,
             isolated,
+            own_directory: false,
             policy,
             model,
             query: wish.query,

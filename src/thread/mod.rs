@@ -12,6 +12,7 @@ mod handle;
 mod holder;
 mod lease;
 mod link;
+mod owned;
 pub mod rollout;
 mod skim;
 pub mod store;
@@ -26,6 +27,7 @@ pub use handle::{
 };
 pub use holder::{Visit, Watch};
 pub use lease::Lease;
+pub use owned::Owned;
 pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

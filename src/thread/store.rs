@@ -114,6 +114,9 @@ pub struct ThreadSummary {
     pub title: String,
     /// A question only: read-only for its life.
     pub query: bool,
+    /// The tenant of a server whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 impl ThreadSummary {
@@ -136,6 +139,7 @@ impl ThreadSummary {
             turns: Some(loaded.turns.len()),
             title: title.unwrap_or_default(),
             query: loaded.header.query,
+            owner: loaded.header.owner.clone(),
         }
     }
 }
