@@ -156,7 +156,11 @@ impl App {
     /// The same program for one tenant: threads, roots and ceiling are theirs, all the rest is shared.
     pub fn of(&self, tenant: Tenant) -> Self {
         let mut wiring = self.wiring.clone();
-        wiring.config.server.roots.clone_from(&tenant.roots);
+        wiring.config.server.roots = match tenant.roots.is_empty() && tenant.one_of_several {
+            // Unbounded, each could name where another works.
+            true => vec![self.setup.cwd.clone()],
+            false => tenant.roots.clone(),
+        };
         if let Some(sandbox) = tenant.sandbox {
             wiring.config.policy.sandbox = Some(self.wiring.ceiling().min(sandbox));
         }
@@ -166,6 +170,25 @@ impl App {
             ..self.setup.clone()
         };
         Self::wired(wiring.config.clone(), setup, self.store.clone(), wiring)
+    }
+
+    /// Whether this machine keeps several tenants apart: found out by trying, in a few milliseconds.
+    ///
+    /// # Errors
+    /// One line that says what is missing: then one process serves one tenant.
+    pub fn can_separate_tenants(&self) -> Result<(), String> {
+        let elsewhere = std::env::temp_dir();
+        let place = self.state().unwrap_or(&elsewhere);
+        self.wiring
+            .sandbox
+            .try_to_separate(place)
+            .map_err(|why| format!("this machine cannot keep several tenants apart: {why}"))?;
+        if self.config.policy.network {
+            tracing::warn!(
+                "`policy.network`: the commands of all tenants are in the machine's one network, so what one of them listens at can be reached by the others"
+            );
+        }
+        Ok(())
     }
 
     /// Whose threads these are, where it is a tenant's.
@@ -302,6 +325,19 @@ impl App {
         }
     }
 
+    /// The directories that the owner named for callers of this.
+    pub fn named_roots(&self) -> &[PathBuf] {
+        match self.tenant() {
+            Some(tenant) => &tenant.roots,
+            None => &self.config.server.roots,
+        }
+    }
+
+    /// The process's working directory, where that is for callers to look at unasked: not for one of several.
+    pub fn shown_directory(&self) -> Option<&Path> {
+        (!self.wiring.view().is_narrow()).then_some(self.setup.cwd.as_path())
+    }
+
     /// The process's working directory.
     pub fn cwd(&self) -> &Path {
         &self.setup.cwd
@@ -313,8 +349,11 @@ impl App {
     }
 
     /// Places that no caller may name.
-    pub fn closed(&self) -> &[PathBuf] {
-        &self.wiring.paths.closed
+    pub fn closed(&self) -> Vec<PathBuf> {
+        let own = self.wiring.paths.closed.iter().cloned();
+        let tenant = self.wiring.tenant.iter();
+        own.chain(tenant.flat_map(|tenant| tenant.closed(None)))
+            .collect()
     }
 
     /// The same for a thread that works in `cwd`, which is in one of them if it is a worktree of ours.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::{
     config::{ConfigError, ServerConfig},
     conversation::SandboxPolicy,
+    workspace::View,
 };
 
 /// Characters of a name, which is a directory's too.
@@ -29,6 +30,10 @@ pub struct Tenant {
     pub limits: TenantLimits,
     /// There are others beside it, whom it must not see.
     pub one_of_several: bool,
+    /// Directories besides the system's that its commands may read, where there are others.
+    pub readable: Vec<PathBuf>,
+    /// Roots that are set for others.
+    foreign: Vec<PathBuf>,
 }
 
 /// How much of the server one tenant may take.
@@ -61,10 +66,14 @@ impl Tenant {
             true => &server.roots,
             false => &own.roots,
         };
+        let others = server.tenants.iter().filter(|(other, _)| *other != name);
         Ok(Self {
             name: name.to_owned(),
             roots: named.iter().chain(&workspaces).cloned().collect(),
             workspaces,
+            // Not roots that it shares with others.
+            readable: server.readable.iter().chain(&own.roots).cloned().collect(),
+            foreign: others.flat_map(|(_, other)| other.roots.clone()).collect(),
             sandbox: own.sandbox,
             limits: TenantLimits {
                 threads: own.threads.unwrap_or(server.threads),
@@ -74,11 +83,54 @@ impl Tenant {
         })
     }
 
+    /// What commands of its threads see besides their workspace.
+    pub(super) fn view(&self) -> View {
+        if !self.one_of_several {
+            return View::Machine;
+        }
+        let all = self.workspaces.as_deref().and_then(Path::parent).map(real);
+        let readable = self.readable.iter().map(|place| real(place));
+        // Others may yet get theirs in there.
+        let holds_theirs = |place: &PathBuf| all.as_ref().is_some_and(|all| all.starts_with(place));
+        View::System(readable.filter(|place| !holds_theirs(place)).collect())
+    }
+
+    /// What belongs to others, for work in `cwd`, or for looking wherever it may.
+    pub(super) fn closed(&self, cwd: Option<&Path>) -> Vec<PathBuf> {
+        if !self.one_of_several {
+            return Vec::new();
+        }
+        let roots: Vec<PathBuf> = self.roots.iter().map(|root| real(root)).collect();
+        let foreign = self.foreign.iter().map(|place| real(place));
+        // One that holds a root of ours was given to us with it.
+        let foreign = foreign.filter(|place| !roots.iter().any(|root| root.starts_with(place)));
+        foreign.chain(self.other_workspaces(cwd)).collect()
+    }
+
+    fn other_workspaces(&self, cwd: Option<&Path>) -> Vec<PathBuf> {
+        let Some((own, all)) = self.workspaces.as_ref().and_then(|own| {
+            let all = real(own.parent()?);
+            Some((all.join(own.file_name()?), all))
+        }) else {
+            return Vec::new();
+        };
+        if cwd.is_some_and(|cwd| !real(cwd).starts_with(&own)) {
+            return vec![all];
+        }
+        let entries = std::fs::read_dir(&all).into_iter().flatten().flatten();
+        let places = entries.map(|entry| entry.path());
+        places.filter(|place| *place != own).collect()
+    }
+
     /// A directory of the thread `id` alone.
     pub(super) fn workspace_of(&self, id: impl std::fmt::Display) -> Option<PathBuf> {
         let all: &Path = self.workspaces.as_deref()?;
         Some(all.join(id.to_string()))
     }
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn is_name(name: &str) -> bool {

@@ -17,7 +17,7 @@ use crate::{
         registry::{Registry, Settings},
     },
     workspace::{
-        Boundaries, Workspace,
+        Boundaries, View, Workspace,
         sandbox::{Confinement, Protection, Sandbox},
         shell, worktree,
     },
@@ -114,12 +114,17 @@ impl Assemble for Wiring {
 impl Wiring {
     /// The widest sandbox that any thread of this process gets, new or resumed.
     pub(super) fn ceiling(&self) -> SandboxPolicy {
-        match self.config.policy.sandbox {
+        let set = match self.config.policy.sandbox {
             Some(set) => set,
             None if self.asker == Asker::Owner || self.config.server.allow_full_access => {
                 SandboxPolicy::DangerFullAccess
             }
             None => SandboxPolicy::WorkspaceWrite,
+        };
+        match self.view().is_narrow() {
+            // Whoever leaves the sandbox is among the others.
+            true => set.min(SandboxPolicy::WorkspaceWrite),
+            false => set,
         }
     }
 
@@ -138,12 +143,28 @@ impl Wiring {
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.state.clone(),
+            view: self.view(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
 
-    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
+    /// What of the machine commands see.
+    pub(super) fn view(&self) -> View {
+        let view = self.tenant.as_ref().map(|tenant| tenant.view());
+        view.unwrap_or_default()
+    }
+
+    /// Never for tools: our own, and what belongs to other tenants.
     pub(super) fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
+        let others = self
+            .tenant
+            .iter()
+            .flat_map(|tenant| tenant.closed(Some(cwd)));
+        self.our_own(cwd).into_iter().chain(others).collect()
+    }
+
+    /// A worktree of ours lies in our own directory: then all of that but the worktree.
+    fn our_own(&self, cwd: &Path) -> Vec<PathBuf> {
         let worktrees = self.paths.worktrees();
         let real = |path: &Path| path.canonicalize().ok();
         let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
@@ -190,12 +211,13 @@ impl Wiring {
 
     pub(super) fn settings(&self, sandbox: SandboxPolicy) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
+        let depth = self.depth.saturating_add(1);
+        let environment = match self.view().is_narrow() {
+            true => shell::for_commands(shell::of_a_stranger(std::env::vars_os()), &extra, depth),
+            false => shell::for_commands(std::env::vars_os(), &extra, depth),
+        };
         Settings {
-            environment: shell::for_commands(
-                std::env::vars_os(),
-                &extra,
-                self.depth.saturating_add(1),
-            ),
+            environment,
             keeper: self.sandbox.keeper(),
             commands_are_held: sandbox == SandboxPolicy::ReadOnly
                 && match self.sandbox.protection() {

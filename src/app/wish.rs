@@ -20,6 +20,9 @@ use crate::{
     tools::{command::Rules, registry::Registry},
 };
 
+/// Nobody can give it: not the owner to one of them, since it would be to look at the others.
+const NEVER_FOR_ONE_OF_SEVERAL: &str = "sandbox `danger-full-access` is for nobody on a server with several tenants; a server of one's own is the way to it";
+
 /// What somebody wishes of a new thread; by default nothing but defaults.
 #[derive(Clone, Debug, Default)]
 pub struct Wish {
@@ -196,6 +199,9 @@ impl App {
         let ceiling = self.wiring.ceiling();
         let wished = wish.sandbox.or(wish.narrowing.policy.sandbox);
         match wished {
+            Some(SandboxPolicy::DangerFullAccess) if self.wiring.view().is_narrow() => {
+                Err(NEVER_FOR_ONE_OF_SEVERAL.to_owned())
+            }
             Some(wished) if wished > ceiling => Err(format!(
                 "sandbox `{}` is wider than this server's `{}`; only its owner can change that, with `--sandbox` or `--allow-full-access`",
                 wished.as_str(),

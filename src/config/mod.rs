@@ -118,6 +118,8 @@ pub struct ServerConfig {
     pub origins: Vec<String>,
     /// Where a call without `cwd` gets a directory of its own.
     pub workspaces: Option<PathBuf>,
+    /// Directories besides the system's that commands may read where there are several tenants: toolchains.
+    pub readable: Vec<PathBuf>,
     /// Seconds that running turns get to end by themselves when the network service is told to stop.
     pub drain_seconds: f64,
     /// Threads that a tenant may keep.
@@ -140,6 +142,7 @@ impl Default for ServerConfig {
             public_hosts: Vec::new(),
             origins: Vec::new(),
             workspaces: None,
+            readable: Vec::new(),
             drain_seconds: 30.0,
             threads: 10_000,
             turns_at_once: 32,

@@ -10,6 +10,7 @@ pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
+mod view;
 mod width;
 pub mod worktree;
 
@@ -21,6 +22,7 @@ use std::{
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
 use seen::Seen;
+pub use view::View;
 
 /// One working directory, what may be written from it, and what must stay closed.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub struct Workspace {
     writable: Vec<PathBuf>,
     closed: Vec<PathBuf>,
     sandbox: SandboxPolicy,
+    view: View,
     checkpoint: Checkpoint,
     seen: Seen,
 }
@@ -52,6 +55,8 @@ pub struct Boundaries {
     pub named_by_owner: bool,
     /// Where what is known of directories is kept from turn to turn; without it, nothing is.
     pub state: Option<PathBuf>,
+    /// What of the machine commands see besides.
+    pub view: View,
 }
 
 /// Why a directory cannot be worked in.
@@ -138,7 +143,8 @@ impl Workspace {
             writable,
             closed,
             sandbox,
-            checkpoint: Checkpoint::new(bounds.state.clone()),
+            view: bounds.view,
+            checkpoint: Checkpoint::new(bounds.state),
             seen: Seen::default(),
         })
     }
@@ -161,6 +167,11 @@ impl Workspace {
     /// The policy it was opened under.
     pub fn sandbox(&self) -> SandboxPolicy {
         self.sandbox
+    }
+
+    /// What of the machine commands see besides.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// What was in the files before the running turn changed them.

@@ -20,7 +20,7 @@ mod survey;
 use std::{
     ffi::{OsStr, OsString},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, OnceLock},
 };
@@ -104,6 +104,27 @@ impl Sandbox {
                 missing => Protection::Partial(missing),
             },
             None => Protection::None,
+        }
+    }
+
+    /// Whether commands that must not see each other can be kept apart here. Found out by letting one try, in a
+    /// directory that is made in `state` for the time of that.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub fn try_to_separate(&self, state: &Path) -> Result<(), String> {
+        let offer = self.offer();
+        match offer.layers.filter(|layers| layers.separate()) {
+            Some(layers) => probe::separates(&self.program, layers, state),
+            None => Err(format!(
+                "it takes namespaces, a `/proc` of their own and system call filters, and there is {}{}",
+                self.by(),
+                offer
+                    .troubles
+                    .iter()
+                    .map(|why| format!("; {why}"))
+                    .collect::<String>()
+            )),
         }
     }
 

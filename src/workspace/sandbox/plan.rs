@@ -38,6 +38,11 @@ impl Layers {
         landlock: true,
         seccomp: true,
     };
+
+    /// Whether they can keep commands from seeing anything of others.
+    pub(super) fn separate(self) -> bool {
+        self.namespaces && self.own_proc && self.seccomp
+    }
 }
 
 /// What one command may touch. All paths are absolute; those that are not there when it starts are left out.
@@ -45,6 +50,8 @@ impl Layers {
 pub(super) struct Plan {
     /// What enforces it.
     pub(super) layers: Layers,
+    /// All that there is of the machine besides what is writable or readable; none: everything.
+    pub(super) seen: Option<Vec<PathBuf>>,
     /// May be written, with everything below.
     pub(super) writable: Vec<PathBuf>,
     /// Stay visible where a private directory would cover them.
@@ -76,6 +83,7 @@ impl Plan {
     ) -> Self {
         let mut plan = Self {
             layers: Layers::ALL,
+            seen: workspace.view().places(),
             writable: Vec::new(),
             readable: Vec::new(),
             pinned: Vec::new(),
@@ -114,11 +122,29 @@ impl Plan {
             &self.hidden,
             &self.sockets,
         ];
+        let seen = self.seen.iter().flatten();
         lists
             .into_iter()
             .flatten()
             .chain(scratch)
+            .chain(seen)
             .chain([&self.workdir])
+    }
+
+    /// Closes these too, and forgets what is closed where there is nothing to close: a command can read its plan, and
+    /// names of places that it does not see are not for it.
+    pub(super) fn close(&mut self, secrets: &[PathBuf]) {
+        self.hidden.extend_from_slice(secrets);
+        let Some(seen) = &self.seen else {
+            return;
+        };
+        let there: Vec<&PathBuf> = seen
+            .iter()
+            .chain(&self.writable)
+            .chain(&self.readable)
+            .collect();
+        self.hidden
+            .retain(|place| there.iter().any(|top| place.starts_with(top)));
     }
 
     fn guard(&mut self, repository: git::Repository) {
