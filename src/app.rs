@@ -92,17 +92,21 @@ impl App {
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
         paths.close(&config.policy.credential_paths);
+        paths.close(config.server.token_file.as_slice());
         let key = key_for(&config, &environment);
         let secret_variables = config
             .policy
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
+        let after_name = |token: &String| token.rsplit(':').next().map(str::to_owned);
+        let tokens: Vec<String> = config.server.tokens.iter().filter_map(after_name).collect();
         let secrets = config
             .model
             .headers
             .values()
-            .chain(secret_variables.map(|(_, value)| value));
+            .chain(secret_variables.map(|(_, value)| value))
+            .chain(&tokens);
         let known = match &key {
             Some(Key::Known(key)) => Some(key),
             Some(Key::None) | None => None,

@@ -151,6 +151,17 @@ impl Layers {
                 merge(&mut self.above, table);
             }
         }
+        if let Some(tokens) = environment.get("OPENOXIDE_TOKENS") {
+            let tokens = tokens.split(',').map(str::trim);
+            let tokens = tokens
+                .filter(|token| !token.is_empty())
+                .map(|token| Value::String(token.to_owned()))
+                .collect();
+            let table = nested(&["server", "tokens"], Value::Array(tokens));
+            self.named
+                .push(("OPENOXIDE_TOKENS".to_owned(), table.clone()));
+            merge(&mut self.above, table);
+        }
         self
     }
 

@@ -142,6 +142,19 @@ impl Threads {
         &self.store
     }
 
+    /// Waits until no turn runs that runs now, nor any that was queued behind one. Whoever asked for a turn may never
+    /// end it: who waits here sets the deadline.
+    pub async fn settled(&self) {
+        let handles: Vec<ThreadHandle> = self.map().values().cloned().collect();
+        let ended = |handle: ThreadHandle| async move {
+            while let Ok(Follow::Running(started)) = handle.follow().await {
+                // Lost with its thread: then it does not run.
+                let _ = started.outcome.await;
+            }
+        };
+        futures_util::future::join_all(handles.into_iter().map(ended)).await;
+    }
+
     /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the
     /// background, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {

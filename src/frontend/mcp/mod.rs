@@ -10,6 +10,7 @@ mod cancel;
 mod codex;
 mod finding;
 mod follow;
+pub mod network;
 mod news;
 mod patience;
 mod progress;
@@ -47,7 +48,13 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     let eof = CancellationToken::new();
     end_on_signal(eof.clone())?;
     let app = Arc::new(app);
-    let server = Server::new(app.clone(), wait, codex, eof.clone());
+    let server = Server::new(
+        app.clone(),
+        wait,
+        codex,
+        eof.clone(),
+        CancellationToken::new(),
+    );
     app.expire_threads();
     let transport = Stdio::new(process::input(), process::output(), eof.clone());
     let session = async {

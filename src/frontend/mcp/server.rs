@@ -41,11 +41,22 @@ use crate::{
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");
 /// How long a list may be kept by a client: it only changes with the program.
 const LISTS_KEEP: u64 = 3_600_000;
+const STOPPING: &str =
+    "this server is about to stop and begins no turn any more; call again in a minute";
 
-/// The handler. A clone is the same server.
+/// The handler of one connection. A clone is the same one.
 #[derive(Clone)]
-pub(super) struct Server {
+pub struct Server {
     pub(super) shared: Arc<Shared>,
+    pub(super) connection: Arc<Connection>,
+}
+
+/// What one client has to itself: the ids of its requests, and its end.
+#[derive(Default)]
+pub(super) struct Connection {
+    pub(super) cancellations: Cancellations,
+    /// Cancelled when the client is gone, or with [`Shared::eof`].
+    pub(super) ended: CancellationToken,
 }
 
 pub(super) struct Shared {
@@ -54,8 +65,10 @@ pub(super) struct Shared {
     pub(super) wait: Option<Option<Duration>>,
     /// Speak as the peer that users come from.
     pub(super) codex: bool,
+    /// The server ends: turns are let go of.
     pub(super) eof: CancellationToken,
-    pub(super) cancellations: Cancellations,
+    /// The server is about to end: no turn begins any more.
+    pub(super) draining: CancellationToken,
     resources: Arc<Resources>,
     pub(super) asked: Arc<Asked>,
     /// Made when the first call comes: a client may start a server only to look at it.
@@ -76,25 +89,42 @@ pub(super) struct Callers {
 pub(super) type Call = RequestContext<RoleServer>;
 
 impl Server {
+    /// Of one caller, with one connection for a start.
     pub(super) fn new(
         app: Arc<App>,
         wait: Option<Option<Duration>>,
         codex: bool,
         eof: CancellationToken,
+        draining: CancellationToken,
     ) -> Self {
+        let ended = eof.clone();
         let shared = Shared {
             resources: Arc::new(Resources::new(app.clone())),
             app,
             wait,
             codex,
             eof,
-            cancellations: Cancellations::default(),
+            draining,
             asked: Arc::default(),
             seal: OnceLock::new(),
             callers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
+            connection: Arc::default(),
+        }
+        .connected(ended)
+    }
+
+    /// The same server for another connection of its caller, which lives until `ended`.
+    pub(super) fn connected(&self, ended: CancellationToken) -> Self {
+        let connection = Connection {
+            cancellations: Cancellations::default(),
+            ended,
+        };
+        Self {
+            shared: self.shared.clone(),
+            connection: Arc::new(connection),
         }
     }
 
@@ -141,6 +171,9 @@ impl Server {
     ) -> Result<CallToolResponse, ErrorData> {
         if let Some(sealed) = params.request_state.clone() {
             return self.again(params, &sealed, call).await;
+        }
+        if self.shared.draining.is_cancelled() && begins_a_turn(&params) {
+            return Ok(result::refused(STOPPING.to_owned()).into());
         }
         let result = match &*params.name {
             START => self.start(params, call).await,
@@ -231,6 +264,12 @@ impl Server {
         let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;
         attach(prompt, files, |name| readable(&workspace, name))
     }
+}
+
+/// True for anything but a reply that only waits or answers.
+fn begins_a_turn(params: &CallToolRequestParams) -> bool {
+    let arguments = params.arguments.as_ref();
+    params.name != REPLY || arguments.is_some_and(|given| given.contains_key("prompt"))
 }
 
 fn readable(workspace: &Workspace, name: &str) -> Result<PathBuf, String> {
@@ -327,13 +366,13 @@ impl ServerHandler for Server {
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let changes = &self.shared.resources.changes;
-        changes.serve(subscription, &self.shared.eof).await;
+        changes.serve(subscription, &self.connection.ended).await;
         Ok(())
     }
 
     async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
-        let (resources, eof) = (self.shared.resources.clone(), self.shared.eof.clone());
-        tokio::spawn(async move { resources.changes.announce(session.peer, eof).await });
+        let (resources, ended) = (self.shared.resources.clone(), self.connection.ended.clone());
+        tokio::spawn(async move { resources.changes.announce(session.peer, ended).await });
     }
 
     async fn call_tool(
@@ -386,7 +425,7 @@ impl ServerHandler for Server {
         _: NotificationContext<RoleServer>,
     ) {
         if let Some(id) = &cancelled.request_id {
-            self.shared.cancellations.tell(id, cancelled.reason);
+            self.connection.cancellations.tell(id, cancelled.reason);
         }
     }
 }
