@@ -7,6 +7,7 @@ mod wish;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -28,6 +29,9 @@ pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
+
+/// How often a server looks for threads that nobody used for long.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the program is built from.
 #[derive(Clone, Debug, Default)]
@@ -141,11 +145,13 @@ impl App {
     }
 
     fn wired(config: Config, setup: Setup, store: Arc<dyn ThreadStore>, wiring: Wiring) -> Self {
-        let owner = wiring.tenant.as_ref().map(|tenant| tenant.name.clone());
+        let tenant = wiring.tenant.as_ref();
+        let owner = tenant.map(|tenant| tenant.name.clone());
+        let most = tenant.map_or(usize::MAX, |tenant| tenant.limits.threads);
         let theirs: Arc<dyn ThreadStore> = match setup.asker {
             // Who owns the machine sees everybody's.
             Asker::Owner => store.clone(),
-            Asker::Caller => Arc::new(Owned::new(store.clone(), owner)),
+            Asker::Caller => Arc::new(Owned::new(store.clone(), owner, most)),
         };
         let threads = Threads::new(theirs, Box::new(wiring.clone()));
         Self {
@@ -296,8 +302,8 @@ impl App {
         Ok((workspace, self.wiring.confinement(), settings))
     }
 
-    /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the
-    /// next time.
+    /// Removes threads that nobody used for long, now and every hour, on a thread of its own: it may end with the process,
+    /// and goes on the next time.
     pub fn expire_threads(&self) {
         let keep = self.config.threads.keep();
         if let Some(store) = self
@@ -307,8 +313,12 @@ impl App {
             .map(|state| DirectoryStore::new(state.join("threads")))
         {
             std::thread::spawn(move || {
-                if let Err(error) = ending::expire(&store, keep) {
-                    tracing::warn!("old threads: {error}");
+                loop {
+                    if let Err(error) = ending::expire(&store, keep) {
+                        tracing::warn!("old threads: {error}");
+                    }
+                    // Ends with the process.
+                    std::thread::sleep(EXPIRE_EVERY);
                 }
             });
         }
@@ -317,12 +327,19 @@ impl App {
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
         for header in self.threads.headers() {
-            self.abandon(&header);
+            if let Some(isolated) = header.isolated {
+                // As for one that does not begin.
+                let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
+            }
         }
     }
 
-    /// Removes the worktree of a thread that does not begin, or ends, if nothing came of it.
+    /// Removes what was made for a thread that does not begin, if nothing came of it.
     pub fn abandon(&self, header: &Header) {
+        if header.own_directory {
+            // One that is not empty stays.
+            let _ = std::fs::remove_dir(&header.cwd);
+        }
         if let Some(isolated) = &header.isolated {
             // What cannot be looked through may hold something, and stays.
             let _ = worktree::remove_if_unused(&isolated.worktree, &[]);

@@ -64,6 +64,9 @@ impl From<String> for HeaderError {
 impl App {
     /// The header of a new thread as wished.
     pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
+        // Before anything is made for it.
+        let room = self.threads.store().room();
+        room.map_err(|full| full.to_string())?;
         let thread_id = ThreadId::generate();
         match self.own_directory(&wish, thread_id)? {
             None => {
@@ -132,7 +135,11 @@ impl App {
             workspace = self.wiring.workspace(&place, &policy)?;
             isolated = Some(Isolated { from, worktree });
         }
-        let found = instructions::find(workspace.cwd());
+        let found = instructions::find_where(workspace.cwd(), |path| {
+            // A repository may be wider than the roots of a tenant in it.
+            let own = path.starts_with(workspace.cwd()) || self.within_roots(path).is_ok();
+            own && !workspace.is_closed(path)
+        });
         for warning in &found.warnings {
             tracing::warn!("{}", shown_line(warning));
         }
@@ -241,7 +248,14 @@ impl App {
         let roots = &self.config.server.roots;
         let real = cwd.canonicalize().ok();
         let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
-        if roots.is_empty() || real.is_some_and(|real| allowed.any(|root| real.starts_with(root))) {
+        let is_others = |real: &Path| {
+            let tenant = self.tenant().into_iter();
+            let mut others = tenant.flat_map(|tenant| tenant.closed(Some(cwd)));
+            others.any(|place| real.starts_with(place))
+        };
+        let inside =
+            |real: PathBuf| allowed.any(|root| real.starts_with(root)) && !is_others(&real);
+        if roots.is_empty() || real.is_some_and(inside) {
             return Ok(());
         }
         let roots: Vec<String> = roots

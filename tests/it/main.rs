@@ -25,6 +25,8 @@ mod soak;
 #[cfg(target_os = "linux")]
 mod spare;
 mod suspended;
+#[cfg(target_os = "linux")]
+mod tenants;
 mod terminal;
 mod threads;
 mod tidy;

@@ -184,7 +184,12 @@ impl Server {
     }
 
     pub(super) fn create(&self, header: Header) -> Result<ThreadHandle, String> {
-        let thread = self.shared.app.threads().create(header).map_err(said)?;
+        let app = &self.shared.app;
+        let made = app.threads().create(header.clone());
+        let thread = made.map_err(|error| {
+            app.abandon(&header);
+            said(error)
+        })?;
         self.shared.resources.made(thread.header());
         Ok(thread)
     }
