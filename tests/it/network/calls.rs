@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{A_MOMENT, a_file, a_sleep, last_outcome, until_ended, writes};
+use super::{A_MOMENT, a_file, a_sleep, last_outcome, until_ended};
 use crate::support::{
     client::{DIALECTS, Dialect, NEWEST_SESSION, outcome, word},
     home::{Home, PATIENCE},
@@ -321,6 +321,5 @@ fn who_asks_again_follows_the_turn_that_is_there() {
     assert_eq!(word(&done.result(), "content"), "Slow.");
     std::thread::sleep(A_MOMENT);
     assert_eq!(last_outcome(&home).expect("an end")["status"], "completed");
-    let _ = writes;
     service.stop();
 }

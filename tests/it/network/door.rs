@@ -192,6 +192,46 @@ fn a_changed_token_file_counts_for_the_next_request_and_for_open_connections() {
 }
 
 #[test]
+fn the_numbers_of_a_tenant_are_for_its_token_and_count_what_it_did() {
+    let (home, model) = (Home::new(), ModelServer::start(super::a_file()));
+    let service = Service::start(
+        &home,
+        &model,
+        &["-c", "server.tenants.ana.all_metrics=true"],
+    );
+    let token = format!("Authorization: Bearer {ANA}");
+    let arguments = json!({"prompt": "Make it.", "approval_policy": "untrusted"});
+    let able = json!({"elicitation": {}});
+    let client = service.visitor(ANA, crate::support::client::NEWEST_SESSION, able);
+    let mut call = client.call("openoxide", arguments);
+    let asked = call.until(|message| message["method"] == "elicitation/create");
+    let yes = json!({"action": "accept", "content": {"decision": "approve"}});
+    client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": yes}));
+    call.result();
+    assert_eq!(service.get("/metrics", &[]).status, 401);
+    let shown = service.get("/metrics", &[&token]);
+    assert_eq!(
+        shown.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let page = shown.body();
+    for line in [
+        "openoxide_threads{tenant=\"ana\"} 1",
+        "openoxide_turns_running{tenant=\"ana\"} 0",
+        "openoxide_turns_total{tenant=\"ana\",status=\"completed\"} 1",
+        "openoxide_steps_total{tenant=\"ana\"} 2",
+        "openoxide_tool_calls_total{tenant=\"ana\",tool=\"write_file\"} 1",
+        "openoxide_approvals_asked_total{tenant=\"ana\"} 1",
+        "openoxide_approvals_total{tenant=\"ana\",decision=\"approve\"} 1",
+        "openoxide_approval_wait_seconds_count{tenant=\"ana\"} 1",
+        "openoxide_model_seconds_count{tenant=\"ana\"} 2",
+    ] {
+        assert!(page.lines().any(|found| found == line), "{line}: {page}");
+    }
+    service.stop();
+}
+
+#[test]
 fn a_token_never_reaches_a_command_or_a_log() {
     use crate::support::model_server::Reply;
     let shows = json!({"command": "env; cat /proc/$PPID/environ 2>/dev/null | tr '\\0' '\\n'"});
@@ -234,7 +274,7 @@ fn a_head_that_never_ends_is_not_waited_for_by_others() {
     );
     assert!(began.elapsed() < PATIENCE / 2);
     drop(held);
-    let large = format!("X-Large: {}", "x".repeat(100_000));
+    let large = format!("X-Large: {}", "x".repeat(1_000_000));
     eventually("a head that is too large is refused", || {
         matches!(service.get("/healthz", &[&large]).status, 431 | 400 | 0)
     });

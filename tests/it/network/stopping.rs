@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{a_file, a_sleep, last_outcome};
 use crate::support::{
-    client::{NEWEST_SESSION, outcome, text, word},
+    client::{Dialect, NEWEST_SESSION, text, word},
     home::{Home, PATIENCE, eventually},
     model_server::ModelServer,
     web::{ANA, Service},
@@ -15,7 +15,7 @@ use crate::support::{
 
 #[test]
 fn a_server_that_is_told_to_stop_lets_turns_end_and_begins_none() {
-    for dialect in [NEWEST_SESSION, crate::support::client::Dialect::Inline] {
+    for dialect in [NEWEST_SESSION, Dialect::Inline] {
         let (home, model) = (Home::new(), ModelServer::start(a_sleep("3.7")));
         let mut service = Service::start(&home, &model, &[]);
         let client = service.visitor(ANA, dialect, json!({}));
@@ -36,7 +36,6 @@ fn a_server_that_is_told_to_stop_lets_turns_end_and_begins_none() {
         let status = service.ends_within(PATIENCE);
         assert!(status.success(), "{status}: {}", service.errors());
         assert_eq!(last_outcome(&home).expect("an end")["status"], "completed");
-        let _ = outcome;
     }
 }
 

@@ -26,21 +26,19 @@ fn of_two(home: &Home, model: &ModelServer) -> Service {
 
 /// What a caller is told, without the id that they named themselves.
 fn told(mut exchange: Exchange, id: &str) -> String {
-    let answer = exchange
-        .event()
-        .map_or_else(String::new, |answer| answer.to_string());
-    answer.replace(id, "ID")
+    let mut answer = exchange.event().expect("an answer");
+    answer["id"] = Value::Null;
+    answer.to_string().replace(id, "ID")
 }
 
 #[test]
 fn a_thread_of_another_is_one_that_is_not_there() {
-    let script = vec![Reply::text("A secret."), Reply::text("Another.")];
+    let script = vec![Reply::text("A secret.")];
     let (home, model) = (Home::new(), ModelServer::start(script));
     let service = of_two(&home, &model);
     let (ana, bob) = (service.caller(ANA), service.caller(BOB));
     let made = ana.call("openoxide", json!({"prompt": "Tell."})).result();
     let thread = word(&made, "thread_id");
-    let turn = word(&made, "turn_id");
     let nowhere = "0198c0de-0000-7000-8000-000000000000".to_owned();
     let uri = |id: &str| format!("openoxide://threads/{id}");
     let tries: [&dyn Fn(&str) -> Exchange; 4] = [
@@ -78,11 +76,9 @@ fn a_thread_of_another_is_one_that_is_not_there() {
     };
     assert!(listed(&ana).contains(&thread));
     assert!(!listed(&bob).contains(&thread));
-    let _ = turn;
     // The same words of somebody else are another call.
     let his = bob.call("openoxide", json!({"prompt": "Tell."})).result();
     assert_ne!(word(&his, "thread_id"), thread);
-    assert_eq!(word(&his, "content"), "Another.");
     let owners: Vec<Value> = home
         .threads()
         .iter()
