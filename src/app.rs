@@ -1,5 +1,6 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod meter;
 mod tenant;
 mod wiring;
 mod wish;
@@ -25,6 +26,7 @@ use crate::{
     },
 };
 
+pub use meter::{BOUNDS, Counts, Meter, Times};
 pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
@@ -127,6 +129,7 @@ impl App {
         };
         let wiring = Wiring {
             tenant: None,
+            meter: None,
             config: config.clone(),
             layers,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
@@ -153,6 +156,10 @@ impl App {
             Asker::Owner => store.clone(),
             Asker::Caller => Arc::new(Owned::new(store.clone(), owner, most)),
         };
+        let theirs = match &wiring.meter {
+            Some(meter) => meter.around_store(theirs),
+            None => theirs,
+        };
         let threads = Threads::new(theirs, Box::new(wiring.clone()));
         Self {
             config,
@@ -175,6 +182,7 @@ impl App {
             wiring.config.policy.sandbox = Some(self.wiring.ceiling().min(sandbox));
         }
         wiring.tenant = Some(Arc::new(tenant));
+        wiring.meter = Some(Meter::default());
         let setup = Setup {
             asker: Asker::Caller,
             ..self.setup.clone()
@@ -204,6 +212,11 @@ impl App {
     /// Whose threads these are, where it is a tenant's.
     pub fn tenant(&self) -> Option<&Tenant> {
         self.wiring.tenant.as_deref()
+    }
+
+    /// What a tenant's threads did in this process, in numbers.
+    pub fn meter(&self) -> Option<&Meter> {
+        self.wiring.meter.as_ref()
     }
 
     /// The threads of this process.

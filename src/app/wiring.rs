@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{Asker, Tenant};
+use super::{Asker, Meter, Tenant};
 use crate::{
     config::{Config, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
@@ -39,6 +39,8 @@ pub(super) enum Key {
 pub(super) struct Wiring {
     /// Whose threads these are, where it is a tenant's.
     pub(super) tenant: Option<Arc<Tenant>>,
+    /// Counts what they do.
+    pub(super) meter: Option<Meter>,
     /// What the owner set.
     pub(super) config: Config,
     pub(super) layers: Layers,
@@ -243,6 +245,10 @@ impl Wiring {
         };
         let model = match &self.tape {
             Some(tape) => tape.around(model, redactor.clone()),
+            None => model,
+        };
+        let model = match &self.meter {
+            Some(meter) => meter.around_model(model),
             None => model,
         };
         Ok((model, redactor))

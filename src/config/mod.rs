@@ -163,6 +163,8 @@ pub struct TenantConfig {
     pub threads: Option<usize>,
     /// Instead of the server's `turns_at_once`.
     pub turns_at_once: Option<usize>,
+    /// `/metrics` shows it the numbers of all tenants.
+    pub all_metrics: bool,
 }
 
 /// What a cancelled request does to its turn.

@@ -18,6 +18,7 @@ mod flood;
 mod leaks;
 mod long;
 mod mcp;
+mod network;
 mod secrets;
 mod sessions;
 mod setup;

@@ -10,6 +10,8 @@ use rmcp::{
     model::{CallToolRequestParams, CallToolResponse, JsonObject},
 };
 
+use tracing::{Span, field::display};
+
 use super::{
     arguments::{self, Detail, Isolation, QUERY, Query, REPLY, Reply, START, Start},
     asked::{FRESH, One},
@@ -273,6 +275,10 @@ impl Server {
             }
         };
         let turn_id = started.turn_id;
+        let span = Span::current();
+        span.record("thread", display(id));
+        span.record("turn", display(turn_id));
+        tracing::info!("follows a turn");
         if let Some(key) = key {
             self.shared.asked.note(key, id, turn_id);
         }
@@ -288,13 +294,17 @@ impl Server {
         );
         match follower.drive().await {
             Followed::Whole(response) => {
+                tracing::info!("the turn has ended");
                 self.shared.asked.settled(turn_id);
                 self.callers().seen.remove(&id);
                 Ok(response)
             }
             Followed::Part(response) => Ok(response),
             Followed::Running => self.running(&thread, turn_id, call).await,
-            Followed::Nobody(why) => Err(why.to_owned()),
+            Followed::Nobody(why) => {
+                tracing::info!("nobody waits for the turn any more: {why}");
+                Err(why.to_owned())
+            }
         }
     }
 

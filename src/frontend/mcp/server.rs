@@ -19,6 +19,7 @@ use rmcp::{
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     arguments::{QUERY, REPLY, START, tools},
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     app::App,
-    conversation::{Prompt, SandboxPolicy, ThreadId, shown_line},
+    conversation::{Prompt, SandboxPolicy, ThreadId, shortened, shown_line},
     frontend::attach::{attach, may_hold_secrets},
     thread::{Header, ThreadHandle},
     workspace::{Boundaries, Workspace},
@@ -41,6 +42,8 @@ use crate::{
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");
 /// How long a list may be kept by a client: it only changes with the program.
 const LISTS_KEEP: u64 = 3_600_000;
+/// Characters of a `traceparent`; ours are 55.
+const TRACE_PARENT: usize = 100;
 const STOPPING: &str =
     "this server is about to stop and begins no turn any more; call again in a minute";
 
@@ -162,6 +165,30 @@ impl Server {
         params.name = name.into();
         params.arguments = Some(ours);
         Ok((params, Some(ignored)))
+    }
+
+    /// What is logged on the way of a call says of which: also in the traces of its caller (W3C trace context).
+    fn span(&self, params: &CallToolRequestParams, call: &Call) -> Span {
+        let span = tracing::error_span!(
+            "call",
+            tool = %params.name,
+            request = %call.id,
+            tenant = Empty,
+            thread = Empty,
+            turn = Empty,
+            traceparent = Empty,
+        );
+        if let Some(tenant) = self.shared.app.tenant() {
+            span.record("tenant", &*tenant.name);
+        }
+        if let Some(parent) = call
+            .meta
+            .get("traceparent")
+            .and_then(|value| value.as_str())
+        {
+            span.record("traceparent", shown_line(&shortened(parent, TRACE_PARENT)));
+        }
+        span
     }
 
     async fn answer(
@@ -397,7 +424,8 @@ impl ServerHandler for Server {
             Ok(understood) => understood,
             Err(error) => return Ok(result::refused(error).into()),
         };
-        let response = self.answer(params, &call).await?;
+        let span = self.span(&params, &call);
+        let response = self.answer(params, &call).instrument(span).await?;
         Ok(match (response, ignored) {
             (CallToolResponse::Complete(result), Some(ignored)) => {
                 codex::shaped(result, &ignored).into()

@@ -6,6 +6,7 @@
 
 mod door;
 mod early;
+mod metrics;
 mod sessions;
 mod streamable;
 mod tenants;
@@ -24,7 +25,7 @@ use axum::{
 use futures_util::future::join_all;
 use http::{
     Method, StatusCode,
-    header::{ALLOW, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use super::WINDING_DOWN;
 use crate::{app::App, config::ConfigError};
 use door::{Door, refusal, unauthorized};
+use metrics::Account;
 use tenants::{Manner, Tenancy, Tenants};
 use tokens::Tokens;
 
@@ -331,8 +333,29 @@ impl<H: ServerHandler> House<H> {
         match request.uri().path() {
             "/mcp" => streamable::answer(tenancy, request, room).await,
             "/ws" => upgrade(tenancy, request, room).await,
+            "/metrics" => self.metrics(&tenancy),
             _ => refusal(StatusCode::NOT_FOUND, "MCP is at `/mcp` and `/ws`"),
         }
+    }
+
+    /// The numbers of a tenant, or of all that came so far where it may see them.
+    fn metrics(&self, tenancy: &Tenancy<H>) -> Response {
+        let account = |app: &App| {
+            Some(Account {
+                tenant: app.tenant()?.name.clone(),
+                counts: app.meter()?.read(),
+                in_memory: app.threads().headers().len(),
+            })
+        };
+        let accounts: Vec<Account> = match tenancy.sees_all() {
+            true => {
+                let all = self.tenants.at_work();
+                all.iter().filter_map(|one| account(&one.app)).collect()
+            }
+            false => account(&tenancy.app).into_iter().collect(),
+        };
+        let kind = [(CONTENT_TYPE, metrics::CONTENT_TYPE)];
+        (kind, metrics::text(&accounts)).into_response()
     }
 
     /// Says nothing but that we live, and whether to send more.

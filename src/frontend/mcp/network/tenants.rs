@@ -176,6 +176,13 @@ impl<H: ServerHandler> Tenancy<H> {
         }
     }
 
+    /// The owner of the server lets it see the numbers of all.
+    pub(super) fn sees_all(&self) -> bool {
+        let tenants = &self.app.config().server.tenants;
+        let own = self.app.tenant().and_then(|own| tenants.get(&own.name));
+        own.is_some_and(|own| own.all_metrics)
+    }
+
     /// A handler for a connection, and what ends that.
     pub(super) fn connection(&self) -> (H, CancellationToken) {
         let gone = self.ended.child_token();
