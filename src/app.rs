@@ -16,8 +16,10 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
-    thread::{DirectoryStore, Header, NoStore, Owned, Policy, ThreadStore, Threads, ending},
+    model::{Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    thread::{
+        DirectoryStore, Header, NoStore, Owned, Places, Policy, ThreadStore, Threads, ending,
+    },
     tools::{command::Rules, registry::Settings},
     workspace::{
         Workspace,
@@ -143,6 +145,8 @@ impl App {
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
+            places: Places::new(config.limits.turns_at_once),
+            http: Http::default(),
         };
         Ok(Self::wired(config, setup, store, wiring))
     }
@@ -160,7 +164,7 @@ impl App {
             Some(meter) => meter.around_store(theirs),
             None => theirs,
         };
-        let threads = Threads::new(theirs, Box::new(wiring.clone()));
+        let threads = Threads::new(theirs, Box::new(wiring.clone()), config.threads.idle());
         Self {
             config,
             setup,
@@ -181,6 +185,7 @@ impl App {
         if let Some(sandbox) = tenant.sandbox {
             wiring.config.policy.sandbox = Some(self.wiring.ceiling().min(sandbox));
         }
+        wiring.places = self.wiring.places.share(tenant.limits.turns_at_once);
         wiring.tenant = Some(Arc::new(tenant));
         wiring.meter = Some(Meter::default());
         let setup = Setup {
@@ -339,11 +344,9 @@ impl App {
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
-        for header in self.threads.headers() {
-            if let Some(isolated) = header.isolated {
-                // As for one that does not begin.
-                let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
-            }
+        for worktree in self.threads.worktrees() {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&worktree, &[]);
         }
     }
 
@@ -377,9 +380,9 @@ impl App {
         &self.setup.cwd
     }
 
-    /// The directory of our own files; none where nothing is kept.
+    /// The directory of our own files; none where nothing is kept, or can be.
     pub fn state(&self) -> Option<&Path> {
-        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+        self.wiring.kept()
     }
 
     /// Places that no caller may name.

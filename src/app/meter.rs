@@ -155,6 +155,14 @@ impl ThreadStore for CountedStore {
         self.store.glance(id)
     }
 
+    fn owner(&self, id: ThreadId) -> Result<Option<String>, StoreError> {
+        self.store.owner(id)
+    }
+
+    fn room(&self) -> Result<(), StoreError> {
+        self.store.room()
+    }
+
     fn socket(&self, id: ThreadId) -> Option<PathBuf> {
         self.store.socket(id)
     }

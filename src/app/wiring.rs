@@ -5,12 +5,14 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use rustix::fs::{Access, access};
+
 use super::{Asker, Meter, Tenant};
 use crate::{
     config::{Config, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
-    model::{Model, Recorded, Remote, Retry, Secret, Tape},
-    thread::{Assemble, Header, Parts, Policy},
+    model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
+    thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
@@ -58,6 +60,10 @@ pub(super) struct Wiring {
     /// Resolved.
     pub(super) home_named: Option<PathBuf>,
     pub(super) asker: Asker,
+    /// One set for all threads.
+    pub(super) places: Places,
+    /// As above.
+    pub(super) http: Http,
 }
 
 impl Assemble for Wiring {
@@ -109,6 +115,7 @@ impl Assemble for Wiring {
             limits,
             when_unattended: self.when_unattended(),
             redactor,
+            places: self.places.clone(),
         })
     }
 }
@@ -144,10 +151,15 @@ impl Wiring {
             writable_roots: policy.writable_roots.clone(),
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
-            state: self.state.clone(),
+            state: self.kept().map(Path::to_owned),
             view: self.view(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The directory of our own files, while it can be written.
+    pub(super) fn kept(&self) -> Option<&Path> {
+        self.state.as_deref().filter(|state| can_be_written(state))
     }
 
     /// What of the machine commands see.
@@ -262,7 +274,10 @@ impl Wiring {
             None => self.redactor.clone(),
         };
         let has_none = key.is_none() && model.headers.is_empty();
-        let endpoint = model.endpoint(name, key);
+        let endpoint = Endpoint {
+            http: self.http.clone(),
+            ..model.endpoint(name, key)
+        };
         let needs_key = endpoint.needs_key();
         let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
         if has_none && needs_key {
@@ -285,6 +300,13 @@ impl Wiring {
                 .clone(),
         }
     }
+}
+
+/// True if what is in `directory`, which need not exist, can be made and changed.
+fn can_be_written(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|place| place.exists());
+    let mode = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some_and(|place| place.is_dir() && access(place, mode).is_ok())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {

@@ -3,6 +3,7 @@
 use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{App, Asker};
@@ -166,7 +167,7 @@ impl App {
             model,
             query: wish.query,
             limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort),
+            context: Arc::new(Context::new(around, tools, config.model.reasoning_effort)),
         })
     }
 

@@ -67,32 +67,42 @@ pub struct PolicyConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThreadsConfig {
+    /// Minutes after its last use that a thread leaves memory, fractions allowed, `inf` for never. The next use reads
+    /// it from disk.
+    #[serde(deserialize_with = "above_zero")]
+    pub idle_minutes: f64,
     /// Days after its last turn that a thread leaves the disk.
-    #[serde(deserialize_with = "days")]
+    #[serde(deserialize_with = "above_zero")]
     pub keep_days: f64,
 }
 
 impl Default for ThreadsConfig {
     fn default() -> Self {
-        Self { keep_days: 30.0 }
+        Self {
+            idle_minutes: 30.0,
+            keep_days: 30.0,
+        }
     }
 }
 
 impl ThreadsConfig {
+    /// The time after which a thread that nobody used leaves memory.
+    pub fn idle(&self) -> Duration {
+        Duration::try_from_secs_f64(self.idle_minutes * 60.0).unwrap_or(Duration::MAX)
+    }
+
     /// The time after which a thread that nobody used is removed.
     pub fn keep(&self) -> Duration {
         Duration::try_from_secs_f64(self.keep_days * 86400.0).unwrap_or(Duration::MAX)
     }
 }
 
-fn days<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    let days = f64::deserialize(from)?;
-    // Not zero: a thread must outlive the process that made it.
-    match days > 0.0 {
-        true => Ok(days),
-        false => Err(serde::de::Error::custom(
-            "expected a number of days above 0",
-        )),
+fn above_zero<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let time = f64::deserialize(from)?;
+    // Not zero: a thread must outlive the call, and the process, that made it.
+    match time > 0.0 {
+        true => Ok(time),
+        false => Err(serde::de::Error::custom("expected a number above 0")),
     }
 }
 

@@ -197,6 +197,11 @@ impl Gate {
         self.tools.sessions().spare().dismiss();
     }
 
+    /// True if something runs in the background of the thread.
+    pub fn is_running(&self) -> bool {
+        self.tools.sessions().is_running()
+    }
+
     /// Ends what runs in the background of the thread. Returns when nothing is left of it.
     pub async fn end_sessions(&self) {
         self.tools.sessions().end().await;

@@ -14,6 +14,7 @@ mod damage;
 mod doctor;
 #[cfg(target_os = "linux")]
 mod flood;
+mod keeping;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;
@@ -31,4 +32,6 @@ mod tenants;
 mod terminal;
 mod threads;
 mod tidy;
+#[cfg(target_os = "linux")]
+mod unkept;
 mod wire;

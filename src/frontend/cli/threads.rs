@@ -70,8 +70,7 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
     if json {
         // Told only here, since to count them the whole thread is read.
         for thread in &mut threads {
-            let loaded = store.read(thread.thread_id).ok();
-            thread.turns = loaded.map(|loaded| loaded.turns.len());
+            thread.turns = store.count_turns(thread.thread_id).ok();
         }
         return Ok(serde_json::to_string_pretty(&threads)? + "\n");
     }

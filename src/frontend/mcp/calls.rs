@@ -320,7 +320,10 @@ impl Server {
         }
         let items = thread.subscribe().await.map_err(said)?.items;
         let seen = self.callers().seen.insert(thread.id(), items.len());
-        let news = news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let standing = thread.standing().await.map_err(said)?;
+        let waits = standing.and_then(|standing| standing.waits);
+        let news = || news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let news = waits.unwrap_or_else(news);
         Ok(result::running(thread.id(), turn_id, &news).into())
     }
 
