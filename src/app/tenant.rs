@@ -49,7 +49,7 @@ impl Tenant {
     /// The tenant called `name`, as the owner of the server set it. Its workspaces are made when the first is needed.
     ///
     /// # Errors
-    /// If nobody can be called so.
+    /// If nobody can be called so, or could do anything with what is set.
     pub fn new(
         name: &str,
         server: &ServerConfig,
@@ -61,6 +61,15 @@ impl Tenant {
             )));
         }
         let own = server.tenants.get(name).cloned().unwrap_or_default();
+        let limits = TenantLimits {
+            threads: own.threads.unwrap_or(server.threads),
+            turns_at_once: own.turns_at_once.unwrap_or(server.turns_at_once),
+        };
+        if limits.threads == 0 || limits.turns_at_once == 0 {
+            return Err(ConfigError::new(format!(
+                "tenant `{name}` gets no thread or no turn at all: `threads` and `turns_at_once` are 1 at least"
+            )));
+        }
         let workspaces = server.workspaces.as_ref().map(|all| all.join(name));
         let named = match own.roots.is_empty() {
             true => &server.roots,
@@ -75,10 +84,7 @@ impl Tenant {
             readable: server.readable.iter().chain(&own.roots).cloned().collect(),
             foreign: others.flat_map(|(_, other)| other.roots.clone()).collect(),
             sandbox: own.sandbox,
-            limits: TenantLimits {
-                threads: own.threads.unwrap_or(server.threads),
-                turns_at_once: own.turns_at_once.unwrap_or(server.turns_at_once),
-            },
+            limits,
             one_of_several,
         })
     }

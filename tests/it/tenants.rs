@@ -6,18 +6,24 @@
 use std::{
     os::unix::{fs::symlink, net::UnixListener},
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
 use openoxide::{
     app::{App, Asker, Setup, Tenant, Wish},
     config::assignment,
-    conversation::{Item, Outcome, OutputStatus, SandboxPolicy, ThreadId},
-    thread::{Header, ThreadHandle},
+    conversation::{Item, Outcome, OutputStatus, SandboxPolicy, Status, ThreadId},
+    thread::{Header, Started, ThreadHandle},
 };
 use serde_json::{Value, json};
 
-use crate::support::home::{PATIENCE, skipped};
+use crate::support::{
+    client::word,
+    home::{Home, PATIENCE, run, skipped},
+    model_server::{ModelServer, Reply},
+    web::{ANA, BOB, Service, Visitor},
+};
 
 /// What must not be seen.
 const SECRET: &str = "the-work-of-bob";
@@ -76,9 +82,12 @@ impl Town {
             ..Setup::default()
         };
         let app = App::build(setup).unwrap();
-        if let Err(why) = app.can_separate_tenants() {
-            skipped(&why);
-            return None;
+        match app.can_separate_tenants() {
+            Err(why) if why.contains("it takes namespaces") => {
+                skipped(&why);
+                return None;
+            }
+            apart => apart.unwrap(),
         }
         let of = |name| app.of(Tenant::new(name, &app.config().server, true).unwrap());
         Some(Self {
@@ -118,6 +127,20 @@ impl Town {
         }
     }
 
+    /// A thread of `app` as wished, whose model makes these calls.
+    async fn begin(
+        &self,
+        app: &App,
+        wish: Wish,
+        calls: &[(&str, Value)],
+    ) -> (ThreadHandle, Started) {
+        self.will_call(calls);
+        let header = app.header(wish).unwrap();
+        let thread = app.threads().create(header).unwrap();
+        let started = thread.start("go".to_owned()).await.unwrap();
+        (thread, started)
+    }
+
     /// A thread of `app` as wished, whose model makes these calls, run to its end.
     async fn act(
         &self,
@@ -125,16 +148,8 @@ impl Town {
         wish: Wish,
         calls: &[(&str, Value)],
     ) -> (ThreadHandle, Arc<Outcome>, Vec<Tried>) {
-        self.will_call(calls);
-        let header = app.header(wish).unwrap();
-        let thread = app.threads().create(header).unwrap();
-        let outcome = thread
-            .start("go".to_owned())
-            .await
-            .unwrap()
-            .outcome
-            .await
-            .unwrap();
+        let (thread, started) = self.begin(app, wish, calls).await;
+        let outcome = started.outcome.await.unwrap();
         let items = thread.subscribe().await.unwrap().items;
         let tried = items.into_iter().filter_map(|item| match item {
             Item::ToolOutput(output) => Some(Tried {
@@ -538,19 +553,16 @@ async fn a_thread_of_another_is_one_that_is_not_there() {
     let Some(town) = Town::new(&[]) else {
         return;
     };
-    let (bobs, _, _) = town
+    let (bobs, his, _) = town
         .act(&town.bob, in_directory(&town.root("bob")), &[shell("true")])
         .await;
-    let (own, _, _) = town
+    let (own, hers, _) = town
         .act(
             &town.alice,
             in_directory(&town.root("alice")),
             &[shell("true")],
         )
         .await;
-    let turn = bobs.subscribe().await.unwrap();
-    let turn = turn.items.len();
-    assert!(turn > 0);
     let threads = town.alice.threads();
     let words = |id: ThreadId| {
         let found = threads.find(id).err().map(|error| error.to_string());
@@ -568,6 +580,11 @@ async fn a_thread_of_another_is_one_that_is_not_there() {
     assert_eq!(threads.store().ids().unwrap(), [own.id()]);
     assert_eq!(threads.store().list().unwrap().len(), 1);
     assert!(threads.in_memory(bobs.id()).is_none());
+    // A task is a turn by its name.
+    let (his, hers) = (his.turn_id, hers.turn_id);
+    assert_eq!(threads.of_turn(his).await, None);
+    assert_eq!(threads.of_turn(hers).await, Some(own.id()));
+    assert_eq!(town.bob.threads().of_turn(his).await, Some(bobs.id()));
     // What is damaged is nobody's.
     let rollout = town
         .at("state/threads")
@@ -619,4 +636,157 @@ async fn a_tenant_keeps_as_many_threads_as_it_may_and_is_told_so_before_anything
     openoxide::thread::ending::delete(&kept, fork).unwrap();
     assert_eq!(workspaces(), 1);
     town.act(&town.alice, Wish::default(), &[]).await;
+}
+
+#[tokio::test]
+async fn turns_beyond_a_tenant_s_share_wait_and_nobody_else_does() {
+    let Some(town) = Town::new(&["server.tenants.alice.turns_at_once=1"]) else {
+        return;
+    };
+    let own = town.root("alice");
+    let until_told = [shell("until [ -e go ]; do sleep 0.05; done")];
+    let (_, first) = town
+        .begin(&town.alice, in_directory(&own), &until_told)
+        .await;
+    let (second, waits) = town
+        .begin(&town.alice, in_directory(&own), &[shell("echo x >ran")])
+        .await;
+    let (_, _, bobs) = town
+        .act(
+            &town.bob,
+            in_directory(&town.root("bob")),
+            &[shell("echo ran")],
+        )
+        .await;
+    assert_eq!(bobs[0].printed(), "ran");
+    assert!(!own.join("ran").exists());
+    let standing = format!("{:?}", second.subscribe().await.unwrap().items);
+    assert!(!standing.contains("ToolCall"), "{standing}");
+    std::fs::write(own.join("go"), "").unwrap();
+    assert_eq!(first.outcome.await.unwrap().status, Status::Completed);
+    assert_eq!(waits.outcome.await.unwrap().status, Status::Completed);
+    assert!(own.join("ran").exists());
+}
+
+/// Two tenants of the real program, with a root in common and workspaces.
+fn of_two(home: &Home, model: &ModelServer) -> Command {
+    let place = home.home().join("places");
+    let common = home.project();
+    let flags = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--workspaces",
+        &place.to_string_lossy(),
+        "--root",
+        &common.to_string_lossy(),
+    ];
+    let mut command = home.openoxide_with(model, &flags);
+    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA},bob:{BOB}"));
+    command
+}
+
+#[test]
+fn files_of_another_are_not_there_for_a_client_either() {
+    let (home, model) = (
+        Home::new().file("common.txt", "for both"),
+        ModelServer::start(vec![
+            Reply::call(
+                "c1",
+                "write_file",
+                json!({"path": "made.txt", "content": "the-work-of-ana"}),
+            ),
+            Reply::text("Made."),
+        ]),
+    );
+    let service = Service::run(of_two(&home, &model));
+    let (ana, bob) = (service.caller(ANA), service.caller(BOB));
+    let made = ana
+        .call("openoxide", json!({"prompt": "Make it."}))
+        .result();
+    let own = home
+        .home()
+        .join("places/ana")
+        .join(word(&made, "thread_id"));
+    symlink(&own, home.project().join("link")).unwrap();
+    let read = |client: &Visitor<'_>, path: &Path, kind: &str| {
+        let uri = format!("{kind}://{}", path.display());
+        let mut exchange = client.begin("resources/read", json!({"uri": uri, "name": uri}));
+        let answer = exchange.event().expect("an answer");
+        (
+            answer["error"]["message"].as_str().map(str::to_owned),
+            answer.to_string(),
+        )
+    };
+    let (refused, all) = read(&ana, &own.join("made.txt"), "file");
+    assert!(
+        refused.is_none() && all.contains("the-work-of-ana"),
+        "{all}"
+    );
+    for (kind, place) in [
+        ("file", own.join("made.txt")),
+        ("file", own.join("nothing.txt")),
+        ("file", home.project().join("link/made.txt")),
+        ("file", home.state().join("threads")),
+        ("directory", own.clone()),
+        ("directory", own.join("..")),
+        ("directory", home.home().join("places")),
+        ("directory", home.project().join("link")),
+    ] {
+        let (refused, all) = read(&bob, &place, kind);
+        let refused = refused.unwrap_or_else(|| panic!("{kind} {}: {all}", place.display()));
+        assert!(
+            refused.contains("only regular files and directories inside"),
+            "{refused}"
+        );
+    }
+    // What both may see, both see.
+    for client in [&ana, &bob] {
+        assert!(
+            read(client, &home.project().join("common.txt"), "file")
+                .1
+                .contains("for both")
+        );
+    }
+    service.stop();
+}
+
+#[test]
+fn several_tenants_are_refused_where_the_machine_cannot_keep_them_apart() {
+    if !Path::new("/usr/bin/python3").exists() {
+        return skipped("there is no /usr/bin/python3");
+    }
+    let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
+    // The kernel refuses these to the program.
+    let without = |layers: &str, tokens: String| {
+        let whole = of_two(&home, &model);
+        let filter = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/sandbox/without.py");
+        let mut command = Command::new("/usr/bin/python3");
+        command
+            .arg(filter)
+            .arg(layers)
+            .arg(whole.get_program())
+            .args(whole.get_args());
+        command.current_dir(home.project()).env_clear();
+        let variables = whole.get_envs();
+        command.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        command.env("OPENOXIDE_TOKENS", tokens);
+        command
+    };
+    for layers in ["namespaces", "namespaces,landlock", "seccomp"] {
+        let refused = run(without(layers, format!("ana:{ANA},bob:{BOB}"))).expect(2);
+        let words = "this machine cannot keep several tenants apart: it takes namespaces";
+        assert!(
+            refused.stderr.contains(words),
+            "{layers}: {}",
+            refused.stderr
+        );
+        assert!(
+            refused.stderr.contains("a process of its own"),
+            "{}",
+            refused.stderr
+        );
+        // One has nobody to be kept apart from.
+        Service::run(without(layers, format!("ana:{ANA}"))).stop();
+    }
 }

@@ -72,7 +72,7 @@ impl<H: ServerHandler> Tenants<H> {
     /// Those that `tokens` name; without tokens there is one.
     ///
     /// # Errors
-    /// If one of them has no proper name.
+    /// If one of them has no proper name, or if this machine cannot keep several apart.
     pub(super) fn new(manner: Manner<H>, tokens: Option<Tokens>) -> Result<Self, ConfigError> {
         let names = tokens.as_ref().map_or_else(BTreeSet::new, Tokens::names);
         let tenants = Self {
@@ -83,6 +83,12 @@ impl<H: ServerHandler> Tenants<H> {
         };
         for name in &names {
             tenants.tenant(name)?;
+        }
+        if tenants.several {
+            let apart = tenants.manner.app.can_separate_tenants();
+            apart.map_err(|why| {
+                ConfigError::new(why).hint("serve each from a process of its own")
+            })?;
         }
         Ok(tenants)
     }
