@@ -55,12 +55,12 @@ impl Door {
         local: SocketAddr,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<(), Response> {
+    ) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok());
         let host = host.filter(|_| hosts.next().is_none());
         let Some(asked) = host.and_then(name) else {
-            return Err(refusal(
+            return Err(Refusal(
                 StatusCode::BAD_REQUEST,
                 "a request names its host once",
             ));
@@ -71,7 +71,7 @@ impl Door {
         if !meant || !self.is_us(&asked, local) {
             tracing::warn!("refused a request for another host");
             let why = "this host is not served here; its owner may name it with `--public-host`";
-            return Err(refusal(StatusCode::FORBIDDEN, why));
+            return Err(Refusal(StatusCode::FORBIDDEN, why));
         }
         let ours = |origin: &http::HeaderValue| {
             let origin = origin.to_str().unwrap_or_default().to_lowercase();
@@ -79,7 +79,7 @@ impl Door {
         };
         if !headers.get_all(ORIGIN).iter().all(ours) {
             tracing::warn!("refused a request from a web page");
-            return Err(refusal(
+            return Err(Refusal(
                 StatusCode::FORBIDDEN,
                 "web pages are not served here",
             ));
@@ -117,15 +117,21 @@ pub(super) fn unauthorized(presented: bool) -> Response {
         false => r#"Bearer realm="openoxide""#,
     };
     let why = "a token is needed: `Authorization: Bearer TOKEN`";
-    let mut response = refusal(StatusCode::UNAUTHORIZED, why);
+    let mut response = Refusal(StatusCode::UNAUTHORIZED, why).into_response();
     let challenge = http::HeaderValue::from_static(challenge);
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
 }
 
-/// One line for whoever looks.
-pub(super) fn refusal(status: StatusCode, why: &str) -> Response {
-    (status, format!("{why}\n")).into_response()
+/// What a request is refused with: one line for whoever looks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) &'static str);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, why) = self;
+        (status, format!("{why}\n")).into_response()
+    }
 }
 
 fn name(text: &str) -> Option<Name> {
@@ -157,7 +163,7 @@ mod tests {
             map.append(name, value.parse().unwrap());
         }
         let judged = door.judge(local.parse().unwrap(), &line.parse().unwrap(), &map);
-        judged.map_or_else(|refused| refused.status().as_u16(), |()| 200)
+        judged.map_or_else(|refused| refused.0.as_u16(), |()| 200)
     }
 
     #[test]

@@ -39,7 +39,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::WINDING_DOWN;
 use crate::{app::App, config::ConfigError};
-use door::{Door, refusal, unauthorized};
+use door::{Door, Refusal, unauthorized};
 use metrics::Account;
 use tenants::{Manner, Tenancy, Tenants};
 use tokens::Tokens;
@@ -318,7 +318,7 @@ impl<H: ServerHandler> House<H> {
     /// The whole way of a request. `local` is the address that it came to.
     async fn answer(self: Arc<Self>, request: Request, local: SocketAddr) -> Response {
         if let Err(refused) = self.door.judge(local, request.uri(), request.headers()) {
-            return refused;
+            return refused.into_response();
         }
         if request.uri().path() == "/healthz" {
             return self.health();
@@ -334,7 +334,7 @@ impl<H: ServerHandler> House<H> {
             "/mcp" => streamable::answer(tenancy, request, room).await,
             "/ws" => upgrade(tenancy, request, room).await,
             "/metrics" => self.metrics(&tenancy),
-            _ => refusal(StatusCode::NOT_FOUND, "MCP is at `/mcp` and `/ws`"),
+            _ => Refusal(StatusCode::NOT_FOUND, "MCP is at `/mcp` and `/ws`").into_response(),
         }
     }
 
@@ -362,13 +362,14 @@ impl<H: ServerHandler> House<H> {
     fn health(&self) -> Response {
         match self.draining.is_cancelled() {
             false => "ok\n".into_response(),
-            true => refusal(StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+            true => Refusal(StatusCode::SERVICE_UNAVAILABLE, "stopping").into_response(),
         }
     }
 }
 
 fn full() -> Response {
-    let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once");
+    let mut response =
+        Refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once").into_response();
     response.headers_mut().insert(RETRY_AFTER, 1.into());
     response
 }

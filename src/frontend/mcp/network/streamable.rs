@@ -18,7 +18,7 @@ use rmcp::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{door::refusal, early, full, tenants::Tenancy};
+use super::{door::Refusal, early, full, tenants::Tenancy};
 use crate::frontend::mcp::transport::admission::{Admission, Rejection};
 
 /// Bytes of a message.
@@ -38,7 +38,7 @@ pub(super) async fn answer<H: ServerHandler>(
     let body = match parts.method {
         Method::POST => match read(body).await {
             Ok(body) => body,
-            Err(response) => return response,
+            Err(refusal) => return refusal.into_response(),
         },
         _ => Bytes::new(),
     };
@@ -101,9 +101,9 @@ fn rejected(rejection: &Rejection) -> Response {
 }
 
 /// The whole body. Ended by its end, by [`LARGEST`], or by [`PATIENCE`].
-async fn read(body: Body) -> Result<Bytes, Response> {
+async fn read(body: Body) -> Result<Bytes, Refusal> {
     let slow = |_| {
-        refusal(
+        Refusal(
             StatusCode::REQUEST_TIMEOUT,
             "the message did not come in time",
         )
@@ -113,15 +113,15 @@ async fn read(body: Body) -> Result<Bytes, Response> {
         .map_err(slow)?
 }
 
-async fn whole(body: Body) -> Result<Bytes, Response> {
+async fn whole(body: Body) -> Result<Bytes, Refusal> {
     let mut pieces = body.into_data_stream();
     let mut whole = Vec::new();
     while let Some(piece) = pieces.next().await {
-        let broken = |_| refusal(StatusCode::BAD_REQUEST, "the message broke off");
+        let broken = |_| Refusal(StatusCode::BAD_REQUEST, "the message broke off");
         let piece = piece.map_err(broken)?;
         if whole.len() + piece.len() > LARGEST {
-            let why = format!("a message has at most {} MiB", LARGEST >> 20);
-            return Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, &why));
+            let why = "a message has at most 4 MiB";
+            return Err(Refusal(StatusCode::PAYLOAD_TOO_LARGE, why));
         }
         whole.extend_from_slice(&piece);
     }

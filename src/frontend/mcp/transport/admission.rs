@@ -58,7 +58,10 @@ impl Admission {
         let refuse = |code, why| Err(Rejection::new(code, Some(message.id.clone()), why));
         // rmcp reads a known method whose params do not fit as a custom one.
         let custom = matches!(request, ClientRequest::CustomRequest(_));
-        if custom && METHODS.contains(&method) {
+        // Where it is gone from the protocol, rmcp says that there is no such method.
+        let gone = request.get_meta().protocol_version() >= Some(ProtocolVersion::V_2026_07_28)
+            && GONE.contains(&method);
+        if custom && METHODS.contains(&method) && !gone {
             let why = format!("the params of `{method}` have a missing or ill-typed field");
             return refuse(ErrorCode::INVALID_PARAMS, why);
         }
@@ -115,6 +118,15 @@ const METHODS: &[&str] = &[
     "tasks/update",
     "tools/call",
     "tools/list",
+];
+
+/// Of these, those that 2026-07-28 has not.
+const GONE: &[&str] = &[
+    "initialize",
+    "logging/setLevel",
+    "ping",
+    "resources/subscribe",
+    "resources/unsubscribe",
 ];
 
 /// Reads a text that is no JSON-RPC message as it stands, or says what is wrong with it.
