@@ -158,3 +158,38 @@ impl Place {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_waits_behind_those_of_its_share_before_it_waits_with_all() {
+        let all = Places::new(2);
+        let [hers, his] = [all.share(1), all.share(5)];
+        let take = async |places: &Places| {
+            let place = places.place();
+            let told = Mutex::new(String::new());
+            let taken = place.take(|why| *told.lock().unwrap() = why);
+            let taken = tokio::time::timeout(SAID_AGAIN, taken).await.is_ok();
+            (place, taken, told.into_inner().unwrap())
+        };
+        let (first, taken, _) = take(&hers).await;
+        assert!(taken);
+        let (_, taken, why) = take(&hers).await;
+        assert!(
+            !taken && why.contains("one of 1 turns") && why.contains("`server.turns_at_once`"),
+            "{why}"
+        );
+        // Whoever waits in their own row takes nobody's place.
+        let (_second, taken, _) = take(&his).await;
+        assert!(taken);
+        let (_, taken, why) = take(&his).await;
+        assert!(
+            !taken && why.contains("one of 2 turns") && why.contains("`limits.turns_at_once`"),
+            "{why}"
+        );
+        first.leave();
+        assert!(take(&his).await.1);
+    }
+}

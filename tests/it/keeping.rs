@@ -165,7 +165,7 @@ impl One {
 
     /// Reads on until an event is as wished.
     async fn until(&mut self, wished: impl Fn(&Event) -> bool) {
-        let wanted = async { while !wished(&*self.events.recv().await.expect("an event")) {} };
+        let wanted = async { while !wished(&self.events.recv().await.expect("an event")) {} };
         tokio::time::timeout(SOON, wanted)
             .await
             .expect("it happens");

@@ -28,7 +28,7 @@ pub(super) fn narrow<'a>(places: impl Iterator<Item = &'a PathBuf>) -> Result<()
     let mut places: Vec<&PathBuf> = places.collect();
     places.sort();
     // What is in another one comes with it.
-    places.dedup_by(|inner, outer| inner.starts_with(&*outer));
+    places.dedup_by(|inner, outer| inner.starts_with(*outer));
     let mut copies = Vec::new();
     let mut links = Vec::new();
     for place in places {
