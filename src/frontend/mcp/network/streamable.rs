@@ -52,9 +52,14 @@ pub(super) async fn answer<H: ServerHandler>(
             Err(rejection) => return rejected(&rejection),
         }
     }
+    let ends_session = parts.method == Method::DELETE;
     let request = http::Request::from_parts(parts, Body::from(body));
     let served = async move { tenancy.http.handle(request).await.map(Body::new) };
-    let response = early::in_time(served).await;
+    let mut response = early::in_time(served).await;
+    if ends_session && response.status() == StatusCode::ACCEPTED {
+        // It has ended; clients tell their users that 202 is a failure.
+        *response.status_mut() = StatusCode::NO_CONTENT;
+    }
     match early::is_stream(&response) {
         true => response.map(|body| held(body, room)),
         false => response,
