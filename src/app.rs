@@ -1,6 +1,7 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
 mod meter;
+mod outside;
 mod tenant;
 mod wiring;
 mod wish;
@@ -8,6 +9,7 @@ mod wish;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -15,9 +17,15 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
-    thread::{DirectoryStore, Header, NoStore, Owned, Policy, ThreadStore, Threads, ending},
-    tools::{command::Rules, registry::Settings},
+    model::{Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
+    thread::{
+        DirectoryStore, Header, NoStore, Owned, Places, Policy, ThreadStore, Threads, ending,
+    },
+    tools::{
+        command::Rules,
+        mcp::{self, Servers},
+        registry::Settings,
+    },
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -26,6 +34,7 @@ use crate::{
 };
 
 pub use meter::{BOUNDS, Counts, Meter, Times};
+pub use outside::{External, Standing};
 pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
@@ -93,6 +102,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         paths.close(config.server.token_file.as_slice());
         let key = key_for(&config, &environment);
@@ -102,18 +116,25 @@ impl App {
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
         let after_name = |token: &String| token.rsplit(':').next().map(str::to_owned);
-        let tokens: Vec<String> = config.server.tokens.iter().filter_map(after_name).collect();
+        let own_tokens: Vec<String> = config.server.tokens.iter().filter_map(after_name).collect();
         let secrets = config
             .model
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value))
-            .chain(&tokens);
+            .chain(&own_tokens);
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
             Some(Key::Known(key)) => Some(key),
             Some(Key::None) | None => None,
         };
-        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
+        let secrets = known.into_iter().chain(secrets).chain(outside);
+        let redactor = Redactor::new(secrets.cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -123,11 +144,18 @@ impl App {
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             tenant: None,
             meter: None,
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+                sandbox.keeper(),
+            )),
+            environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
@@ -135,10 +163,12 @@ impl App {
             tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
-            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
+            sandbox,
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
+            places: Places::new(config.limits.turns_at_once),
+            http: Http::default(),
         };
         Ok(Self::wired(config, setup, store, wiring))
     }
@@ -154,7 +184,7 @@ impl App {
             Some(meter) => meter.around_store(theirs),
             None => theirs,
         };
-        let threads = Threads::new(theirs, Box::new(wiring.clone()));
+        let threads = Threads::new(theirs, Box::new(wiring.clone()), config.threads.idle());
         Self {
             config,
             setup,
@@ -304,10 +334,18 @@ impl App {
         }
     }
 
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
+    }
+
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
-        for header in self.threads.headers() {
-            self.abandon(&header);
+        for worktree in self.threads.worktrees() {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&worktree, &[]);
         }
     }
 
@@ -324,9 +362,9 @@ impl App {
         &self.setup.cwd
     }
 
-    /// The directory of our own files; none where nothing is kept.
+    /// The directory of our own files; none where nothing is kept, or can be.
     pub fn state(&self) -> Option<&Path> {
-        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+        self.wiring.kept()
     }
 
     /// Places that no caller may name.

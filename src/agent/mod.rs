@@ -67,6 +67,9 @@ pub struct Limits {
     pub park_seconds: f64,
     /// How long an MCP call waits before it returns `running`, in seconds; without it, as long as the turn takes.
     pub wait_seconds: Option<f64>,
+    /// Turns that run at once in one process; those beyond wait their turn. No part of a thread.
+    #[serde(skip_serializing, deserialize_with = "one_at_least")]
+    pub turns_at_once: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +81,7 @@ impl Default for Limits {
             approval_seconds: 600.0,
             park_seconds: 600.0,
             wait_seconds: None,
+            turns_at_once: 32,
         }
     }
 }
@@ -91,6 +95,15 @@ impl Limits {
             max_tokens: self.max_tokens.min(ceiling.max_tokens),
             ..ceiling
         }
+    }
+}
+
+fn one_at_least<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match usize::deserialize(from)? {
+        0 => Err(serde::de::Error::custom(
+            "expected a number of turns above 0",
+        )),
+        turns => Ok(turns),
     }
 }
 

@@ -5,15 +5,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use rustix::fs::{Access, access};
+
 use super::{Asker, Meter, Tenant};
 use crate::{
-    config::{Config, Layers, Paths},
+    config::{Config, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
-    model::{Model, Recorded, Remote, Retry, Secret, Tape},
-    thread::{Assemble, Header, Parts, Policy},
+    model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
+    thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
+        mcp::Servers,
         registry::{Registry, Settings},
     },
     workspace::{
@@ -47,6 +50,8 @@ pub(super) struct Wiring {
     /// Where what is known of directories is kept; none if nothing is.
     pub(super) state: Option<PathBuf>,
     pub(super) paths: Paths,
+    pub(super) servers: Arc<Servers>,
+    pub(super) environment: Environment,
     pub(super) key: Option<Key>,
     /// The key from a file or a command, once it was wanted. Nobody awaits under it.
     pub(super) stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
@@ -58,6 +63,10 @@ pub(super) struct Wiring {
     /// Resolved.
     pub(super) home_named: Option<PathBuf>,
     pub(super) asker: Asker,
+    /// One set for all threads.
+    pub(super) places: Places,
+    /// As above.
+    pub(super) http: Http,
 }
 
 impl Assemble for Wiring {
@@ -86,7 +95,8 @@ impl Assemble for Wiring {
         let owner = &self.config.policy;
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        let mut tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        tools.extend(self.outside_tools(header));
         let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
         let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
         let gate = Gate {
@@ -109,6 +119,7 @@ impl Assemble for Wiring {
             limits,
             when_unattended: self.when_unattended(),
             redactor,
+            places: self.places.clone(),
         })
     }
 }
@@ -139,9 +150,14 @@ impl Wiring {
             writable_roots: policy.writable_roots.clone(),
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
-            state: self.state.clone(),
+            state: self.kept().map(Path::to_owned),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The directory of our own files, while it can be written.
+    pub(super) fn kept(&self) -> Option<&Path> {
+        self.state.as_deref().filter(|state| can_be_written(state))
     }
 
     /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
@@ -240,7 +256,10 @@ impl Wiring {
             None => self.redactor.clone(),
         };
         let has_none = key.is_none() && model.headers.is_empty();
-        let endpoint = model.endpoint(name, key);
+        let endpoint = Endpoint {
+            http: self.http.clone(),
+            ..model.endpoint(name, key)
+        };
         let needs_key = endpoint.needs_key();
         let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
         if has_none && needs_key {
@@ -263,6 +282,13 @@ impl Wiring {
                 .clone(),
         }
     }
+}
+
+/// True if what is in `directory`, which need not exist, can be made and changed.
+fn can_be_written(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|place| place.exists());
+    let mode = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some_and(|place| place.is_dir() && access(place, mode).is_ok())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {

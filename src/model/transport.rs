@@ -4,7 +4,13 @@
 //! reading of errors (the status is lost where the body is unusual) and its environment variables have no part here.
 //! The key never reaches it: the service puts our headers on each request.
 
-use std::{error::Error, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_openai::{
     Client, config::OpenAIConfig, error::OpenAIError, middleware::HttpRequestFactory,
@@ -53,7 +59,14 @@ pub struct Endpoint {
     pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
     pub idle: Duration,
+    /// What requests go over.
+    pub http: Http,
 }
+
+/// HTTP clients that a process makes once, as each is needed: a client for each thread would be connections, buffers
+/// and a hundred certificates for each. A clone is the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Http(Arc<[OnceLock<reqwest::Client>; 3]>);
 
 impl Endpoint {
     /// Without key and headers, 300 s of patience.
@@ -69,6 +82,7 @@ impl Endpoint {
             takes_tools: true,
             headers: Vec::new(),
             idle: IDLE,
+            http: Http::default(),
         }
     }
 
@@ -148,7 +162,7 @@ pub(super) fn connect(
     let url = base_url(&endpoint.base_url)?;
     let provider = providers::at(&url, is_loopback(&url));
     let headers = headers(endpoint, provider.auth)?;
-    let http = http_client(&url)?;
+    let http = endpoint.http.client(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
@@ -394,7 +408,29 @@ fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
     key(endpoint).into_iter().chain(headers).map(str::to_owned)
 }
 
-fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+impl Http {
+    fn client(&self, url: &Url) -> Result<reqwest::Client, EndpointError> {
+        let kind = match (is_loopback(url), url.scheme()) {
+            (false, _) => 0,
+            (true, "http") => 1,
+            (true, _) => 2,
+        };
+        let known = &self.0[kind];
+        if let Some(client) = known.get() {
+            return Ok(client.clone());
+        }
+        let made = client_for(url)?;
+        // Two at once: one of them is dropped.
+        Ok(known.get_or_init(|| made).clone())
+    }
+}
+
+/// A client for `url` and others like it: our root certificates and provider, no redirects, no proxy to this machine.
+pub fn http_client(url: &str) -> Result<reqwest::Client, EndpointError> {
+    client_for(&base_url(url)?)
+}
+
+fn client_for(url: &Url) -> Result<reqwest::Client, EndpointError> {
     // Fails where somebody was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::places::Place;
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
     conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
@@ -48,12 +49,12 @@ pub(super) enum TurnMessage {
 }
 
 /// Held by one turn.
-#[derive(Clone)]
 pub(super) struct Link {
     pub(super) messages: mpsc::Sender<TurnMessage>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     /// What a turn tells may hold what a file or a command printed.
     pub(super) redactor: Redactor,
+    pub(super) place: Arc<Place>,
 }
 
 const LOST: &str = "the thread is closed";
@@ -75,6 +76,15 @@ impl Link {
             covers: question.covers.map(clean),
             ..question
         }
+    }
+
+    /// Returns when the turn may run.
+    pub(super) async fn take_place(&self) {
+        self.place.take(|why| self.warn(why)).await;
+    }
+
+    fn warn(&self, message: String) {
+        self.send(Event::Warning { message });
     }
 
     fn send(&self, event: Event) {
@@ -114,9 +124,9 @@ impl Host for Link {
                 answer: Answer::from(Decision::Deny),
                 by_nobody: true,
             };
-            self.tell(|reply| TurnMessage::Ask { question, reply })
-                .await
-                .unwrap_or(lost)
+            let answer = self.tell(|reply| TurnMessage::Ask { question, reply });
+            let answer = self.place.while_asking(answer, |why| self.warn(why)).await;
+            answer.unwrap_or(lost)
         }
         .boxed()
     }

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -57,7 +58,7 @@ pub struct Header {
     #[serde(default)]
     pub limits: Limits,
     /// What is sent before the conversation, exactly.
-    pub context: Context,
+    pub context: Arc<Context>,
 }
 
 /// A thread that works side by side with others.
@@ -248,13 +249,21 @@ pub fn read(bytes: &[u8]) -> Result<Loaded, ReadError> {
         damaged: 0,
     };
     for line in lines.filter(|line| !line.is_empty()) {
-        match serde_json::from_slice::<Line<Record>>(line) {
-            Ok(line) => loaded.add(line.record),
+        match record(line) {
+            Ok(record) => loaded.add(record),
             Err(_) => loaded.damaged += 1,
         }
     }
     loaded.pair_calls_and_outputs();
     Ok(loaded)
+}
+
+/// Most lines are items, and these can be read straight; the way over [`Line`] holds each line in memory as well.
+fn record(line: &[u8]) -> serde_json::Result<Record> {
+    match serde_json::from_slice::<Item>(line) {
+        Ok(item) => Ok(Record::Item(item)),
+        Err(_) => serde_json::from_slice::<Line<Record>>(line).map(|line| line.record),
+    }
 }
 
 impl Loaded {

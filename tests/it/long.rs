@@ -13,9 +13,11 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use openoxide::{
-    conversation::{CallId, Event, Item, OutputStatus, Status, ToolCall, TurnErrorKind, Usage},
+    conversation::{
+        CallId, Event, Item, OutputStatus, Status, ToolCall, ToolOutput, TurnErrorKind, Usage,
+    },
     model::{CALLS_LIMIT, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request, Retry},
-    thread::NoStore,
+    thread::{DirectoryStore, NoStore, Record, ThreadStore},
     tools::Output,
 };
 use serde_json::{Value, json, value::RawValue};
@@ -410,6 +412,57 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
     let (early, late) = (median(5..105), median(400..500));
     // The machine may be busy with other tests; what grows with the history would be tenfold.
     assert!(late < early * 2, "{early:?}, then {late:?}");
+}
+
+/// How long it takes to open a thread of so many items, and the median step of a turn in it.
+async fn reopened(items: usize) -> (Duration, Duration) {
+    let model = patient(60);
+    let harness = with_a_look()
+        .unchecked()
+        .limits(|limits| limits.max_tokens = u64::MAX)
+        .sampled_by(model.clone());
+    let header = harness.header();
+    let id = header.thread_id;
+    let mut journal = DirectoryStore::new(harness.state())
+        .create(&header)
+        .unwrap();
+    let mut append = |item| journal.append(&Record::Item(item)).unwrap();
+    for number in 0..items / 2 {
+        let call_id = CallId(format!("old{number}"));
+        append(Item::ToolCall(ToolCall {
+            call_id: call_id.clone(),
+            name: "look".into(),
+            arguments: json!({"tag": "x"}).to_string(),
+            wire: None,
+        }));
+        append(Item::ToolOutput(ToolOutput {
+            call_id,
+            status: OutputStatus::Done,
+            content: "what was seen there\n".repeat(40),
+            command: None,
+        }));
+    }
+    journal.release();
+    let threads = harness.threads();
+    let began = Instant::now();
+    let thread = threads.find(id).unwrap();
+    let opened = began.elapsed();
+    let outcome = thread.start("go".to_owned()).await.unwrap().outcome;
+    assert_eq!(outcome.await.unwrap().status, Status::Completed);
+    let asked = model.asked.lock().unwrap();
+    let mut took: Vec<Duration> = asked.windows(2).map(|two| two[1] - two[0]).collect();
+    took.sort();
+    (opened, took[took.len() / 2])
+}
+
+/// The figures of a release build are those of `cargo bench --bench threads`.
+#[tokio::test]
+async fn a_thread_of_five_thousand_items_opens_soon_and_steps_as_a_short_one() {
+    let (_, short) = reopened(50).await;
+    let (opened, long) = reopened(5000).await;
+    // Without optimization, on a busy machine; each item against each other would be minutes.
+    assert!(opened < Duration::from_secs(4), "{opened:?}");
+    assert!(long < short * 3, "{short:?} and {long:?}");
 }
 
 #[tokio::test]

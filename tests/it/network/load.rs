@@ -109,67 +109,69 @@ fn many_clients_are_served_at_once_and_nobody_is_starved() {
     assert_eq!(home.threads().len(), clients * each);
 }
 
+/// One deed of a client of the bad kind `kind`.
+fn misbehave(service: &Service, kind: usize, at: usize) {
+    match kind {
+        // Cut in mid-answer.
+        0 => {
+            let task = json!({"prompt": format!("Cut {at}.")});
+            let call = service.caller(BOB).call_told("openoxide", task);
+            thread::sleep(Duration::from_millis((at as u64 * 37) % 300));
+            call.hang_up();
+        }
+        // Cut in mid-request, or left half open.
+        1 => {
+            let mut stream = service.connect();
+            let head = format!(
+                "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {BOB}\r\nContent-Length: 500\r\n\r\n{{\"json",
+                service.address
+            );
+            let _ = stream.write_all(&head.as_bytes()[..head.len().min(20 + at * 13)]);
+            thread::sleep(Duration::from_millis(100));
+        }
+        // Malformed.
+        2 => drop(service.post(
+            BOB,
+            &[],
+            &b"{\"jsonrpc\":\"2.0\",\"id\":[[[[".repeat(at + 1),
+        )),
+        // Oversized.
+        3 => drop(service.post(BOB, &[], &vec![b'x'; 5 << 20])),
+        // Rubbish that is not even HTTP.
+        4 => {
+            let byte = u8::try_from(at * 7 % 256).expect("a byte");
+            let _ = service.connect().write_all(&[byte; 3000]);
+        }
+        // A socket that says nonsense and leaves.
+        _ => {
+            let mut wire = Wire::open(service);
+            wire.frame([1, 2, 9, 3][at % 4], b"nonsense");
+            wire.hang_up();
+        }
+    }
+}
+
 #[test]
 fn clients_of_every_bad_kind_do_not_disturb_one_that_works() {
     let (home, model) = (Home::new(), ModelServer::start_by_outputs(a_file()));
     let service = start(&home, &model);
     let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (service, over, rounds) = (&service, &over, &rounds);
     thread::scope(|scope| {
-        let bad: [&(dyn Fn(usize) + Sync); 6] = [
-            // Cut in mid-answer.
-            &|at| {
-                let call = service
-                    .caller(BOB)
-                    .call_told("openoxide", json!({"prompt": format!("Cut {at}.")}));
-                thread::sleep(Duration::from_millis((at as u64 * 37) % 300));
-                call.hang_up();
-            },
-            // Cut in mid-request, or left half open.
-            &|at| {
-                let mut stream = service.connect();
-                let head = format!(
-                    "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {BOB}\r\nContent-Length: 500\r\n\r\n{{\"json",
-                    service.address
-                );
-                let _ = stream.write_all(&head.as_bytes()[..head.len().min(20 + at * 13)]);
-                thread::sleep(Duration::from_millis(100));
-            },
-            // Malformed.
-            &|at| {
-                drop(service.post(
-                    BOB,
-                    &[],
-                    &b"{\"jsonrpc\":\"2.0\",\"id\":[[[[".repeat(at + 1),
-                ))
-            },
-            // Oversized.
-            &|_| drop(service.post(BOB, &[], &vec![b'x'; 5 << 20])),
-            // Rubbish that is not even HTTP.
-            &|at| {
-                let mut stream = service.connect();
-                let _ = stream.write_all(&[(at * 7 % 256) as u8; 3000]);
-            },
-            // A socket that says nonsense and leaves.
-            &|at| {
-                let mut wire = Wire::open(&service);
-                wire.frame([1, 2, 9, 3][at % 4], b"nonsense");
-                wire.hang_up();
-            },
-        ];
-        for kind in bad {
-            let (over, rounds) = (&over, &rounds);
+        for kind in 0..6 {
             scope.spawn(move || {
-                let mut at = 0;
-                while !over.load(Ordering::Relaxed) {
-                    kind(at);
-                    at += 1;
+                for at in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    misbehave(service, kind, at);
                     rounds.fetch_add(1, Ordering::Relaxed);
                 }
             });
         }
         let good = scope.spawn(|| {
-            for number in 0..4 {
-                turns(&service, number * 2, 2);
+            for number in [0, 2] {
+                turns(service, number, 2);
             }
         });
         let done = good.join();
@@ -178,5 +180,4 @@ fn clients_of_every_bad_kind_do_not_disturb_one_that_works() {
     });
     assert!(rounds.load(Ordering::Relaxed) > 12);
     assert_eq!(service.get("/healthz", &[]).status, 200);
-    service.stop();
 }

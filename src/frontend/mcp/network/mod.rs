@@ -344,7 +344,7 @@ impl<H: ServerHandler> House<H> {
             Some(Account {
                 tenant: app.tenant()?.name.clone(),
                 counts: app.meter()?.read(),
-                in_memory: app.threads().headers().len(),
+                in_memory: app.threads().count(),
             })
         };
         let accounts: Vec<Account> = match tenancy.sees_all() {
