@@ -51,10 +51,11 @@ fn recording(path: &Path, arguments: &Value) -> Result<()> {
 
 /// One step of a turn.
 async fn step(app: &App, sandbox: SandboxPolicy) -> Result<Duration> {
-    let header = app.header(Wish {
+    let wish = Wish {
         sandbox: Some(sandbox),
         ..Wish::default()
-    })?;
+    };
+    let header = app.header(wish).await?;
     let thread = app.threads().create(header)?;
     let started = Instant::now();
     let outcome = thread.start("go".to_owned()).await?.outcome.await?;

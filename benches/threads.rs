@@ -185,6 +185,7 @@ impl Bench {
             created_at: now(),
             owner: None,
             parent: None,
+            owner: None,
             isolated: None,
             own_directory: false,
             policy: Policy {
@@ -194,7 +195,10 @@ impl Bench {
             },
             model: "looker".into(),
             query: false,
-            limits: Limits::default(),
+            limits: Limits {
+                max_tokens: u64::MAX,
+                ..Limits::default()
+            },
             context: Arc::new(Context::new(around, registry().specs(), None)),
         }
     }
@@ -282,11 +286,11 @@ fn main() -> Result<()> {
 
 async fn many(bench: &Bench, out: &mut impl Write) -> Result<()> {
     let threads = bench.threads();
-    let alone = threads.create(bench.header())?;
-    bench.steps(&alone).await.context("warming up")?;
+    let alone = async || bench.steps(&threads.create(bench.header())?).await;
+    alone().await.context("warming up")?;
     let mut before = Vec::new();
     for _ in 0..ROUNDS {
-        before.push(bench.steps(&alone).await?.0);
+        before.push(alone().await?.0);
     }
     let empty = resident()?;
     let mut all = Vec::new();
@@ -300,7 +304,7 @@ async fn many(bench: &Bench, out: &mut impl Write) -> Result<()> {
     }
     let mut beside = Vec::new();
     for _ in 0..ROUNDS {
-        beside.push(bench.steps(&alone).await?.0);
+        beside.push(alone().await?.0);
     }
     let full = resident()?;
     let megabytes = |bytes: usize| bytes as f64 / 1e6;

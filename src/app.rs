@@ -1,6 +1,7 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
 mod meter;
+mod outside;
 mod tenant;
 mod wiring;
 mod wish;
@@ -20,7 +21,11 @@ use crate::{
     thread::{
         DirectoryStore, Header, NoStore, Owned, Places, Policy, ThreadStore, Threads, ending,
     },
-    tools::{command::Rules, registry::Settings},
+    tools::{
+        command::Rules,
+        mcp::{self, Servers},
+        registry::Settings,
+    },
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -29,6 +34,7 @@ use crate::{
 };
 
 pub use meter::{BOUNDS, Counts, Meter, Times};
+pub use outside::{External, Standing};
 pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
@@ -99,6 +105,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         paths.close(config.server.token_file.as_slice());
         let key = key_for(&config, &environment);
@@ -108,18 +119,25 @@ impl App {
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
         let after_name = |token: &String| token.rsplit(':').next().map(str::to_owned);
-        let tokens: Vec<String> = config.server.tokens.iter().filter_map(after_name).collect();
+        let own_tokens: Vec<String> = config.server.tokens.iter().filter_map(after_name).collect();
         let secrets = config
             .model
             .headers
             .values()
             .chain(secret_variables.map(|(_, value)| value))
-            .chain(&tokens);
+            .chain(&own_tokens);
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
             Some(Key::Known(key)) => Some(key),
             Some(Key::None) | None => None,
         };
-        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
+        let secrets = known.into_iter().chain(secrets).chain(outside);
+        let redactor = Redactor::new(secrets.cloned());
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -129,11 +147,18 @@ impl App {
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             tenant: None,
             meter: None,
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+                sandbox.keeper(),
+            )),
+            environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
@@ -141,7 +166,7 @@ impl App {
             tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
-            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
+            sandbox,
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
@@ -340,6 +365,13 @@ impl App {
                 }
             });
         }
+    }
+
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
     }
 
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.

@@ -9,6 +9,7 @@ use super::gist::Gist;
 use crate::{
     conversation::{ApprovalPolicy, CallId, Item, SandboxPolicy, ThreadId, Wire},
     model::{Effort, Head, Model, ToolSpec},
+    tools::mcp::{Chosen, Outside},
 };
 
 const SYSTEM: &str = include_str!("../../prompts/system.md");
@@ -31,6 +32,9 @@ pub struct Context {
         skip_serializing_if = "Option::is_none"
     )]
     pub reasoning_effort: Option<Effort>,
+    /// Which of the tools stand for those of external servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
 }
 
 /// What a context is made from.
@@ -71,7 +75,15 @@ impl Context {
             preamble: preamble(around),
             tools,
             reasoning_effort,
+            outside: Vec::new(),
         }
+    }
+
+    /// The same with tools of external servers behind our own.
+    pub fn with(mut self, chosen: Chosen) -> Self {
+        self.tools.extend(chosen.specs);
+        self.outside = chosen.outside;
+        self
     }
 
     /// The head of every request of the thread.

@@ -9,13 +9,14 @@ use rustix::fs::{Access, access};
 
 use super::{Asker, Meter, Tenant};
 use crate::{
-    config::{Config, Layers, Paths},
+    config::{Config, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
     model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
     thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
+        mcp::Servers,
         registry::{Registry, Settings},
     },
     workspace::{
@@ -49,6 +50,8 @@ pub(super) struct Wiring {
     /// Where what is known of directories is kept; none if nothing is.
     pub(super) state: Option<PathBuf>,
     pub(super) paths: Paths,
+    pub(super) servers: Arc<Servers>,
+    pub(super) environment: Environment,
     pub(super) key: Option<Key>,
     /// The key from a file or a command, once it was wanted. Nobody awaits under it.
     pub(super) stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
@@ -92,7 +95,8 @@ impl Assemble for Wiring {
         let owner = &self.config.policy;
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
         let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
-        let tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        let mut tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
+        tools.extend(self.outside_tools(header));
         let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
         let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
         let gate = Gate {

@@ -18,7 +18,7 @@ use crate::{
         Header, Isolated, Policy,
         rollout::{VERSION, now},
     },
-    tools::{command::Rules, registry::Registry},
+    tools::{command::Rules, mcp, registry::Registry},
 };
 
 /// Nobody can give it: not the owner to one of them, since it would be to look at the others.
@@ -63,8 +63,9 @@ impl From<String> for HeaderError {
 }
 
 impl App {
-    /// The header of a new thread as wished.
-    pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
+    /// The header of a new thread as wished. Waits for external servers only where their tools were never seen, at most
+    /// as long as they may take to start.
+    pub async fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
         // Before anything is made for it.
         let room = self.threads.store().room();
         room.map_err(|full| full.to_string())?;
@@ -72,10 +73,11 @@ impl App {
         match self.own_directory(&wish, thread_id)? {
             None => {
                 let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
-                self.header_in(&cwd, thread_id, wish)
+                self.header_in(&cwd, thread_id, wish).await
             }
             Some(own) => {
-                let header = self.header_in(&own, thread_id, wish).inspect_err(|_| {
+                let header = self.header_in(&own, thread_id, wish).await;
+                let header = header.inspect_err(|_| {
                     // Nothing is in it yet; if it stays, it is only empty.
                     let _ = std::fs::remove_dir(&own);
                 })?;
@@ -105,7 +107,7 @@ impl App {
         Ok(Some(own))
     }
 
-    fn header_in(
+    async fn header_in(
         &self,
         cwd: &Path,
         thread_id: ThreadId,
@@ -119,6 +121,8 @@ impl App {
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
+        // They start beside all that follows, the first request to the model included.
+        let servers = self.wiring.external(&config, &cwd, |_| true);
         let deny = config.policy.deny.clone();
         Rules::new(&[], &deny, &[])?;
         let policy = Policy {
@@ -154,6 +158,12 @@ impl App {
         };
         let settings = self.wiring.settings(sandbox);
         let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
+        let chosen = mcp::choose(&servers, wish.query, &tools).await;
+        for warning in &chosen.warnings {
+            tracing::warn!("{warning}");
+        }
+        let effort = config.model.reasoning_effort;
+        let context = Context::new(around, tools, effort).with(chosen);
         Ok(Header {
             version: VERSION,
             thread_id,
@@ -167,7 +177,7 @@ impl App {
             model,
             query: wish.query,
             limits: config.limits,
-            context: Arc::new(Context::new(around, tools, config.model.reasoning_effort)),
+            context: Arc::new(context),
         })
     }
 

@@ -3,6 +3,7 @@
 //! Order: defaults < user file < profile < project file < environment < flags < arguments of a call. The project file
 //! and the arguments of a call can only narrow ([`Narrowing`]).
 
+mod external;
 mod layers;
 mod paths;
 
@@ -14,8 +15,10 @@ use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
     model::{Effort, ModelConfig},
+    tools::mcp,
 };
 
+pub use external::{expand, named_in_project, of_file, of_flag};
 pub use layers::{ConfigError, Environment, Layers, assignment};
 pub use paths::Paths;
 
@@ -33,6 +36,8 @@ pub struct Config {
     pub threads: ThreadsConfig,
     /// How the MCP server behaves.
     pub server: ServerConfig,
+    /// External MCP servers, by the name that the owner calls them.
+    pub mcp_servers: BTreeMap<String, mcp::Settings>,
     /// Named sets of any of the above, chosen by `--profile`.
     pub profiles: BTreeMap<String, toml::Table>,
 }
@@ -200,6 +205,9 @@ pub struct Narrowing {
     pub limits: NarrowLimits,
     /// How hard to think.
     pub model: NarrowModel,
+    /// External servers, or tools of theirs, taken away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, mcp::Narrowed>,
 }
 
 /// See [`Narrowing`].
@@ -271,7 +279,17 @@ impl Config {
         }
         self.policy.deny.extend(by.policy.deny.iter().cloned());
         self.policy.network &= by.policy.network.unwrap_or(true);
+        self.narrow_servers(by);
         self.model.reasoning_effort = by.model.reasoning_effort.or(self.model.reasoning_effort);
+    }
+
+    /// Takes away external servers and tools of theirs; of one that is not there nothing can be taken.
+    fn narrow_servers(&mut self, by: &Narrowing) {
+        for (name, narrowed) in &by.mcp_servers {
+            if let Some(settings) = self.mcp_servers.get_mut(name) {
+                settings.narrow(narrowed);
+            }
+        }
     }
 }
 

@@ -76,6 +76,16 @@ pub struct ToolCall {
     pub wire: Option<Wire>,
 }
 
+impl ToolCall {
+    /// What it is about, where one of its arguments says so: a command, a path, a pattern.
+    pub fn about(&self) -> Option<String> {
+        let arguments: Value = serde_json::from_str(&self.arguments).ok()?;
+        let told = ["command", "path", "pattern"];
+        let about = told.iter().find_map(|name| arguments[name].as_str());
+        about.map(str::to_owned)
+    }
+}
+
 /// The answer to a call, as the model sees it, with what others want to know of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolOutput {

@@ -31,7 +31,7 @@ pub use record::Tape;
 pub use recorded::{Recorded, RecordingError};
 pub use remote::Remote;
 pub use retry::Retry;
-pub use transport::{Endpoint, EndpointError, Http, Secret};
+pub use transport::{Endpoint, EndpointError, Http, Secret, http_client};
 
 use crate::conversation::{CallId, Item, ThreadId, TurnErrorKind, Usage};
 

@@ -419,13 +419,18 @@ impl Http {
         if let Some(client) = known.get() {
             return Ok(client.clone());
         }
-        let made = http_client(url)?;
+        let made = client_for(url)?;
         // Two at once: one of them is dropped.
         Ok(known.get_or_init(|| made).clone())
     }
 }
 
-fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+/// A client for `url` and others like it: our root certificates and provider, no redirects, no proxy to this machine.
+pub fn http_client(url: &str) -> Result<reqwest::Client, EndpointError> {
+    client_for(&base_url(url)?)
+}
+
+fn client_for(url: &Url) -> Result<reqwest::Client, EndpointError> {
     // Fails where somebody was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()

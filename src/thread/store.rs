@@ -130,6 +130,9 @@ pub struct ThreadSummary {
     /// Turns so far; none where they were not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turns: Option<usize>,
+    /// The thread it was forked from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ThreadId>,
     /// The beginning of what was first asked.
     pub title: String,
     /// A question only: read-only for its life.
@@ -157,6 +160,7 @@ impl ThreadSummary {
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
             turns: Some(loaded.turns.len()),
+            parent: loaded.header.parent,
             title: title.unwrap_or_default(),
             query: loaded.header.query,
             owner: loaded.header.owner.clone(),

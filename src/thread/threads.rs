@@ -121,11 +121,6 @@ impl Threads {
         self.open().worktrees()
     }
 
-    /// How many are in memory.
-    pub fn count(&self) -> usize {
-        self.open().threads.len()
-    }
-
     /// The thread of that name if this process has it in memory. Loads nothing.
     pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
         self.open().threads.get(&id).cloned()
@@ -150,6 +145,11 @@ impl Threads {
             })
         };
         tokio::task::spawn_blocking(search).await.ok().flatten()
+    }
+
+    /// How many are in memory.
+    pub fn count(&self) -> usize {
+        self.open().threads.len()
     }
 
     /// Where they are kept.

@@ -417,7 +417,10 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
 /// How long it takes to open a thread of so many items, and the median step of a turn in it.
 async fn reopened(items: usize) -> (Duration, Duration) {
     let model = patient(60);
-    let harness = with_a_look().unchecked().sampled_by(model.clone());
+    let harness = with_a_look()
+        .unchecked()
+        .limits(|limits| limits.max_tokens = u64::MAX)
+        .sampled_by(model.clone());
     let header = harness.header();
     let id = header.thread_id;
     let mut journal = DirectoryStore::new(harness.state())

@@ -12,6 +12,7 @@ mod command_line;
 mod crash;
 mod damage;
 mod doctor;
+mod external;
 #[cfg(target_os = "linux")]
 mod flood;
 mod keeping;

@@ -2,6 +2,7 @@
 
 mod calls;
 mod door;
+mod load;
 mod stopping;
 mod tenants;
 mod ws;

@@ -106,9 +106,9 @@ impl Town {
         self.at("work").join(name)
     }
 
-    fn header(&self, app: &App, wish: Wish) -> Header {
+    async fn header(&self, app: &App, wish: Wish) -> Header {
         self.will_call(&[]);
-        app.header(wish).unwrap()
+        app.header(wish).await.unwrap()
     }
 
     fn will_call(&self, calls: &[(&str, Value)]) {
@@ -135,7 +135,7 @@ impl Town {
         calls: &[(&str, Value)],
     ) -> (ThreadHandle, Started) {
         self.will_call(calls);
-        let header = app.header(wish).unwrap();
+        let header = app.header(wish).await.unwrap();
         let thread = app.threads().create(header).unwrap();
         let started = thread.start("go".to_owned()).await.unwrap();
         (thread, started)
@@ -376,7 +376,7 @@ async fn nobody_lets_a_tenant_out_of_the_sandbox() {
         sandbox: Some(SandboxPolicy::DangerFullAccess),
         ..in_directory(&own)
     };
-    let refused = town.alice.header(wish).unwrap_err().to_string();
+    let refused = town.alice.header(wish).await.unwrap_err().to_string();
     assert!(
         refused.contains("is for nobody on a server with several tenants"),
         "{refused}"
@@ -387,7 +387,7 @@ async fn nobody_lets_a_tenant_out_of_the_sandbox() {
         sandbox: Some(SandboxPolicy::DangerFullAccess),
         ..in_directory(&own)
     };
-    assert!(town.app.of(alone).header(wish).is_ok());
+    assert!(town.app.of(alone).header(wish).await.is_ok());
 }
 
 #[tokio::test]
@@ -413,16 +413,16 @@ async fn a_directory_of_another_tenant_cannot_be_worked_in_or_guessed() {
         "x\n"
     );
     symlink(&workspace, town.root("alice").join("link")).unwrap();
-    let words = |cwd: &Path, query| {
+    let words = async |cwd: &Path, query| {
         let wish = Wish {
             query,
             ..in_directory(cwd)
         };
-        let error = town.alice.header(wish).err().map(|error| error.to_string());
+        let error = town.alice.header(wish).await.err();
         let cwd = cwd.to_string_lossy().into_owned();
-        error.map(|words| words.replacen(&cwd, "IT", 1))
+        error.map(|words| words.to_string().replacen(&cwd, "IT", 1))
     };
-    let nowhere = words(&town.at("workspaces/bob/nowhere"), true);
+    let nowhere = words(&town.at("workspaces/bob/nowhere"), true).await;
     assert!(
         nowhere.as_ref().unwrap().contains("is outside"),
         "{nowhere:?}"
@@ -437,7 +437,7 @@ async fn a_directory_of_another_tenant_cannot_be_worked_in_or_guessed() {
         PathBuf::from("/etc"),
     ] {
         for query in [false, true] {
-            assert_eq!(words(&place, query), nowhere, "{}", place.display());
+            assert_eq!(words(&place, query).await, nowhere, "{}", place.display());
         }
     }
     // What is above both: his work is not there.
@@ -478,15 +478,18 @@ async fn links_that_a_tenant_lays_lead_openoxide_itself_nowhere() {
     std::fs::create_dir(town.at("work/.git")).unwrap();
     let own = town.root("alice");
     symlink("../bob/work.txt", own.join("AGENTS.md")).unwrap();
-    let header = town.header(&town.alice, in_directory(&own));
+    let header = town.header(&town.alice, in_directory(&own)).await;
     assert!(!serde_json::to_string(&header).unwrap().contains(SECRET));
-    let at_home = town.header(&town.alice, in_directory(&own.join("deep")));
+    let at_home = town
+        .header(&town.alice, in_directory(&own.join("deep")))
+        .await;
     assert!(serde_json::to_string(&at_home).unwrap().contains(OWN));
     std::fs::create_dir(own.join(".openoxide")).unwrap();
     symlink("../../bob/work.txt", own.join(".openoxide/config.toml")).unwrap();
     let refused = town
         .alice
         .header(in_directory(&own))
+        .await
         .unwrap_err()
         .to_string();
     assert!(
@@ -535,7 +538,7 @@ async fn a_repository_that_leads_to_another_one_opens_nothing_of_it() {
         isolated: true,
         ..in_directory(&own)
     };
-    assert!(town.alice.header(wish.clone()).is_err());
+    assert!(town.alice.header(wish.clone()).await.is_err());
     // At home, also in a worktree of its own.
     std::fs::remove_file(own.join(".git")).unwrap();
     git(&own, commit);
@@ -612,7 +615,12 @@ async fn a_tenant_keeps_as_many_threads_as_it_may_and_is_told_so_before_anything
             .count()
     };
     assert_eq!(workspaces(), 2);
-    let refused = town.alice.header(Wish::default()).unwrap_err().to_string();
+    let refused = town
+        .alice
+        .header(Wish::default())
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         refused.contains("2 threads are kept here") && refused.contains("server.threads"),
         "{refused}"

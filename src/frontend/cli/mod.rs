@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod log;
+mod mcp;
 mod prompt;
 mod report;
 mod sandbox;
@@ -26,7 +27,7 @@ use crate::{
     app::{App, Asker, Setup},
     config::ConfigError,
     conversation::shown_text,
-    frontend::mcp::{self, network},
+    frontend::mcp::{self as served, network},
     workspace::{self, shell},
 };
 use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
@@ -70,7 +71,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 None => {
                     log_to_stderr(server.options.log_format, QUIET);
                     start(async move {
-                        mcp::serve(app, wait, server.codex_tools).await?;
+                        served::serve(app, wait, server.codex_tools).await?;
                         Ok(OK)
                     })
                 }
@@ -78,6 +79,10 @@ fn run(args: Args) -> anyhow::Result<u8> {
         }
         (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
+        (Some(Command::Mcp(command)), _) => {
+            log_to_stderr(LogFormat::Text, QUIET);
+            start(mcp::run(command))
+        }
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
         (Some(Command::Doctor { json, options }), _) => {
             start(async move { doctor::run(json, &options).await })

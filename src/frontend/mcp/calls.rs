@@ -72,7 +72,7 @@ impl Server {
             isolated: isolation == Isolation::Worktree,
             ..Wish::default()
         };
-        let header = self.shared.app.header(wish).map_err(said)?;
+        let header = self.shared.app.header(wish).await.map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd);
         let message = message.inspect_err(|_| self.shared.app.abandon(&header))?;
         let thread = self.create(header)?;
@@ -167,7 +167,7 @@ impl Server {
                     query: true,
                     ..Wish::default()
                 };
-                let header = self.shared.app.header(wish).map_err(said)?;
+                let header = self.shared.app.header(wish).await.map_err(said)?;
                 (self.create(header)?, Some(query.into()))
             }
         };

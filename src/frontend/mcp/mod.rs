@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use server::Server;
-use transport::{process, stdio::Stdio};
+use transport::{carrier::Carrier, process, stdio::Stdio};
 
 /// How long turns get to wind down and be recorded after the input ended.
 const WINDING_DOWN: Duration = Duration::from_millis(1200);
@@ -58,7 +58,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     app.expire_threads();
     let transport = Stdio::new(process::input(), process::output(), eof.clone());
     let session = async {
-        match server.serve(transport).await {
+        match server.serve(Carrier::new(transport)).await {
             Ok(running) => drop(running.waiting().await),
             // A client that only looked.
             Err(ServerInitializeError::ConnectionClosed(_)) => {}
@@ -67,7 +67,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     };
     let winding_down = async {
         eof.cancelled().await;
-        app.threads().shut_down(WINDING_DOWN).await;
+        app.shut_down(WINDING_DOWN).await;
         let app = app.clone();
         // As long as it takes, or until this is overdue.
         let _ = tokio::task::spawn_blocking(move || app.clear_unused_worktrees()).await;

@@ -30,6 +30,7 @@ use rmcp::{
 
 use super::super::transport::{
     admission::Rejection,
+    carrier::Carrier,
     in_flight::{InFlight, answers},
 };
 
@@ -187,7 +188,7 @@ impl<T: Transport<RoleServer>> Transport<RoleServer> for Answering<T> {
 
 impl SessionManager for Sessions {
     type Error = LocalSessionManagerError;
-    type Transport = Answering<<LocalSessionManager as SessionManager>::Transport>;
+    type Transport = Carrier;
 
     async fn create_session(&self) -> Result<(SessionId, Self::Transport), Self::Error> {
         let (id, inner) = self.inner.create_session().await?;
@@ -197,7 +198,7 @@ impl SessionManager for Sessions {
             used: Arc::default(),
         };
         self.known().insert(id.clone(), session);
-        Ok((id, Answering { inner, in_flight }))
+        Ok((id, Carrier::new(Answering { inner, in_flight })))
     }
 
     async fn initialize_session(

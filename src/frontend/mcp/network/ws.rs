@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::frontend::mcp::transport::{
     admission::{Admission, Rejection},
+    carrier::Carrier,
     outbox::{Outbox, Queue},
 };
 
@@ -56,7 +57,7 @@ pub(super) async fn serve<H: ServerHandler>(
         heard: Instant::now(),
         gone,
     };
-    match handler.serve(transport).await {
+    match handler.serve(Carrier::new(transport)).await {
         Ok(running) => drop(running.waiting().await),
         // A client that only looked.
         Err(ServerInitializeError::ConnectionClosed(_)) => {}
