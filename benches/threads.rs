@@ -183,8 +183,11 @@ impl Bench {
             thread_id: ThreadId::generate(),
             cwd: self.work.to_path_buf(),
             created_at: now(),
+            owner: None,
             parent: None,
+            owner: None,
             isolated: None,
+            own_directory: false,
             policy: Policy {
                 sandbox,
                 approval_policy,

@@ -1,6 +1,8 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod meter;
 mod outside;
+mod tenant;
 mod wiring;
 mod wish;
 
@@ -19,7 +21,9 @@ use crate::{
         Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi,
         served,
     },
-    thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
+    thread::{
+        DirectoryStore, Header, NoStore, Owned, Places, Policy, ThreadStore, Threads, ending,
+    },
     tools::{
         command::Rules,
         mcp::{self, Servers},
@@ -32,13 +36,18 @@ use crate::{
     },
 };
 
+pub use meter::{BOUNDS, Counts, Meter, Times};
 pub use outside::{External, Standing};
+pub use tenant::{Tenant, TenantLimits};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
 
+/// How often a server looks for threads that nobody used for long.
+const EXPIRE_EVERY: Duration = Duration::from_secs(3600);
+
 /// What the program is built from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Setup {
     /// The working directory.
     pub cwd: PathBuf,
@@ -68,6 +77,8 @@ pub struct Setup {
 pub struct App {
     config: Config,
     setup: Setup,
+    /// Everybody's.
+    store: Arc<dyn ThreadStore>,
     threads: Threads,
     wiring: Wiring,
 }
@@ -103,12 +114,15 @@ impl App {
                 .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
         }
         paths.close(&config.policy.credential_paths);
+        paths.close(config.server.token_file.as_slice());
         let key = key_for(&config, &environment);
         let secret_variables = config
             .policy
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
+        let after_name = |token: &String| token.rsplit(':').next().map(str::to_owned);
+        let own_tokens = config.server.tokens.iter().filter_map(after_name);
         let outside = config.mcp_servers.values();
         let tokens = outside
             .clone()
@@ -121,7 +135,8 @@ impl App {
         };
         let secrets = config.model.endpoint(&config.model.name, known).secrets();
         let variables = secret_variables.map(|(_, value)| value.clone());
-        let redactor = Redactor::new(secrets.into_iter().chain(variables).chain(outside.cloned()));
+        let secrets = secrets.into_iter().chain(variables).chain(own_tokens);
+        let redactor = Redactor::new(secrets.chain(outside.cloned()));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -133,6 +148,8 @@ impl App {
         };
         let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
+            tenant: None,
+            meter: None,
             config: config.clone(),
             layers,
             servers: Arc::new(Servers::new(
@@ -155,13 +172,80 @@ impl App {
             places: Places::new(config.limits.turns_at_once),
             http: Http::default(),
         };
-        let threads = Threads::new(store, Box::new(wiring.clone()), config.threads.idle());
-        Ok(Self {
+        Ok(Self::wired(config, setup, store, wiring))
+    }
+
+    fn wired(config: Config, setup: Setup, store: Arc<dyn ThreadStore>, wiring: Wiring) -> Self {
+        let tenant = wiring.tenant.as_ref();
+        let owner = tenant.map(|tenant| tenant.name.clone());
+        let most = tenant.map_or(usize::MAX, |tenant| tenant.limits.threads);
+        let theirs: Arc<dyn ThreadStore> = match setup.asker {
+            // Who owns the machine sees everybody's.
+            Asker::Owner => store.clone(),
+            Asker::Caller => Arc::new(Owned::new(store.clone(), owner, most)),
+        };
+        let theirs = match &wiring.meter {
+            Some(meter) => meter.around_store(theirs),
+            None => theirs,
+        };
+        let threads = Threads::new(theirs, Box::new(wiring.clone()), config.threads.idle());
+        Self {
             config,
             setup,
+            store,
             threads,
             wiring,
-        })
+        }
+    }
+
+    /// The same program for one tenant: threads, roots and ceiling are theirs, all the rest is shared.
+    pub fn of(&self, tenant: Tenant) -> Self {
+        let mut wiring = self.wiring.clone();
+        wiring.config.server.roots = match tenant.roots.is_empty() && tenant.one_of_several {
+            // Unbounded, each could name where another works.
+            true => vec![self.setup.cwd.clone()],
+            false => tenant.roots.clone(),
+        };
+        if let Some(sandbox) = tenant.sandbox {
+            wiring.config.policy.sandbox = Some(self.wiring.ceiling().min(sandbox));
+        }
+        wiring.places = self.wiring.places.share(tenant.limits.turns_at_once);
+        wiring.tenant = Some(Arc::new(tenant));
+        wiring.meter = Some(Meter::default());
+        let setup = Setup {
+            asker: Asker::Caller,
+            ..self.setup.clone()
+        };
+        Self::wired(wiring.config.clone(), setup, self.store.clone(), wiring)
+    }
+
+    /// Whether this machine keeps several tenants apart: found out by trying, in a few milliseconds.
+    ///
+    /// # Errors
+    /// One line that says what is missing: then one process serves one tenant.
+    pub fn can_separate_tenants(&self) -> Result<(), String> {
+        let elsewhere = std::env::temp_dir();
+        let place = self.state().unwrap_or(&elsewhere);
+        self.wiring
+            .sandbox
+            .try_to_separate(place)
+            .map_err(|why| format!("this machine cannot keep several tenants apart: {why}"))?;
+        if self.config.policy.network {
+            tracing::warn!(
+                "`policy.network`: the commands of all tenants are in the machine's one network, so what one of them listens at can be reached by the others"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whose threads these are, where it is a tenant's.
+    pub fn tenant(&self) -> Option<&Tenant> {
+        self.wiring.tenant.as_deref()
+    }
+
+    /// What a tenant's threads did in this process, in numbers.
+    pub fn meter(&self) -> Option<&Meter> {
+        self.wiring.meter.as_ref()
     }
 
     /// Takes the secrets that are known here out of what people write.
@@ -275,8 +359,8 @@ impl App {
         Ok((workspace, self.wiring.confinement(), settings))
     }
 
-    /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the
-    /// next time.
+    /// Removes threads that nobody used for long, now and every hour, on a thread of its own: it may end with the process,
+    /// and goes on the next time.
     pub fn expire_threads(&self) {
         let keep = self.config.threads.keep();
         if let Some(store) = self
@@ -286,8 +370,12 @@ impl App {
             .map(|state| DirectoryStore::new(state.join("threads")))
         {
             std::thread::spawn(move || {
-                if let Err(error) = ending::expire(&store, keep) {
-                    tracing::warn!("old threads: {error}");
+                loop {
+                    if let Err(error) = ending::expire(&store, keep) {
+                        tracing::warn!("old threads: {error}");
+                    }
+                    // Ends with the process.
+                    std::thread::sleep(EXPIRE_EVERY);
                 }
             });
         }
@@ -308,12 +396,29 @@ impl App {
         }
     }
 
-    /// Removes the worktree of a thread that does not begin, or ends, if nothing came of it.
+    /// Removes what was made for a thread that does not begin, if nothing came of it.
     pub fn abandon(&self, header: &Header) {
+        if header.own_directory {
+            // One that is not empty stays.
+            let _ = std::fs::remove_dir(&header.cwd);
+        }
         if let Some(isolated) = &header.isolated {
             // What cannot be looked through may hold something, and stays.
             let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
         }
+    }
+
+    /// The directories that the owner named for callers of this.
+    pub fn named_roots(&self) -> &[PathBuf] {
+        match self.tenant() {
+            Some(tenant) => &tenant.roots,
+            None => &self.config.server.roots,
+        }
+    }
+
+    /// The process's working directory, where that is for callers to look at unasked: not for one of several.
+    pub fn shown_directory(&self) -> Option<&Path> {
+        (!self.wiring.view().is_narrow()).then_some(self.setup.cwd.as_path())
     }
 
     /// The process's working directory.
@@ -327,8 +432,11 @@ impl App {
     }
 
     /// Places that no caller may name.
-    pub fn closed(&self) -> &[PathBuf] {
-        &self.wiring.paths.closed
+    pub fn closed(&self) -> Vec<PathBuf> {
+        let own = self.wiring.paths.closed.iter().cloned();
+        let tenant = self.wiring.tenant.iter();
+        own.chain(tenant.flat_map(|tenant| tenant.closed(None)))
+            .collect()
     }
 
     /// The same for a thread that works in `cwd`, which is in one of them if it is a worktree of ours.

@@ -1,6 +1,7 @@
 // Where a JavaScript client meets the server: an empty project and home, and a recording in place of the model.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -28,8 +29,44 @@ export async function place(recording, body) {
   try {
     await body(here);
   } finally {
+    await here.service?.stop();
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+const TOKEN = "a-token-of-the-clients-0123456789";
+
+/** The network service of a place, started when it is first wanted: its address, and what lets a client in. */
+export async function serve(here) {
+  here.service ??= await start(here.server);
+  return here.service;
+}
+
+async function start({ command, args, env, cwd }) {
+  const [door, ...rest] = args;
+  const child = spawn(command, [door, "--http", "127.0.0.1:0", ...rest], {
+    env: { ...env, OPENOXIDE_TOKENS: `clients:${TOKEN}` },
+    cwd,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = new Promise((resolve) => child.once("exit", (code) => resolve(code)));
+  const address = await new Promise((resolve, reject) => {
+    let said = "";
+    child.stderr.on("data", (piece) => {
+      said += piece;
+      const found = said.match(/at http:\/\/(\S+)\/mcp/);
+      if (found) resolve(found[1]);
+    });
+    ended.then(() => reject(new Error(said)));
+  });
+  return {
+    address,
+    headers: { authorization: `Bearer ${TOKEN}` },
+    async stop() {
+      child.kill("SIGTERM");
+      assert.equal(await ended, 0);
+    },
+  };
 }
 
 /** The outcome of `task.json`, and what it left. */

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import pathlib
+import re
+import subprocess
 import sys
 import tempfile
 
@@ -19,7 +21,13 @@ class Place:
         self.work.mkdir()
         self.command = BINARY
         self.args = ["mcp-server", "--model", f"recorded:{RECORDINGS / recording}.json"]
+        self.service = None
         self.env = {"OPENOXIDE_HOME": str(folder / "home"), "PATH": os.environ["PATH"]}
+
+    def serve(self) -> "Service":
+        """The network service of this place, started when it is first wanted."""
+        self.service = self.service or Service(self)
+        return self.service
 
     def has(self, name: str) -> bool:
         return (self.work / name).exists()
@@ -28,10 +36,38 @@ class Place:
         return (self.work / name).read_text()
 
 
+class Service:
+    """The network service, and what lets a client in."""
+
+    def __init__(self, here: Place):
+        token = "a-token-of-the-clients-0123456789"
+        door, *rest = here.args
+        self.process = subprocess.Popen(
+            [here.command, door, "--http", "127.0.0.1:0", *rest],
+            env={**here.env, "OPENOXIDE_TOKENS": f"clients:{token}"},
+            cwd=here.work,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        line = self.process.stderr.readline()
+        self.url = re.search(r"http://\S+/mcp", line).group()
+        self.headers = {"authorization": f"Bearer {token}"}
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.stderr.read()
+        assert self.process.wait(30) == 0
+
+
 @contextlib.contextmanager
 def place(recording: str):
     with tempfile.TemporaryDirectory() as folder:
-        yield Place(pathlib.Path(folder), recording)
+        here = Place(pathlib.Path(folder), recording)
+        try:
+            yield here
+        finally:
+            if here.service:
+                here.service.stop()
 
 
 def assert_made(here: Place, outcome: dict) -> None:

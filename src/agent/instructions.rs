@@ -22,6 +22,11 @@ pub struct Found {
 
 /// Reads the chain for `cwd`, which is resolved.
 pub fn find(cwd: &Path) -> Found {
+    find_where(cwd, |_| true)
+}
+
+/// The same without files that `may_be_read` is against. It is asked for their real paths.
+pub fn find_where(cwd: &Path, may_be_read: impl Fn(&Path) -> bool) -> Found {
     let root = cwd
         .ancestors()
         .find(|dir| dir.join(".git").exists())
@@ -31,7 +36,7 @@ pub fn find(cwd: &Path) -> Found {
     let mut found = Found::default();
     for dir in cwd.ancestors().take_while(|dir| dir.starts_with(root)) {
         let path = dir.join(NAME);
-        match read_inside(&path, root) {
+        match read_inside(&path, root, &may_be_read) {
             Ok(None) => {}
             Ok(Some(text)) => {
                 let kept = &text[..text.floor_char_boundary(left)];
@@ -58,7 +63,11 @@ pub fn find(cwd: &Path) -> Found {
 }
 
 /// A symlink is followed only inside the repository: `AGENTS.md -> ~/.ssh/id_rsa` would be sent to the provider.
-fn read_inside(path: &Path, root: &Path) -> std::io::Result<Option<String>> {
+fn read_inside(
+    path: &Path,
+    root: &Path,
+    may_be_read: impl Fn(&Path) -> bool,
+) -> std::io::Result<Option<String>> {
     let real: PathBuf = match path.canonicalize() {
         Ok(real) => real,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -68,6 +77,9 @@ fn read_inside(path: &Path, root: &Path) -> std::io::Result<Option<String>> {
         return Err(std::io::Error::other(
             "it is a link that leads out of the repository",
         ));
+    }
+    if !may_be_read(&real) {
+        return Ok(None);
     }
     Ok(file::read(&real)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }

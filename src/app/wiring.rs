@@ -7,7 +7,7 @@ use std::{
 
 use rustix::fs::{Access, access};
 
-use super::Asker;
+use super::{Asker, Meter, Tenant};
 use crate::{
     config::{Config, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
@@ -20,7 +20,7 @@ use crate::{
         registry::{Registry, Settings},
     },
     workspace::{
-        Boundaries, Workspace,
+        Boundaries, View, Workspace,
         sandbox::{Confinement, Protection, Sandbox},
         shell, worktree,
     },
@@ -40,6 +40,10 @@ pub(super) enum Key {
 /// What the parts of a thread are made from.
 #[derive(Clone)]
 pub(super) struct Wiring {
+    /// Whose threads these are, where it is a tenant's.
+    pub(super) tenant: Option<Arc<Tenant>>,
+    /// Counts what they do.
+    pub(super) meter: Option<Meter>,
     /// What the owner set.
     pub(super) config: Config,
     pub(super) layers: Layers,
@@ -123,12 +127,17 @@ impl Assemble for Wiring {
 impl Wiring {
     /// The widest sandbox that any thread of this process gets, new or resumed.
     pub(super) fn ceiling(&self) -> SandboxPolicy {
-        match self.config.policy.sandbox {
+        let set = match self.config.policy.sandbox {
             Some(set) => set,
             None if self.asker == Asker::Owner || self.config.server.allow_full_access => {
                 SandboxPolicy::DangerFullAccess
             }
             None => SandboxPolicy::WorkspaceWrite,
+        };
+        match self.view().is_narrow() {
+            // Whoever leaves the sandbox is among the others.
+            true => set.min(SandboxPolicy::WorkspaceWrite),
+            false => set,
         }
     }
 
@@ -148,6 +157,7 @@ impl Wiring {
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.kept().map(Path::to_owned),
             guard: Some(self.sandbox.clone()),
+            view: self.view(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
@@ -157,8 +167,23 @@ impl Wiring {
         self.state.as_deref().filter(|state| can_be_written(state))
     }
 
-    /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
+    /// What of the machine commands see.
+    pub(super) fn view(&self) -> View {
+        let view = self.tenant.as_ref().map(|tenant| tenant.view());
+        view.unwrap_or_default()
+    }
+
+    /// Never for tools: our own, and what belongs to other tenants.
     pub(super) fn closed(&self, cwd: &Path) -> Vec<PathBuf> {
+        let others = self
+            .tenant
+            .iter()
+            .flat_map(|tenant| tenant.closed(Some(cwd)));
+        self.our_own(cwd).into_iter().chain(others).collect()
+    }
+
+    /// A worktree of ours lies in our own directory: then all of that but the worktree.
+    fn our_own(&self, cwd: &Path) -> Vec<PathBuf> {
         let worktrees = self.paths.worktrees();
         let real = |path: &Path| path.canonicalize().ok();
         let within = real(cwd).zip(real(&worktrees)).and_then(|(cwd, of)| {
@@ -205,12 +230,13 @@ impl Wiring {
 
     pub(super) fn settings(&self, sandbox: SandboxPolicy) -> Settings {
         let extra: Vec<(String, String)> = self.config.policy.env.clone().into_iter().collect();
+        let depth = self.depth.saturating_add(1);
+        let environment = match self.view().is_narrow() {
+            true => shell::for_commands(shell::of_a_stranger(std::env::vars_os()), &extra, depth),
+            false => shell::for_commands(std::env::vars_os(), &extra, depth),
+        };
         Settings {
-            environment: shell::for_commands(
-                std::env::vars_os(),
-                &extra,
-                self.depth.saturating_add(1),
-            ),
+            environment,
             keeper: self.sandbox.keeper(),
             commands_are_held: sandbox == SandboxPolicy::ReadOnly
                 && match self.sandbox.protection() {
@@ -236,6 +262,10 @@ impl Wiring {
         };
         let model = match &self.tape {
             Some(tape) => tape.around(model, redactor.clone()),
+            None => model,
+        };
+        let model = match &self.meter {
+            Some(meter) => meter.around_model(model),
             None => model,
         };
         Ok((model, redactor))

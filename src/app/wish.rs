@@ -1,6 +1,7 @@
 //! From what somebody wishes to the header of a thread: the owner's ceilings, the project's narrowings, the roots.
 
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,6 +20,9 @@ use crate::{
     },
     tools::{command::Rules, mcp, registry::Registry},
 };
+
+/// Nobody can give it: not the owner to one of them, since it would be to look at the others.
+const NEVER_FOR_ONE_OF_SEVERAL: &str = "sandbox `danger-full-access` is for nobody on a server with several tenants; a server of one's own is the way to it";
 
 /// What somebody wishes of a new thread; by default nothing but defaults.
 #[derive(Clone, Debug, Default)]
@@ -62,12 +66,58 @@ impl App {
     /// The header of a new thread as wished. Waits for external servers only where their tools were never seen, at most
     /// as long as they may take to start.
     pub async fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
-        let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+        // Before anything is made for it.
+        let room = self.threads.store().room();
+        room.map_err(|full| full.to_string())?;
+        let thread_id = ThreadId::generate();
+        match self.own_directory(&wish, thread_id)? {
+            None => {
+                let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
+                self.header_in(&cwd, thread_id, wish).await
+            }
+            Some(own) => {
+                let header = self.header_in(&own, thread_id, wish).await;
+                let header = header.inspect_err(|_| {
+                    // Nothing is in it yet; if it stays, it is only empty.
+                    let _ = std::fs::remove_dir(&own);
+                })?;
+                Ok(Header {
+                    own_directory: true,
+                    ..header
+                })
+            }
+        }
+    }
+
+    /// A fresh directory for a thread that wishes for none, where tenants have workspaces.
+    fn own_directory(&self, wish: &Wish, thread: ThreadId) -> Result<Option<PathBuf>, String> {
+        let tenant = self.tenant().filter(|_| wish.cwd.is_none());
+        let Some(own) = tenant.and_then(|tenant| tenant.workspace_of(thread)) else {
+            return Ok(None);
+        };
+        let made = std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&own);
+        // Where the server keeps them is not for its callers.
+        made.map_err(|error| {
+            tracing::error!("workspace `{}`: {error}", own.display());
+            "a directory for this thread cannot be made; the owner of the server finds the reason in its log"
+        })?;
+        Ok(Some(own))
+    }
+
+    async fn header_in(
+        &self,
+        cwd: &Path,
+        thread_id: ThreadId,
+        wish: Wish,
+    ) -> Result<Header, HeaderError> {
         // Before anything of the directory is read, so that what is outside the roots cannot be probed.
-        self.within_roots(&cwd)?;
+        self.within_roots(cwd)?;
         // Beside the first request to the model, so that neither the start nor the first command waits for it.
         self.wiring.sandbox.look_ahead();
-        let mut config = self.wiring.layers.in_project(&cwd)?;
+        let mut config = self.wiring.layers.in_project(cwd)?;
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
@@ -82,8 +132,7 @@ impl App {
             deny,
         };
         let model = self.model_name(wish.model.clone(), config.model.name)?;
-        let thread_id = ThreadId::generate();
-        let mut workspace = self.wiring.workspace(&cwd, &policy)?;
+        let mut workspace = self.wiring.workspace(cwd, &policy)?;
         let mut isolated = None;
         if wish.isolated {
             let from = workspace.cwd().to_owned();
@@ -91,7 +140,11 @@ impl App {
             workspace = self.wiring.workspace(&place, &policy)?;
             isolated = Some(Isolated { from, worktree });
         }
-        let found = instructions::find(workspace.cwd());
+        let found = instructions::find_where(workspace.cwd(), |path| {
+            // A repository may be wider than the roots of a tenant in it.
+            let own = path.starts_with(workspace.cwd()) || self.within_roots(path).is_ok();
+            own && !workspace.is_closed(path)
+        });
         for warning in &found.warnings {
             tracing::warn!("{}", shown_line(warning));
         }
@@ -116,8 +169,10 @@ impl App {
             thread_id,
             cwd: workspace.cwd().to_owned(),
             created_at: now(),
+            owner: self.tenant().map(|tenant| tenant.name.clone()),
             parent: None,
             isolated,
+            own_directory: false,
             policy,
             model,
             query: wish.query,
@@ -162,6 +217,9 @@ impl App {
         let ceiling = self.wiring.ceiling();
         let wished = wish.sandbox.or(wish.narrowing.policy.sandbox);
         match wished {
+            Some(SandboxPolicy::DangerFullAccess) if self.wiring.view().is_narrow() => {
+                Err(NEVER_FOR_ONE_OF_SEVERAL.to_owned())
+            }
             Some(wished) if wished > ceiling => Err(format!(
                 "sandbox `{}` is wider than this server's `{}`; only its owner can change that, with `--sandbox` or `--allow-full-access`",
                 wished.as_str(),
@@ -201,7 +259,14 @@ impl App {
         let roots = &self.config.server.roots;
         let real = cwd.canonicalize().ok();
         let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
-        if roots.is_empty() || real.is_some_and(|real| allowed.any(|root| real.starts_with(root))) {
+        let is_others = |real: &Path| {
+            let tenant = self.tenant().into_iter();
+            let mut others = tenant.flat_map(|tenant| tenant.closed(Some(cwd)));
+            others.any(|place| real.starts_with(place))
+        };
+        let inside =
+            |real: PathBuf| allowed.any(|root| real.starts_with(root)) && !is_others(&real);
+        if roots.is_empty() || real.is_some_and(inside) {
             return Ok(());
         }
         let roots: Vec<String> = roots

@@ -151,6 +151,17 @@ impl Layers {
                 merge(&mut self.above, table);
             }
         }
+        if let Some(tokens) = environment.get("OPENOXIDE_TOKENS") {
+            let tokens = tokens.split(',').map(str::trim);
+            let tokens = tokens
+                .filter(|token| !token.is_empty())
+                .map(|token| Value::String(token.to_owned()))
+                .collect();
+            let table = nested(&["server", "tokens"], Value::Array(tokens));
+            self.named
+                .push(("OPENOXIDE_TOKENS".to_owned(), table.clone()));
+            merge(&mut self.above, table);
+        }
         self
     }
 
@@ -182,6 +193,14 @@ impl Layers {
     /// What holds in `cwd`, whose `.openoxide/config.toml` may narrow.
     pub fn in_project(&self, cwd: &Path) -> Result<Config, ConfigError> {
         let path = cwd.join(".openoxide/config.toml");
+        // An error says what stands there, and whoever made the link may not be the one who may read that.
+        let real = path.canonicalize().ok().zip(cwd.canonicalize().ok());
+        if real.is_some_and(|(real, top)| !real.starts_with(top)) {
+            return Err(ConfigError::new(format!(
+                "config `{}` is a link that leads out of its directory, and is not read",
+                shown_line(&path.to_string_lossy())
+            )));
+        }
         let Some(text) = read(&path)? else {
             return self.owner();
         };
@@ -453,6 +472,23 @@ mod tests {
                 .unwrap()
                 .contains("your own configuration file")
         );
+    }
+
+    #[test]
+    fn a_project_file_from_elsewhere_is_not_read() {
+        let (_elsewhere, secrets) = file("password = 5\n");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
+        let path = dir.path().join(".openoxide/config.toml");
+        std::os::unix::fs::symlink(secrets, &path).unwrap();
+        let error = Layers::default().in_project(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("leads out"), "{error}");
+        assert!(!error.to_string().contains("password"), "{error}");
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(dir.path().join("mine.toml"), "limits.max_steps = 3\n").unwrap();
+        std::os::unix::fs::symlink("../mine.toml", &path).unwrap();
+        let config = Layers::default().in_project(dir.path()).unwrap();
+        assert_eq!(config.limits.max_steps, 3);
     }
 
     #[test]

@@ -112,7 +112,7 @@ fn above_zero<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error
 }
 
 /// How the MCP server behaves.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServerConfig {
     /// Directories that a caller's `cwd` must be inside; empty: anywhere.
@@ -121,6 +121,65 @@ pub struct ServerConfig {
     pub allow_full_access: bool,
     /// What a cancelled request does to its turn.
     pub on_cancel: OnCancel,
+    /// Where the network service listens, `ADDR:PORT`; none: standard input/output.
+    pub http: Option<String>,
+    /// Who may use the network service, `NAME:TOKEN` each, or a token alone.
+    pub tokens: Vec<String>,
+    /// The same, one a line of this file, which is read again when it changes.
+    pub token_file: Option<PathBuf>,
+    /// Names by which the network service is reached from outside, besides its address.
+    pub public_hosts: Vec<String>,
+    /// Web pages that may use the network service, by their origin; none without a reason.
+    pub origins: Vec<String>,
+    /// Where a call without `cwd` gets a directory of its own.
+    pub workspaces: Option<PathBuf>,
+    /// Directories besides the system's that commands may read where there are several tenants: toolchains.
+    pub readable: Vec<PathBuf>,
+    /// Seconds that running turns get to end by themselves when the network service is told to stop.
+    pub drain_seconds: f64,
+    /// Threads that a tenant may keep.
+    pub threads: usize,
+    /// Turns that a tenant may have running.
+    pub turns_at_once: usize,
+    /// What holds for one tenant, by its name.
+    pub tenants: BTreeMap<String, TenantConfig>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            roots: Vec::new(),
+            allow_full_access: false,
+            on_cancel: OnCancel::default(),
+            http: None,
+            tokens: Vec::new(),
+            token_file: None,
+            public_hosts: Vec::new(),
+            origins: Vec::new(),
+            workspaces: None,
+            readable: Vec::new(),
+            drain_seconds: 30.0,
+            threads: 10_000,
+            turns_at_once: 32,
+            tenants: BTreeMap::new(),
+        }
+    }
+}
+
+/// What holds for one tenant of the network service.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TenantConfig {
+    /// Instead of the server's roots.
+    pub roots: Vec<PathBuf>,
+    /// The widest sandbox of its threads, where that is narrower than the server's.
+    pub sandbox: Option<SandboxPolicy>,
+    /// Instead of the server's `threads`.
+    pub threads: Option<usize>,
+    /// Instead of the server's `turns_at_once`.
+    pub turns_at_once: Option<usize>,
+    /// `/metrics` shows it the numbers of all tenants.
+    pub all_metrics: bool,
 }
 
 /// What a cancelled request does to its turn.

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::store::{DirectoryStore, StoreError, ThreadStore};
+use super::{
+    rollout::Header,
+    store::{DirectoryStore, StoreError, ThreadStore},
+};
 use crate::{
     conversation::ThreadId,
     workspace::{checkpoint::directory_folder, worktree},
@@ -31,7 +34,26 @@ pub fn delete(store: &DirectoryStore, id: ThreadId) -> Result<(), StoreError> {
         // What came of it is the user's; a worktree that cannot be looked through stays.
         let _ = worktree::remove_if_unused(&isolated.worktree, &[]);
     }
+    if loaded.header.own_directory {
+        remove_own_directory(&loaded.header)?;
+    }
     forget_directory(store, &loaded.header.cwd)
+}
+
+/// A directory that was made for a thread goes with it: it is named after the thread, or after the one it was forked
+/// from, and nothing else is ever removed.
+fn remove_own_directory(header: &Header) -> io::Result<()> {
+    let name = header.cwd.file_name().and_then(|name| name.to_str());
+    if name
+        .and_then(|name| name.parse::<ThreadId>().ok())
+        .is_none()
+    {
+        return Ok(());
+    }
+    match fs_err::remove_dir_all(&header.cwd) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes the threads that were not used for `age`, and gives how many.

@@ -15,6 +15,7 @@ mod holder;
 mod idle;
 mod lease;
 mod link;
+mod owned;
 mod places;
 pub mod rollout;
 mod skim;
@@ -30,6 +31,7 @@ pub use handle::{
 };
 pub use holder::visit;
 pub use lease::Lease;
+pub use owned::Owned;
 pub use places::Places;
 pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};

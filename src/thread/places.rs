@@ -28,15 +28,52 @@ const SAID_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 pub struct Places {
     most: usize,
+    /// Who set how many there are.
+    setting: &'static str,
     free: Arc<Semaphore>,
+    /// Those of all, of which these are a share.
+    all: Option<Arc<Places>>,
 }
+
+/// Held by a turn: of the share first, then of all.
+type Held = Vec<OwnedSemaphorePermit>;
 
 impl Places {
     /// `most`: turns at once, above 0.
     pub fn new(most: usize) -> Self {
         Self {
             most,
+            setting: "limits.turns_at_once",
             free: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            all: None,
+        }
+    }
+
+    /// Of these no more than `most` for one tenant: its turns wait behind each other before they wait with the others.
+    pub fn share(&self, most: usize) -> Self {
+        Self {
+            setting: "server.turns_at_once",
+            all: Some(Arc::new(self.clone())),
+            ..Self::new(most)
+        }
+    }
+
+    async fn acquire(self) -> Held {
+        let mut held = Held::new();
+        let mut next = Some(&self);
+        while let Some(places) = next {
+            // The semaphore is never closed.
+            held.extend(places.free.clone().acquire_owned().await.ok());
+            next = places.all.as_deref();
+        }
+        held
+    }
+
+    /// Those that none is free of.
+    fn short(&self) -> &Self {
+        match &self.all {
+            Some(all) if self.free.available_permits() > 0 => all.short(),
+            _ => self,
         }
     }
 
@@ -54,7 +91,7 @@ impl Places {
 pub(super) struct Place {
     places: Places,
     /// Held for an assignment; nobody awaits under it.
-    held: Mutex<Option<OwnedSemaphorePermit>>,
+    held: Mutex<Held>,
     /// The turn is in the row.
     waits: AtomicBool,
 }
@@ -62,19 +99,18 @@ pub(super) struct Place {
 impl Place {
     /// Returns when the turn has a place. `tell` is told why it takes so long, if it does.
     pub(super) async fn take(&self, tell: impl Fn(String)) {
-        if self.held().is_some() {
+        if !self.held().is_empty() {
             return;
         }
-        let place = self.places.free.clone().acquire_owned();
+        let place = self.places.clone().acquire();
         tokio::pin!(place);
         let mut say = interval(SAID_AGAIN);
         say.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
-                // The semaphore is never closed.
                 taken = &mut place => {
-                    *self.held() = taken.ok();
+                    *self.held() = taken;
                     self.waits.store(false, Ordering::Relaxed);
                     return;
                 }
@@ -110,15 +146,50 @@ impl Place {
 
     /// Lets the next one in.
     pub(super) fn leave(&self) {
-        *self.held() = None;
+        self.held().clear();
     }
 
     fn reason(&self) -> String {
-        let most = self.places.most;
-        format!("waiting for one of {most} turns to end (`limits.turns_at_once`)")
+        let Places { most, setting, .. } = self.places.short();
+        format!("waiting for one of {most} turns to end (`{setting}`)")
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<OwnedSemaphorePermit>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_waits_behind_those_of_its_share_before_it_waits_with_all() {
+        let all = Places::new(2);
+        let [hers, his] = [all.share(1), all.share(5)];
+        let take = async |places: &Places| {
+            let place = places.place();
+            let told = Mutex::new(String::new());
+            let taken = place.take(|why| *told.lock().unwrap() = why);
+            let taken = tokio::time::timeout(SAID_AGAIN, taken).await.is_ok();
+            (place, taken, told.into_inner().unwrap())
+        };
+        let (first, taken, _) = take(&hers).await;
+        assert!(taken);
+        let (_, taken, why) = take(&hers).await;
+        assert!(
+            !taken && why.contains("one of 1 turns") && why.contains("`server.turns_at_once`"),
+            "{why}"
+        );
+        // Whoever waits in their own row takes nobody's place.
+        let (_second, taken, _) = take(&his).await;
+        assert!(taken);
+        let (_, taken, why) = take(&his).await;
+        assert!(
+            !taken && why.contains("one of 2 turns") && why.contains("`limits.turns_at_once`"),
+            "{why}"
+        );
+        first.leave();
+        assert!(take(&his).await.1);
     }
 }

@@ -34,12 +34,18 @@ pub struct Header {
     pub cwd: PathBuf,
     /// RFC 3339, UTC.
     pub created_at: String,
+    /// The tenant of a server whose it is; none: whoever owns this machine's threads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// The thread it was forked from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ThreadId>,
     /// A copy of a directory that it has to itself; then `cwd` is in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub isolated: Option<Isolated>,
+    /// The directory was made for it, and goes with the last thread in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_directory: bool,
     /// What its calls may do. A thread is never continued under a wider one.
     #[serde(default)]
     pub policy: Policy,

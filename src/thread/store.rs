@@ -2,14 +2,14 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     holder,
@@ -44,6 +44,16 @@ pub trait ThreadStore: Send + Sync {
     /// A line about one, turns not counted, at a cost that does not grow with its length.
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
         Ok(ThreadSummary::new(&self.read(id)?, || false))
+    }
+
+    /// The tenant whose it is, at a cost that does not grow with its length.
+    fn owner(&self, id: ThreadId) -> Result<Option<String>, StoreError> {
+        Ok(self.glance(id)?.owner)
+    }
+
+    /// Whether there is room for one more.
+    fn room(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// Where the process that holds the thread listens; none where no other process can hold it.
@@ -106,6 +116,11 @@ pub enum StoreError {
         /// What is wrong with it.
         error: ReadError,
     },
+    /// A tenant has as many as it may.
+    #[error(
+        "{0} threads are kept here, and there is room for no more; go on with one of them, or ask the owner of the server to remove some (`openoxide threads delete`) or to raise `server.threads`"
+    )]
+    Full(usize),
     /// The system says no. The error names the path.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -132,6 +147,9 @@ pub struct ThreadSummary {
     pub title: String,
     /// A question only: read-only for its life.
     pub query: bool,
+    /// The tenant of a server whose it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
 }
 
 impl ThreadSummary {
@@ -157,6 +175,7 @@ impl ThreadSummary {
             parent: loaded.header.parent,
             title: title.unwrap_or_default(),
             query: loaded.header.query,
+            owner: loaded.header.owner.clone(),
         }
     }
 }
@@ -295,9 +314,31 @@ impl ThreadStore for DirectoryStore {
         })
     }
 
+    fn owner(&self, id: ThreadId) -> Result<Option<String>, StoreError> {
+        match head_of(&self.folder(id).join("rollout.jsonl")) {
+            Ok(Some(owner)) => Ok(owner),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::Unknown(id)),
+            // What is wrong with it, the reader knows.
+            Ok(None) | Err(_) => Ok(self.glance(id)?.owner),
+        }
+    }
+
     fn socket(&self, id: ThreadId) -> Option<PathBuf> {
         Some(self.folder(id).join(holder::SOCKET))
     }
+}
+
+/// The owner that the first line of a rollout names; `None` if it is not one.
+fn head_of(path: &Path) -> io::Result<Option<Option<String>>> {
+    #[derive(Deserialize)]
+    struct Head {
+        owner: Option<String>,
+    }
+    let mut line = Vec::new();
+    BufReader::new(File::open(path)?).read_until(b'\n', &mut line)?;
+    Ok(serde_json::from_slice(&line)
+        .ok()
+        .map(|head: Head| head.owner))
 }
 
 /// One open rollout.

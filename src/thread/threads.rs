@@ -167,9 +167,27 @@ impl Threads {
         tokio::task::spawn_blocking(search).await.ok().flatten()
     }
 
+    /// How many are in memory.
+    pub fn count(&self) -> usize {
+        self.open().threads.len()
+    }
+
     /// Where they are kept.
     pub fn store(&self) -> &Arc<dyn ThreadStore> {
         &self.store
+    }
+
+    /// Waits until no turn runs that runs now, nor any that was queued behind one. Whoever asked for a turn may never
+    /// end it: who waits here sets the deadline.
+    pub async fn settled(&self) {
+        let handles: Vec<ThreadHandle> = self.open().threads.values().cloned().collect();
+        let ended = |handle: ThreadHandle| async move {
+            while let Ok(Follow::Running(started)) = handle.follow().await {
+                // Lost with its thread: then it does not run.
+                let _ = started.outcome.await;
+            }
+        };
+        futures_util::future::join_all(handles.into_iter().map(ended)).await;
     }
 
     /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the

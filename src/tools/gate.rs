@@ -145,6 +145,9 @@ impl Gate {
                 approval = ApprovalPolicy::OnRequest;
             }
         }
+        if let Some(why) = self.shows_others(access) {
+            return Verdict::Refuse(why);
+        }
         verdict(
             access,
             self.workspace.sandbox(),
@@ -152,6 +155,30 @@ impl Gate {
             |path| self.workspace.write_protection(path),
             || self.shortfall(),
         )
+    }
+
+    /// Why nobody can say yes to this where others are on the machine who must not be seen: the person who would be
+    /// asked is one of them.
+    fn shows_others(&self, access: &Access) -> Option<String> {
+        let (Access::Run { .. } | Access::Type { .. }) = access else {
+            return None;
+        };
+        let leaves = matches!(
+            access,
+            Access::Run { escalate: true, .. } | Access::Type { free: true, .. }
+        );
+        match (self.workspace.view().is_narrow(), leaves) {
+            (false, _) => None,
+            (true, true) => Some(
+                "outside the sandbox is the work of others, and nobody who uses this server can allow that"
+                    .to_owned(),
+            ),
+            // It holds them apart or is nothing; what else is partial is asked about as ever.
+            (true, false) => self
+                .confinement
+                .separates()
+                .err(),
+        }
     }
 
     /// Commands that were used in this turn and still run.
@@ -212,7 +239,8 @@ impl Gate {
         // Where there is nothing to hold it, it comes here only with an approval.
         (held && self.confinement.sandbox().protection() != Protection::None).then(|| Confined {
             by: self.confinement.clone(),
-            may_escalate: self.approval_policy != ApprovalPolicy::Never,
+            may_escalate: self.approval_policy != ApprovalPolicy::Never
+                && !self.workspace.view().is_narrow(),
         })
     }
 

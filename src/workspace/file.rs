@@ -24,8 +24,8 @@ pub const LARGEST_FILE: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// A directory, a device, a pipe, or more than [`LARGEST_FILE`] bytes.
 pub fn read(real: &Path) -> io::Result<Option<Vec<u8>>> {
-    let file = match open_resolved(real, OFlags::RDONLY | OFlags::NONBLOCK) {
-        Ok(file) => File::from(file),
+    let file = match open(real) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
@@ -45,6 +45,14 @@ pub fn read(real: &Path) -> io::Result<Option<Vec<u8>>> {
     let mut content = Vec::with_capacity(about.len() as usize);
     file.take(LARGEST_FILE).read_to_end(&mut content)?;
     Ok(Some(content))
+}
+
+/// Opens `real` for reading, whatever it is; does not wait for who writes into a pipe.
+pub(super) fn open(real: &Path) -> io::Result<File> {
+    Ok(File::from(open_resolved(
+        real,
+        OFlags::RDONLY | OFlags::NONBLOCK,
+    )?))
 }
 
 /// Gives `real` this content, whole or not at all; directories that are missing are made.

@@ -10,6 +10,7 @@ pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
+mod view;
 mod width;
 pub mod worktree;
 
@@ -23,6 +24,7 @@ use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
 use sandbox::Sandbox;
 use seen::Seen;
+pub use view::View;
 
 /// One working directory, what may be written from it, and what must stay closed.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub struct Workspace {
     writable: Vec<PathBuf>,
     closed: Vec<PathBuf>,
     sandbox: SandboxPolicy,
+    view: View,
     checkpoint: Checkpoint,
     seen: Seen,
     guard: Option<Arc<Sandbox>>,
@@ -57,6 +60,8 @@ pub struct Boundaries {
     pub state: Option<PathBuf>,
     /// Holds the git that we run ourselves; without it, that sees nothing but objects all the same.
     pub guard: Option<Arc<Sandbox>>,
+    /// What of the machine commands see besides.
+    pub view: View,
 }
 
 /// Why a directory cannot be worked in.
@@ -143,6 +148,7 @@ impl Workspace {
             writable,
             closed,
             sandbox,
+            view: bounds.view,
             checkpoint: Checkpoint::new(bounds.state),
             seen: Seen::default(),
             guard: bounds.guard,
@@ -167,6 +173,11 @@ impl Workspace {
     /// The policy it was opened under.
     pub fn sandbox(&self) -> SandboxPolicy {
         self.sandbox
+    }
+
+    /// What of the machine commands see besides.
+    pub fn view(&self) -> &View {
+        &self.view
     }
 
     /// What was in the files before the running turn changed them.

@@ -23,6 +23,7 @@ mod keeping;
 mod leaks;
 mod long;
 mod mcp;
+mod network;
 mod secrets;
 mod sessions;
 mod setup;
@@ -30,6 +31,8 @@ mod soak;
 #[cfg(target_os = "linux")]
 mod spare;
 mod suspended;
+#[cfg(target_os = "linux")]
+mod tenants;
 mod terminal;
 mod threads;
 mod tidy;

@@ -104,7 +104,7 @@ pub(super) enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Serve MCP on standard input/output.
+    /// Serve MCP on standard input/output, or with --http over the network.
     McpServer(Box<ServerArgs>),
     /// See the whole road on a small sample project: no key, no network.
     Demo {
@@ -351,6 +351,27 @@ pub(super) struct ServerArgs {
     #[arg(long)]
     pub(super) codex_tools: bool,
 
+    /// Serve HTTP (`/mcp`) and WebSocket (`/ws`) on this address instead. Needs a token of each client: those in
+    /// OPENOXIDE_TOKENS or --token-file, else one that is made and kept.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(super) http: Option<String>,
+
+    /// Tokens of clients, one a line: `NAME:TOKEN` or a token alone. Read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// Let in whoever comes, without a token: on a loopback address only.
+    #[arg(long, conflicts_with = "token_file")]
+    pub(super) no_auth: bool,
+
+    /// A name by which clients reach the service besides its address; can be given more than once.
+    #[arg(long, value_name = "HOST")]
+    pub(super) public_host: Vec<String>,
+
+    /// Where a call without `cwd` gets a directory of its own, kept as long as its thread.
+    #[arg(long, value_name = "DIR")]
+    pub(super) workspaces: Option<PathBuf>,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -366,15 +387,23 @@ impl ServerArgs {
                 .flags
                 .push(assignment("server.allow_full_access=true")?);
         }
-        if !self.root.is_empty() {
-            let roots = self
-                .root
-                .iter()
-                .map(|root| quoted(&setup.cwd.join(root).to_string_lossy()));
-            setup.flags.push(assignment(&format!(
-                "server.roots=[{}]",
-                roots.collect::<Vec<_>>().join(",")
-            ))?);
+        let place = |path: &PathBuf| quoted(&setup.cwd.join(path).to_string_lossy());
+        let set = [
+            ("roots", list(self.root.iter().map(place))),
+            (
+                "public_hosts",
+                list(self.public_host.iter().map(|host| quoted(host))),
+            ),
+            ("http", self.http.as_deref().map(quoted)),
+            ("token_file", self.token_file.as_ref().map(place)),
+            ("workspaces", self.workspaces.as_ref().map(place)),
+        ];
+        for (key, value) in set {
+            if let Some(value) = value {
+                setup
+                    .flags
+                    .push(assignment(&format!("server.{key}={value}"))?);
+            }
         }
         if let Some(strategy) = self.when_unattended {
             setup
@@ -537,6 +566,12 @@ where
     PossibleValuesParser::new(names).try_map(|name| {
         T::deserialize(name.into_deserializer()).map_err(|error: serde::de::value::Error| error)
     })
+}
+
+/// None where there is nothing in it.
+fn list(values: impl Iterator<Item = String>) -> Option<String> {
+    let values: Vec<String> = values.collect();
+    (!values.is_empty()).then(|| format!("[{}]", values.join(",")))
 }
 
 fn quoted(text: &str) -> String {

@@ -10,6 +10,7 @@ mod mcp;
 mod prompt;
 mod report;
 mod sandbox;
+mod service;
 mod setup;
 mod story;
 mod take_back;
@@ -26,7 +27,7 @@ use crate::{
     app::{App, Asker, Setup},
     config::ConfigError,
     conversation::shown_text,
-    frontend::mcp as served,
+    frontend::mcp::{self as served, network},
     workspace::{self, shell},
 };
 use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
@@ -54,18 +55,32 @@ pub fn main() -> ExitCode {
 fn run(args: Args) -> anyhow::Result<u8> {
     match (args.command, args.message) {
         (Some(Command::McpServer(server)), _) => {
-            log_to_stderr(server.options.log_format);
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
-            start(async move {
-                served::serve(app, wait, server.codex_tools).await?;
-                Ok(OK)
-            })
+            match app.config().server.http.clone() {
+                Some(address) => {
+                    log_to_stderr(server.options.log_format, OPERATOR);
+                    let options = network::Options {
+                        address,
+                        no_auth: server.no_auth,
+                        wait,
+                        codex: server.codex_tools,
+                    };
+                    start(service::run(app, options))
+                }
+                None => {
+                    log_to_stderr(server.options.log_format, QUIET);
+                    start(async move {
+                        served::serve(app, wait, server.codex_tools).await?;
+                        Ok(OK)
+                    })
+                }
+            }
         }
         (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
         (Some(Command::Mcp(command)), _) => {
-            log_to_stderr(LogFormat::Text);
+            log_to_stderr(LogFormat::Text, QUIET);
             start(mcp::run(command))
         }
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
@@ -95,7 +110,7 @@ fn run(args: Args) -> anyhow::Result<u8> {
             anyhow::bail!("`--file` and `--image` go with a task; give one with `-m \"task\"`")
         }
         (None, message) => {
-            log_to_stderr(args.options.log_format);
+            log_to_stderr(args.options.log_format, QUIET);
             let run = exec::Run::new(
                 message,
                 args.resume,
@@ -158,10 +173,14 @@ fn complain(error: &anyhow::Error) {
     }
 }
 
+/// What somebody at a terminal, or a client that shows our standard error, wants to read of.
+const QUIET: &str = "warn,rmcp=error,async_openai=off";
+/// What somebody who runs a service does.
+const OPERATOR: &str = "warn,openoxide=info,rmcp=error,async_openai=off";
+
 /// Logs go to standard error; what is chatty in the libraries stays quiet unless `OPENOXIDE_LOG` asks for it.
-fn log_to_stderr(format: LogFormat) {
-    let filter = std::env::var("OPENOXIDE_LOG")
-        .unwrap_or_else(|_| "warn,rmcp=error,async_openai=off".to_owned());
+fn log_to_stderr(format: LogFormat, filter: &str) {
+    let filter = std::env::var("OPENOXIDE_LOG").unwrap_or_else(|_| filter.to_owned());
     let layer = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(Log::start())

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use rmcp::{
     ErrorData,
-    model::{CallToolRequestParams, CallToolResponse},
+    model::{CallToolRequestParams, CallToolResponse, JsonObject},
 };
+
+use tracing::{Span, field::display};
 
 use super::{
     arguments::{self, Detail, Isolation, QUERY, Query, REPLY, Reply, START, Start},
@@ -56,7 +58,7 @@ impl Server {
         } = arguments::parse(START, params.arguments.clone())?;
         let manner = self.manner(&params, wait_seconds, detail, call)?;
         not_empty("prompt", &prompt)?;
-        let key = same_call(START, params.arguments.as_ref());
+        let key = self.same_call(START, params.arguments.as_ref());
         if let Some(one) = self.undelivered(&key).await? {
             return self.follow_again(one, call, manner).await;
         }
@@ -105,7 +107,7 @@ impl Server {
         };
         let key = message
             .is_some()
-            .then(|| same_call(REPLY, params.arguments.as_ref()));
+            .then(|| self.same_call(REPLY, params.arguments.as_ref()));
         // Only if the client gave up on it: the same words may be meant twice.
         if let Some(key) = &key
             && let Some(one) = self.undelivered(key).await?
@@ -154,7 +156,7 @@ impl Server {
         }
         let key = query
             .is_some()
-            .then(|| same_call(QUERY, params.arguments.as_ref()));
+            .then(|| self.same_call(QUERY, params.arguments.as_ref()));
         if let Some(key) = &key
             && let Some(one) = self.undelivered(key).await?
         {
@@ -282,6 +284,10 @@ impl Server {
             }
         };
         let turn_id = started.turn_id;
+        let span = Span::current();
+        span.record("thread", display(id));
+        span.record("turn", display(turn_id));
+        tracing::info!("follows a turn");
         if let Some(key) = key {
             self.shared.asked.note(key, id, turn_id);
         }
@@ -292,18 +298,22 @@ impl Server {
             snapshot,
             lease,
             call,
-            &self.shared.cancellations,
+            &self.connection.cancellations,
             manner,
         );
         match follower.drive().await {
             Followed::Whole(response) => {
+                tracing::info!("the turn has ended");
                 self.shared.asked.settled(turn_id);
                 self.callers().seen.remove(&id);
                 Ok(response)
             }
             Followed::Part(response) => Ok(response),
             Followed::Running => self.running(id, turn_id, call).await,
-            Followed::Nobody(why) => Err(why),
+            Followed::Nobody(why) => {
+                tracing::info!("nobody waits for the turn any more: {why}");
+                Err(why)
+            }
         }
     }
 
@@ -346,10 +356,21 @@ impl Server {
             park,
             may_approve: config.policy.when_unattended == Some(WhenUnattended::ReturnToCaller),
             asked: self.shared.asked.clone(),
-            rounds: Rounds::of(self.seal(), params, life),
+            rounds: Rounds::of(
+                self.seal(),
+                self.same_call(&params.name, params.arguments.as_ref()),
+                life,
+            ),
             remarks: Vec::new(),
+            ended: self.connection.ended.clone(),
             eof: self.shared.eof.clone(),
         })
+    }
+
+    /// The call as it is recognized again when its caller makes it again.
+    fn same_call(&self, tool: &str, arguments: Option<&JsonObject>) -> String {
+        let caller = self.shared.app.tenant().map(|tenant| &*tenant.name);
+        same_call(caller, tool, arguments)
     }
 
     /// How long somebody who was invited back is waited for.

@@ -56,6 +56,9 @@ pub(super) struct Manner {
     pub(super) rounds: Rounds,
     /// Said with the outcome.
     pub(super) remarks: Vec<String>,
+    /// The client is gone, or the server ends.
+    pub(super) ended: CancellationToken,
+    /// The server ends.
     pub(super) eof: CancellationToken,
 }
 
@@ -99,7 +102,7 @@ enum End {
     Lost,
     Waited,
     Cancelled,
-    Eof,
+    Gone,
 }
 
 impl<'a> Follower<'a> {
@@ -133,7 +136,9 @@ impl<'a> Follower<'a> {
 
     /// Waits, and says what the call comes to.
     pub(super) async fn drive(mut self) -> Followed {
-        self.progress.say("the turn began", &self.manner.eof).await;
+        self.progress
+            .say("the turn began", &self.manner.ended)
+            .await;
         loop {
             for approval in std::mem::take(&mut self.snapshot.pending) {
                 // What another turn left open is closed when this one begins.
@@ -209,11 +214,12 @@ impl<'a> Follower<'a> {
             End::Asked | End::Lost => {
                 Followed::Nobody("the thread was lost inside openoxide".to_owned())
             }
-            End::Eof => {
+            End::Gone if self.manner.eof.is_cancelled() => {
                 // While the lease lives, so that a question is kept and not decided for want of an answer.
                 let _ = self.thread.leave().await;
                 Followed::Nobody("the connection ended; the turn can be resumed".to_owned())
             }
+            End::Gone => self.detached("the connection ended; the turn goes on"),
         }
     }
 
@@ -246,13 +252,14 @@ impl<'a> Follower<'a> {
             let asked = self.questions.len();
             tokio::select! {
                 biased;
-                () = self.manner.eof.cancelled() => return End::Eof,
-                () = self.call.ct.cancelled() => return End::Cancelled,
+                // First, so that who still listens at the end of the server hears of a turn that has ended.
                 outcome = &mut self.ended => {
                     // What is left is for who goes on with it.
                     self.manner.wait = left.map(|left| left.saturating_sub(since.elapsed())).or(budget);
                     return outcome.map_or(End::Lost, End::Turn);
                 }
+                () = self.manner.ended.cancelled() => return End::Gone,
+                () = self.call.ct.cancelled() => return End::Cancelled,
                 Some((id, answer)) = self.questions.next() => self.answered(id, answer).await,
                 event = self.snapshot.events.recv() => match event {
                     Ok(event) => self.event(&event),
@@ -261,7 +268,7 @@ impl<'a> Follower<'a> {
                     Err(RecvError::Closed) => return End::Lost,
                 },
                 () = waited => return End::Waited,
-                _ = tick.tick() => self.progress.send_what_is_due(&self.manner.eof).await,
+                _ = tick.tick() => self.progress.send_what_is_due(&self.manner.ended).await,
             }
             // A question pauses the budget: it goes on with what was left when the first one came.
             match (asked, self.questions.len()) {
@@ -311,7 +318,7 @@ impl<'a> Follower<'a> {
         }
         let settled = CancellationToken::new();
         self.settled.push((approval.id, settled.clone()));
-        let (call, eof) = (self.call, self.manner.eof.clone());
+        let (call, eof) = (self.call, self.manner.ended.clone());
         let extra = match self.manner.codex {
             true => codex::question(
                 &approval,
@@ -368,6 +375,13 @@ impl<'a> Follower<'a> {
 
     // Ending.
 
+    /// Nobody waits any more, and the turn goes on; whoever makes the call again follows it.
+    fn detached(&mut self, why: &'static str) -> Followed {
+        self.linger();
+        self.manner.asked.given_up(self.turn_id);
+        Followed::Nobody(why.to_owned())
+    }
+
     /// The client does not want the answer any more. If it only ran out of time the turn goes on.
     async fn cancelled(mut self) -> Followed {
         let detach = match self.manner.on_cancel {
@@ -380,9 +394,7 @@ impl<'a> Follower<'a> {
                 .is_some_and(|reason| ran_out_of_time(&reason)),
         };
         if detach {
-            self.linger();
-            self.manner.asked.given_up(self.turn_id);
-            return Followed::Nobody("cancelled".to_owned());
+            return self.detached("cancelled");
         }
         // Before the turn ends: whoever makes the call again means a new one.
         self.manner.asked.settled(self.turn_id);

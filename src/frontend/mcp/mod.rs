@@ -10,6 +10,7 @@ mod cancel;
 mod codex;
 mod finding;
 mod follow;
+pub mod network;
 mod news;
 mod patience;
 mod progress;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use server::Server;
-use transport::{process, stdio::Stdio};
+use transport::{carrier::Carrier, process, stdio::Stdio};
 
 /// How long turns get to wind down and be recorded after the input ended.
 const WINDING_DOWN: Duration = Duration::from_millis(1200);
@@ -47,11 +48,17 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     let eof = CancellationToken::new();
     end_on_signal(eof.clone())?;
     let app = Arc::new(app);
-    let server = Server::new(app.clone(), wait, codex, eof.clone());
+    let server = Server::new(
+        app.clone(),
+        wait,
+        codex,
+        eof.clone(),
+        CancellationToken::new(),
+    );
     app.expire_threads();
     let transport = Stdio::new(process::input(), process::output(), eof.clone());
     let session = async {
-        match server.serve(transport).await {
+        match server.serve(Carrier::new(transport)).await {
             Ok(running) => drop(running.waiting().await),
             // A client that only looked.
             Err(ServerInitializeError::ConnectionClosed(_)) => {}

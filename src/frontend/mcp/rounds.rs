@@ -6,15 +6,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use rmcp::{
-    ErrorData,
-    model::{CallToolRequestParams, InputRequiredResult},
-};
+use rmcp::{ErrorData, model::InputRequiredResult};
 use serde_json::Value;
 
 use super::{
     questions,
-    seal::{Seal, State, same_call},
+    seal::{Seal, State},
 };
 use crate::{
     conversation::{ApprovalId, Outcome, ResolvedBy},
@@ -36,10 +33,11 @@ pub(super) struct Rounds {
 }
 
 impl Rounds {
-    pub(super) fn of(seal: Arc<Seal>, call: &CallToolRequestParams, life: Duration) -> Self {
+    /// `call` is the call as it is recognized again.
+    pub(super) fn of(seal: Arc<Seal>, call: String, life: Duration) -> Self {
         Self {
             seal,
-            call: same_call(&call.name, call.arguments.as_ref()),
+            call,
             life,
             done: 0,
         }

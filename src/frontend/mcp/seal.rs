@@ -81,10 +81,16 @@ impl Seal {
 }
 
 /// A call as it is recognized again, in 64 characters: its caller, its tool and its arguments, whatever their order. On
-/// standard input there is one caller.
-pub(super) fn same_call(tool: &str, arguments: Option<&JsonObject>) -> String {
+/// standard input there is one caller; elsewhere it is a tenant.
+pub(super) fn same_call(
+    caller: Option<&str>,
+    tool: &str,
+    arguments: Option<&JsonObject>,
+) -> String {
     let arguments = arguments.map_or(Value::Null, |object| Value::Object(object.clone()));
-    let call = format!("stdio {tool} {}", sorted(arguments));
+    // A tenant's name has no space.
+    let caller = caller.map_or_else(|| "stdio".to_owned(), |name| format!("tenant/{name}"));
+    let call = format!("{caller} {tool} {}", sorted(arguments));
     let digest = digest(&SHA256, call.as_bytes());
     let bytes = digest.as_ref().iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()
@@ -216,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_call_is_the_same_whatever_the_order_of_its_arguments() {
-        let call = |value: Value| same_call("openoxide", value.as_object());
+        let call = |value: Value| same_call(None, "openoxide", value.as_object());
         let one = call(json!({"prompt": "x", "config": {"a": 1, "b": [1, 2]}}));
         assert_eq!(
             one,
@@ -226,9 +232,9 @@ mod tests {
             one,
             call(json!({"config": {"b": [2, 1], "a": 1}, "prompt": "x"}))
         );
-        assert_ne!(
-            same_call("openoxide", None),
-            same_call("openoxide-reply", None)
-        );
+        let of = |caller, tool| same_call(caller, tool, None);
+        assert_ne!(of(None, "openoxide"), of(None, "openoxide-reply"));
+        assert_ne!(of(Some("a"), "openoxide"), of(Some("b"), "openoxide"));
+        assert_ne!(of(Some("stdio"), "openoxide"), of(None, "openoxide"));
     }
 }

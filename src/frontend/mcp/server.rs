@@ -19,6 +19,7 @@ use rmcp::{
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, Span, field::Empty};
 
 use super::{
     arguments::{QUERY, REPLY, START, tools},
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     app::App,
-    conversation::{Prompt, SandboxPolicy, ThreadId, shown_line},
+    conversation::{Prompt, SandboxPolicy, ThreadId, shortened, shown_line},
     frontend::attach::{attach, may_hold_secrets},
     thread::{Header, ThreadHandle},
     workspace::{Boundaries, Workspace},
@@ -41,11 +42,24 @@ use crate::{
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");
 /// How long a list may be kept by a client: it only changes with the program.
 const LISTS_KEEP: u64 = 3_600_000;
+/// Characters of a `traceparent`; ours are 55.
+const TRACE_PARENT: usize = 100;
+const STOPPING: &str =
+    "this server is about to stop and begins no turn any more; call again in a minute";
 
-/// The handler. A clone is the same server.
+/// The handler of one connection. A clone is the same one.
 #[derive(Clone)]
-pub(super) struct Server {
+pub struct Server {
     pub(super) shared: Arc<Shared>,
+    pub(super) connection: Arc<Connection>,
+}
+
+/// What one client has to itself: the ids of its requests, and its end.
+#[derive(Default)]
+pub(super) struct Connection {
+    pub(super) cancellations: Cancellations,
+    /// Cancelled when the client is gone, or with [`Shared::eof`].
+    pub(super) ended: CancellationToken,
 }
 
 pub(super) struct Shared {
@@ -54,8 +68,10 @@ pub(super) struct Shared {
     pub(super) wait: Option<Option<Duration>>,
     /// Speak as the peer that users come from.
     pub(super) codex: bool,
+    /// The server ends: turns are let go of.
     pub(super) eof: CancellationToken,
-    pub(super) cancellations: Cancellations,
+    /// The server is about to end: no turn begins any more.
+    pub(super) draining: CancellationToken,
     resources: Arc<Resources>,
     pub(super) asked: Arc<Asked>,
     /// Made when the first call comes: a client may start a server only to look at it.
@@ -76,25 +92,42 @@ pub(super) struct Callers {
 pub(super) type Call = RequestContext<RoleServer>;
 
 impl Server {
+    /// Of one caller, with one connection for a start.
     pub(super) fn new(
         app: Arc<App>,
         wait: Option<Option<Duration>>,
         codex: bool,
         eof: CancellationToken,
+        draining: CancellationToken,
     ) -> Self {
+        let ended = eof.clone();
         let shared = Shared {
             resources: Arc::new(Resources::new(app.clone())),
             app,
             wait,
             codex,
             eof,
-            cancellations: Cancellations::default(),
+            draining,
             asked: Arc::default(),
             seal: OnceLock::new(),
             callers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
+            connection: Arc::default(),
+        }
+        .connected(ended)
+    }
+
+    /// The same server for another connection of its caller, which lives until `ended`.
+    pub(super) fn connected(&self, ended: CancellationToken) -> Self {
+        let connection = Connection {
+            cancellations: Cancellations::default(),
+            ended,
+        };
+        Self {
+            shared: self.shared.clone(),
+            connection: Arc::new(connection),
         }
     }
 
@@ -134,6 +167,30 @@ impl Server {
         Ok((params, Some(ignored)))
     }
 
+    /// What is logged on the way of a call says of which: also in the traces of its caller (W3C trace context).
+    fn span(&self, params: &CallToolRequestParams, call: &Call) -> Span {
+        let span = tracing::error_span!(
+            "call",
+            tool = %params.name,
+            request = %call.id,
+            tenant = Empty,
+            thread = Empty,
+            turn = Empty,
+            traceparent = Empty,
+        );
+        if let Some(tenant) = self.shared.app.tenant() {
+            span.record("tenant", &*tenant.name);
+        }
+        if let Some(parent) = call
+            .meta
+            .get("traceparent")
+            .and_then(|value| value.as_str())
+        {
+            span.record("traceparent", shown_line(&shortened(parent, TRACE_PARENT)));
+        }
+        span
+    }
+
     async fn answer(
         &self,
         params: CallToolRequestParams,
@@ -141,6 +198,9 @@ impl Server {
     ) -> Result<CallToolResponse, ErrorData> {
         if let Some(sealed) = params.request_state.clone() {
             return self.again(params, &sealed, call).await;
+        }
+        if self.shared.draining.is_cancelled() && begins_a_turn(&params) {
+            return Ok(result::refused(STOPPING.to_owned()).into());
         }
         let result = match &*params.name {
             START => self.start(params, call).await,
@@ -151,7 +211,12 @@ impl Server {
     }
 
     pub(super) fn create(&self, header: Header) -> Result<ThreadHandle, String> {
-        let thread = self.shared.app.threads().create(header).map_err(said)?;
+        let app = &self.shared.app;
+        let made = app.threads().create(header.clone());
+        let thread = made.map_err(|error| {
+            app.abandon(&header);
+            said(error)
+        })?;
         self.shared.resources.made(thread.header());
         Ok(thread)
     }
@@ -232,6 +297,12 @@ impl Server {
         let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;
         attach(prompt, files, |name| readable(&workspace, name))
     }
+}
+
+/// True for anything but a reply that only waits or answers.
+fn begins_a_turn(params: &CallToolRequestParams) -> bool {
+    let arguments = params.arguments.as_ref();
+    params.name != REPLY || arguments.is_some_and(|given| given.contains_key("prompt"))
 }
 
 fn readable(workspace: &Workspace, name: &str) -> Result<PathBuf, String> {
@@ -328,13 +399,13 @@ impl ServerHandler for Server {
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let changes = &self.shared.resources.changes;
-        changes.serve(subscription, &self.shared.eof).await;
+        changes.serve(subscription, &self.connection.ended).await;
         Ok(())
     }
 
     async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
-        let (resources, eof) = (self.shared.resources.clone(), self.shared.eof.clone());
-        tokio::spawn(async move { resources.changes.announce(session.peer, eof).await });
+        let (resources, ended) = (self.shared.resources.clone(), self.connection.ended.clone());
+        tokio::spawn(async move { resources.changes.announce(session.peer, ended).await });
     }
 
     async fn call_tool(
@@ -354,7 +425,8 @@ impl ServerHandler for Server {
             Ok(understood) => understood,
             Err(error) => return Ok(result::refused(error).into()),
         };
-        let response = self.answer(params, &call).await?;
+        let span = self.span(&params, &call);
+        let response = self.answer(params, &call).instrument(span).await?;
         Ok(match (response, ignored) {
             (CallToolResponse::Complete(result), Some(ignored)) => {
                 codex::shaped(result, &ignored).into()
@@ -387,7 +459,7 @@ impl ServerHandler for Server {
         _: NotificationContext<RoleServer>,
     ) {
         if let Some(id) = &cancelled.request_id {
-            self.shared.cancellations.tell(id, cancelled.reason);
+            self.connection.cancellations.tell(id, cancelled.reason);
         }
     }
 }

@@ -19,6 +19,7 @@ use std::{
 };
 
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::Instrument;
 
 use self::starting::{Queued, Running, Wanted};
 use super::{
@@ -176,7 +177,8 @@ impl Actor {
             events: broadcast::channel(EVENT_BACKLOG).0,
             used: Instant::now(),
         };
-        tokio::spawn(actor.run(requests));
+        let span = tracing::error_span!("thread", thread = %handle.id());
+        tokio::spawn(actor.run(requests).instrument(span));
         handle
     }
 

@@ -22,6 +22,9 @@ use crate::{
 const CUT: &str =
     "the workspace is too large to be looked through: repositories deep in it are not guarded";
 
+/// Of a machine without namespaces.
+const NOT_SEPARATE: &str = "this machine cannot keep what several tenants do apart";
+
 /// One thread's share of the sandbox. Its private directories are made with its first command and go with it.
 #[derive(Debug)]
 pub struct Confinement {
@@ -40,6 +43,8 @@ struct Known {
     traces: orders::Traces,
     /// What leads git elsewhere, and was there.
     diversions: Vec<PathBuf>,
+    /// What of the system is not for a command of one among several.
+    secrets: Vec<PathBuf>,
 }
 
 impl Confinement {
@@ -93,6 +98,15 @@ impl Confinement {
         }
     }
 
+    /// Whether commands that may not see each other can be kept apart here; else one line that says so.
+    pub fn separates(&self) -> Result<(), String> {
+        let layers = self.sandbox.offer().layers;
+        match layers.is_some_and(Layers::separate) {
+            true => Ok(()),
+            false => Err(NOT_SEPARATE.to_owned()),
+        }
+    }
+
     /// What starts a command in `workdir` under the workspace's policy.
     ///
     /// # Errors
@@ -101,8 +115,12 @@ impl Confinement {
         let Some(layers) = self.sandbox.offer().layers else {
             return Err(io::Error::other("there is no sandbox on this machine"));
         };
+        if workspace.view().is_narrow() {
+            self.separates().map_err(io::Error::other)?;
+        }
         let known = self.known(workspace, layers);
         let mut plan = Plan::new(workspace, workspace.sandbox(), workdir, &known.survey);
+        plan.close(&known.secrets);
         plan.layers = layers;
         plan.network = self.network;
         plan.scratch = Some(self.scratch()?.places());
@@ -213,6 +231,7 @@ impl Known {
         let diversions = repositories.filter_map(|repository| orders::diversion(&repository.top));
         Self {
             diversions: diversions.collect(),
+            secrets: workspace.view().secrets(),
             survey,
             traces,
         }

@@ -121,6 +121,27 @@ impl Sandbox {
         }
     }
 
+    /// Whether commands that must not see each other can be kept apart here. Found out by letting one try, in a
+    /// directory that is made in `state` for the time of that.
+    ///
+    /// # Errors
+    /// One line that says what is missing.
+    pub fn try_to_separate(&self, state: &Path) -> Result<(), String> {
+        let offer = self.offer();
+        match offer.layers.filter(|layers| layers.separate()) {
+            Some(layers) => probe::separates(&self.program, layers, state),
+            None => Err(format!(
+                "it takes namespaces, a `/proc` of their own and system call filters, and there is {}{}",
+                self.by(),
+                offer
+                    .troubles
+                    .iter()
+                    .map(|why| format!("; {why}"))
+                    .collect::<String>()
+            )),
+        }
+    }
+
     /// What else somebody should know who relies on it: too little to ask for an approval each time.
     pub fn notes(&self) -> Vec<&'static str> {
         let Some(layers) = self.offer().layers else {

@@ -38,6 +38,11 @@ impl Layers {
         landlock: true,
         seccomp: true,
     };
+
+    /// Whether they can keep commands from seeing anything of others.
+    pub(super) fn separate(self) -> bool {
+        self.namespaces && self.own_proc && self.seccomp
+    }
 }
 
 /// What one command may touch. All paths are absolute; those that are not there when it starts are left out.
@@ -45,6 +50,8 @@ impl Layers {
 pub(super) struct Plan {
     /// What enforces it.
     pub(super) layers: Layers,
+    /// All that there is of the machine besides what is writable or readable; none: everything.
+    pub(super) seen: Option<Vec<PathBuf>>,
     /// May be written, with everything below.
     pub(super) writable: Vec<PathBuf>,
     /// Stay visible where a private directory would cover them.
@@ -70,6 +77,7 @@ impl Plan {
     pub(super) fn nothing(workdir: &Path) -> Self {
         Self {
             layers: Layers::ALL,
+            seen: None,
             writable: Vec::new(),
             readable: Vec::new(),
             pinned: Vec::new(),
@@ -91,6 +99,7 @@ impl Plan {
         survey: &Survey,
     ) -> Self {
         let mut plan = Self {
+            seen: workspace.view().places(),
             hidden: workspace.closed().to_vec(),
             sockets: survey.sockets.clone(),
             ..Self::nothing(workdir)
@@ -123,11 +132,29 @@ impl Plan {
             &self.hidden,
             &self.sockets,
         ];
+        let seen = self.seen.iter().flatten();
         lists
             .into_iter()
             .flatten()
             .chain(scratch)
+            .chain(seen)
             .chain([&self.workdir])
+    }
+
+    /// Closes these too, and forgets what is closed where there is nothing to close: a command can read its plan, and
+    /// names of places that it does not see are not for it.
+    pub(super) fn close(&mut self, secrets: &[PathBuf]) {
+        self.hidden.extend_from_slice(secrets);
+        let Some(seen) = &self.seen else {
+            return;
+        };
+        let there: Vec<&PathBuf> = seen
+            .iter()
+            .chain(&self.writable)
+            .chain(&self.readable)
+            .collect();
+        self.hidden
+            .retain(|place| there.iter().any(|top| place.starts_with(top)));
     }
 
     fn guard(&mut self, repository: git::Repository) {

@@ -3,8 +3,8 @@
 //! One thread walks, some search, and the caller's puts the reports in order and stops the others once the limit is
 //! reached. They are scoped threads: none outlives the call.
 
-use fs_err::os::unix::fs::OpenOptionsExt;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::SearchError;
 use super::pattern::Pattern;
 use super::scope::{Entry, Scope};
+use crate::workspace::file;
 
 /// Characters of a line that are kept.
 const LINE_CHARS: usize = 500;
@@ -222,15 +223,11 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn read(&mut self, file: &Entry, lines: &mut Collector<'_>) -> io::Result<()> {
-        // What was a regular file when the walk saw it may have become a link out of the workspace, or a pipe.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        let inner = fs_err::OpenOptions::new()
-            .read(true)
-            .custom_flags(flags.bits().cast_signed())
-            .open(&file.path)?;
+    fn read(&mut self, entry: &Entry, lines: &mut Collector<'_>) -> io::Result<()> {
         let reader = Stoppable {
-            inner,
+            // What was a regular file when the walk saw it may have become a pipe; or it, or what is above it, a link
+            // out of the workspace.
+            inner: file::open(&entry.path)?,
             stop: self.stop,
         };
         self.searcher
@@ -240,7 +237,7 @@ impl<'a> Worker<'a> {
 
 /// A file that fails to be read once the search stops: the searcher asks nobody between two matches.
 struct Stoppable<'a> {
-    inner: fs_err::File,
+    inner: File,
     stop: &'a CancellationToken,
 }
 

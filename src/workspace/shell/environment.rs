@@ -166,6 +166,25 @@ const SECRET_PARTS: &[&str] = &[
 /// The same as whole words between underscores: `KEY` is in `KEYBOARD`, too.
 const SECRET_WORDS: &[&str] = &["KEY", "KEYS", "PASS", "PWD", "PAT", "DSN", "AUTH"];
 
+/// What says who runs this process, and where they live.
+const PERSONAL: &[&str] = &[
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "HOSTNAME",
+    "EMAIL",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_STATE_HOME",
+    "GIT_AUTHOR_NAME",
+    "GIT_AUTHOR_EMAIL",
+    "GIT_COMMITTER_NAME",
+    "GIT_COMMITTER_EMAIL",
+];
+/// The home of commands whose owner has none here: it is private, and goes with their thread.
+const NO_HOME: &str = "/tmp";
+
 /// What every command gets. Programs that ask or page would wait for a person who is not there.
 const FIXED: &[(&str, &str)] = &[
     ("TERM", "dumb"),
@@ -202,6 +221,14 @@ pub fn for_commands(
         env.push((name.into(), value.into()));
     }
     env
+}
+
+/// `from` for the commands of somebody else than who runs this process.
+pub fn of_a_stranger(
+    from: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    from.filter(|(name, _)| !PERSONAL.iter().any(|personal| name == personal))
+        .chain([("HOME".into(), NO_HOME.into())])
 }
 
 fn passes(name: &OsStr, value: &OsStr) -> bool {
@@ -291,6 +318,15 @@ mod tests {
         assert_eq!(value(&env, "GIT_TERMINAL_PROMPT"), Some("0"));
         assert_eq!(value(&env, "PAGER"), Some("more"));
         assert_eq!(value(&env, "MY_TOKEN"), Some("given"));
+    }
+
+    #[test]
+    fn a_stranger_hears_nothing_of_whoever_runs_this() {
+        let own = [("HOME", "/home/ana"), ("EMAIL", "ana@x"), ("PATH", "/bin")];
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        let env: Vec<(OsString, OsString)> = of_a_stranger(own.into_iter()).collect();
+        let left = [("PATH", "/bin"), ("HOME", "/tmp")];
+        assert_eq!(env, left.map(|(name, value)| (name.into(), value.into())));
     }
 
     #[test]

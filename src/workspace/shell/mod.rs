@@ -33,7 +33,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::sandbox::{Launcher, TEMPORARY};
-pub use environment::{DEPTH, for_commands, is_secret_name};
+pub use environment::{DEPTH, for_commands, is_secret_name, of_a_stranger};
 pub use running::{Exit, InputError, Patience, Running, Seen};
 pub use sessions::{About, Ousted, Sessions};
 pub use spare::Spare;

@@ -7,3 +7,4 @@ pub(crate) mod home;
 pub(crate) mod model_server;
 pub(crate) mod outside;
 pub(crate) mod turns;
+pub(crate) mod web;

@@ -190,7 +190,7 @@ impl Resources {
 
     /// The owner's roots; else the server's own directory and those that callers started threads in.
     fn roots(&self) -> Vec<PathBuf> {
-        let set = &self.app.config().server.roots;
+        let set = self.app.named_roots();
         if !set.is_empty() {
             return set
                 .iter()
@@ -201,7 +201,10 @@ impl Resources {
             .called_with
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let own = self.app.cwd().canonicalize().ok();
+        let own = self
+            .app
+            .shown_directory()
+            .and_then(|own| own.canonicalize().ok());
         own.into_iter().chain(called_with.iter().cloned()).collect()
     }
 
@@ -230,7 +233,15 @@ impl Resources {
         &self,
         cursor: Option<ThreadId>,
     ) -> Result<(Vec<ThreadSummary>, Option<ThreadId>), StoreError> {
-        let roots = self.roots();
+        let mut roots = self.roots();
+        // Its threads are the caller's, whatever of its files is shown.
+        roots.extend(
+            self.app
+                .cwd()
+                .canonicalize()
+                .ok()
+                .filter(|_| self.app.named_roots().is_empty()),
+        );
         let store = self.app.threads().store();
         let mut ids = store
             .ids()?
@@ -278,7 +289,7 @@ impl Resources {
     ) -> Result<ResourceContents, ErrorData> {
         let (resources, named) = (self.clone(), uri.to_owned());
         let read = tokio::task::spawn_blocking(move || {
-            let places = Places::new(&resources.roots(), resources.app.closed());
+            let places = Places::new(&resources.roots(), &resources.app.closed());
             read(places.ok_or("no directory is served here")?, &named)
         });
         read.await

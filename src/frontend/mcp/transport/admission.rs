@@ -15,18 +15,24 @@ use rmcp::{
 use serde_json::{Map, Value, json};
 
 /// What becomes of one incoming text: a message for rmcp, nothing at all, or an answer without rmcp.
-pub(super) type Admitted = Result<Option<RxJsonRpcMessage<RoleServer>>, Rejection>;
+pub(in crate::frontend::mcp) type Admitted =
+    Result<Option<RxJsonRpcMessage<RoleServer>>, Rejection>;
 
 /// The state of one connection as far as rmcp's bootstrap is concerned.
 #[derive(Debug, Default)]
-pub(super) struct Admission {
+pub(in crate::frontend::mcp) struct Admission {
     /// Whether rmcp has left its bootstrap, where only requests are survived.
     open: bool,
 }
 
 impl Admission {
+    /// For messages that each come by themselves, where rmcp needs nothing set up before.
+    pub(in crate::frontend::mcp) fn opened() -> Self {
+        Self { open: true }
+    }
+
     /// Judges one text, which should be one JSON-RPC message.
-    pub(super) fn admit(&mut self, text: &[u8]) -> Admitted {
+    pub(in crate::frontend::mcp) fn admit(&mut self, text: &[u8]) -> Admitted {
         let text = std::str::from_utf8(text).map_err(|_| {
             Rejection::new(ErrorCode::PARSE_ERROR, None, "the message is not UTF-8")
         })?;
@@ -52,7 +58,10 @@ impl Admission {
         let refuse = |code, why| Err(Rejection::new(code, Some(message.id.clone()), why));
         // rmcp reads a known method whose params do not fit as a custom one.
         let custom = matches!(request, ClientRequest::CustomRequest(_));
-        if custom && METHODS.contains(&method) {
+        // Where it is gone from the protocol, rmcp says that there is no such method.
+        let gone = request.get_meta().protocol_version() >= Some(ProtocolVersion::V_2026_07_28)
+            && GONE.contains(&method);
+        if custom && METHODS.contains(&method) && !gone {
             let why = format!("the params of `{method}` have a missing or ill-typed field");
             return refuse(ErrorCode::INVALID_PARAMS, why);
         }
@@ -109,6 +118,15 @@ const METHODS: &[&str] = &[
     "tasks/update",
     "tools/call",
     "tools/list",
+];
+
+/// Of these, those that 2026-07-28 has not.
+const GONE: &[&str] = &[
+    "initialize",
+    "logging/setLevel",
+    "ping",
+    "resources/subscribe",
+    "resources/unsubscribe",
 ];
 
 /// Reads a text that is no JSON-RPC message as it stands, or says what is wrong with it.
@@ -180,7 +198,7 @@ fn request_id(object: &Map<String, Value>) -> Option<RequestId> {
 
 /// The answer to what never reaches rmcp.
 #[derive(Debug)]
-pub(super) struct Rejection {
+pub(in crate::frontend::mcp) struct Rejection {
     code: ErrorCode,
     id: Option<RequestId>,
     why: String,
@@ -188,13 +206,17 @@ pub(super) struct Rejection {
 
 impl Rejection {
     /// `id` is that of the refused request, if it could be read.
-    pub(super) fn new(code: ErrorCode, id: Option<RequestId>, why: impl Into<String>) -> Self {
+    pub(in crate::frontend::mcp) fn new(
+        code: ErrorCode,
+        id: Option<RequestId>,
+        why: impl Into<String>,
+    ) -> Self {
         let why = why.into();
         Self { code, id, why }
     }
 
     /// The answer as JSON text. By hand, since rmcp leaves out an `id` that could not be read where JSON-RPC wants null.
-    pub(super) fn to_text(&self) -> String {
+    pub(in crate::frontend::mcp) fn to_text(&self) -> String {
         let error = json!({"code": self.code, "message": self.why});
         json!({"jsonrpc": "2.0", "id": self.id, "error": error}).to_string()
     }

@@ -18,15 +18,15 @@ use rmcp::{
 use super::admission::Rejection;
 
 /// Requests at once.
-pub(super) const MOST: usize = 128;
+pub(in crate::frontend::mcp) const MOST: usize = 128;
 
 /// The ids. The lock is held for an insertion; nobody awaits under it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct InFlight(Arc<Mutex<HashSet<RequestId>>>);
+pub(in crate::frontend::mcp) struct InFlight(Arc<Mutex<HashSet<RequestId>>>);
 
 impl InFlight {
     /// Takes note of an incoming message, or refuses it.
-    pub(super) fn enter(
+    pub(in crate::frontend::mcp) fn enter(
         &self,
         message: RxJsonRpcMessage<RoleServer>,
     ) -> Result<RxJsonRpcMessage<RoleServer>, Rejection> {
@@ -63,7 +63,7 @@ impl InFlight {
     }
 
     /// Its answer is being written, or will never be.
-    pub(super) fn end(&self, id: &RequestId) {
+    pub(in crate::frontend::mcp) fn end(&self, id: &RequestId) {
         self.ids().remove(id);
     }
 
@@ -73,7 +73,9 @@ impl InFlight {
 }
 
 /// The request that `message` answers.
-pub(super) fn answers(message: &TxJsonRpcMessage<RoleServer>) -> Option<RequestId> {
+pub(in crate::frontend::mcp) fn answers(
+    message: &TxJsonRpcMessage<RoleServer>,
+) -> Option<RequestId> {
     match message {
         JsonRpcMessage::Response(response) => Some(response.id.clone()),
         JsonRpcMessage::Error(error) => error.id.clone(),

@@ -1,70 +1,36 @@
 //! MCP over standard input and output: one message a line, and no line that ends the server.
 //!
-//! [`Stdio`] owns the reading end and is driven by rmcp. The writing end belongs to a task that [`Stdio::new`] starts and
-//! that writes whole lines in the order in which they were sent, so that neither a dropped future nor two messages at
-//! once can tear one. The task ends when the transport is closed or dropped and the queue is empty, or at the first
-//! failed write: then nobody is left to answer, and it cancels `eof` as the end of input does. It never gives up on a
-//! reader that is merely slow; who ends the process sets that deadline.
-//!
-//! The future of a send ends when its line is written. That is the only brake on what is queued: whoever awaits each
-//! notification before making the next holds one line at most. Answers and refusals, which nobody awaits, are limited
-//! by number (see [`InFlight`]).
+//! [`Stdio`] owns the reading end and is driven by rmcp. The writing end belongs to a task that [`Stdio::new`] starts. It
+//! ends when the transport is closed or dropped and the queue is empty, or at the first failed write: then nobody is
+//! left to answer, and it cancels `eof` as the end of input does. It never gives up on a reader that is merely slow; who
+//! ends the process sets that deadline.
 
-use std::{io, mem, sync::Arc, time::Duration};
+use std::{io, mem};
 
 use rmcp::{
     RoleServer,
-    model::{ErrorCode, RequestId},
+    model::ErrorCode,
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::Transport,
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::timeout,
-};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     admission::{Admission, Rejection},
-    in_flight::{InFlight, answers},
+    outbox::{Outbox, Queue},
 };
 
 /// The longest line that is read, in bytes. What is longer is skipped and refused.
 const MAX_LINE: usize = 16 << 20;
-
-/// How many refusals may wait to be written. A client that sends rubbish and reads nothing gets no more of them.
-const MAX_REFUSALS: u32 = 64;
-
-/// How long the end of input waits for refusals to be written, since the process may end right after it.
-const PARTING: Duration = Duration::from_millis(500);
 
 /// A server transport over any pair of byte streams.
 #[derive(Debug)]
 pub struct Stdio<R> {
     lines: Lines<R>,
     admission: Admission,
-    /// Gone once closed.
-    outgoing: Option<mpsc::UnboundedSender<Outgoing>>,
-    refusals: Arc<Semaphore>,
-    in_flight: InFlight,
+    outbox: Outbox,
     eof: CancellationToken,
-}
-
-/// One line for the writing task, and who hears that it was written.
-#[derive(Debug)]
-struct Outgoing {
-    line: Vec<u8>,
-    receipt: Receipt,
-    /// The request that it answers.
-    answers: Option<RequestId>,
-}
-
-#[derive(Debug)]
-enum Receipt {
-    Sender(oneshot::Sender<io::Result<()>>),
-    /// Given back by being dropped.
-    Rejection(#[expect(dead_code, reason = "held, never read")] OwnedSemaphorePermit),
 }
 
 impl<R: AsyncRead + Unpin> Stdio<R> {
@@ -74,47 +40,20 @@ impl<R: AsyncRead + Unpin> Stdio<R> {
     where
         W: AsyncWrite + Send + Unpin + 'static,
     {
-        let (outgoing, queue) = mpsc::unbounded_channel();
-        let in_flight = InFlight::default();
-        tokio::spawn(write_lines(writer, queue, in_flight.clone(), eof.clone()));
+        let (outbox, queue) = Outbox::new();
+        tokio::spawn(write_lines(writer, queue, eof.clone()));
         Self {
             lines: Lines::new(reader),
             admission: Admission::default(),
-            outgoing: Some(outgoing),
-            refusals: Arc::new(Semaphore::new(MAX_REFUSALS as usize)),
-            in_flight,
+            outbox,
             eof,
-        }
-    }
-
-    /// Queues the answer without waiting, because rmcp drops the future of `receive` whenever something else happens.
-    fn refuse(&self, refusal: &Rejection) {
-        tracing::debug!(?refusal, "refused a message");
-        match self.refusals.clone().try_acquire_owned() {
-            Ok(permit) => self.queue(
-                refusal.to_text().into_bytes(),
-                Receipt::Rejection(permit),
-                None,
-            ),
-            Err(_) => tracing::warn!("refusals pile up unread, dropped one"),
-        }
-    }
-
-    /// A closed or broken connection drops the receipt, which says as much to the sender.
-    fn queue(&self, line: Vec<u8>, receipt: Receipt, answers: Option<RequestId>) {
-        if let Some(outgoing) = &self.outgoing {
-            let _ = outgoing.send(Outgoing {
-                line,
-                receipt,
-                answers,
-            });
         }
     }
 
     /// Ends the input: tells the owner at once, then lets the refusals out.
     async fn end(&mut self) {
         self.eof.cancel();
-        let _ = timeout(PARTING, self.refusals.acquire_many(MAX_REFUSALS)).await;
+        self.outbox.part().await;
     }
 }
 
@@ -125,16 +64,7 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
         &mut self,
         message: TxJsonRpcMessage<RoleServer>,
     ) -> impl Future<Output = io::Result<()>> + Send + 'static {
-        let (written, receipt) = oneshot::channel();
-        // Queued here and not in the future: rmcp spawns the futures, which would lose the order of the calls.
-        let queued = serde_json::to_vec(&message)
-            .map(|line| self.queue(line, Receipt::Sender(written), answers(&message)));
-        async move {
-            queued?;
-            receipt
-                .await
-                .unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))
-        }
+        self.outbox.send(&message)
     }
 
     async fn receive(&mut self) -> Option<RxJsonRpcMessage<RoleServer>> {
@@ -153,18 +83,18 @@ impl<R: AsyncRead + Send + Unpin> Transport<RoleServer> for Stdio<R> {
                 }
             };
             match verdict {
-                Ok(Some(message)) => match self.in_flight.enter(message) {
+                Ok(Some(message)) => match self.outbox.enter(message) {
                     Ok(message) => return Some(message),
-                    Err(refusal) => self.refuse(&refusal),
+                    Err(refusal) => self.outbox.refuse(&refusal),
                 },
                 Ok(None) => {}
-                Err(refusal) => self.refuse(&refusal),
+                Err(refusal) => self.outbox.refuse(&refusal),
             }
         }
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        self.outgoing = None;
+        self.outbox.close();
         Ok(())
     }
 }
@@ -176,28 +106,17 @@ fn too_long() -> Rejection {
 
 async fn write_lines<W: AsyncWrite + Unpin>(
     mut writer: W,
-    mut queue: mpsc::UnboundedReceiver<Outgoing>,
-    in_flight: InFlight,
+    mut queue: Queue,
     eof: CancellationToken,
 ) {
-    while let Some(outgoing) = queue.recv().await {
-        let Outgoing {
-            mut line,
-            receipt,
-            answers,
-        } = outgoing;
-        // Before it is written: a quick client may use the id again as soon as it has the answer.
-        answers.iter().for_each(|id| in_flight.end(id));
-        line.push(b'\n');
-        let written = match writer.write_all(&line).await {
+    while let Some(mut outgoing) = queue.next().await {
+        outgoing.text.push(b'\n');
+        let written = match writer.write_all(&outgoing.text).await {
             Ok(()) => writer.flush().await,
             failed => failed,
         };
         let failed = written.is_err();
-        if let Receipt::Sender(sender) = receipt {
-            // The sender may have stopped caring; the line is out all the same.
-            let _ = sender.send(written);
-        }
+        outgoing.done(written);
         if failed {
             tracing::warn!("cannot write to the client any more");
             eof.cancel();
@@ -269,8 +188,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 mod tests {
     use std::{
         pin::Pin,
-        sync::atomic::{AtomicUsize, Ordering},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
         task::{Context, Poll},
+        time::Duration,
     };
 
     use futures_util::FutureExt;
@@ -287,7 +210,7 @@ mod tests {
     use tokio::{
         io::{DuplexStream, ReadBuf, duplex, sink},
         task::JoinHandle,
-        time::sleep,
+        time::{sleep, timeout},
     };
 
     use super::*;

@@ -62,6 +62,9 @@ fn confine(
     work: &Work,
 ) -> Result<(), Trouble> {
     let fail = |what: &'static str| move |error: Errno| Trouble::new(what, error);
+    if plan.seen.is_some() && !plan.layers.separate() {
+        return Err(outer::misused());
+    }
     if plan.layers.namespaces {
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(fail("its end with ours"))?;
         if !has_writer(life)? {

@@ -19,7 +19,7 @@ use rustix::{
     },
 };
 
-use super::{Trouble, overlay};
+use super::{Trouble, overlay, root};
 use crate::workspace::sandbox::plan::Plan;
 
 /// Devices that every program expects; no others are there.
@@ -38,8 +38,8 @@ const KEPT_OF_RUN: [&str; 6] = [
 const CLOSED: &str = "/dev/.closed";
 
 /// A part of the tree, copied, to be put somewhere.
-struct Copy {
-    place: PathBuf,
+pub(super) struct Copy {
+    pub(super) place: PathBuf,
     mount: OwnedFd,
     is_dir: bool,
 }
@@ -59,6 +59,11 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         Some(places) => copies(places.iter().cloned())?,
         None => Vec::new(),
     };
+
+    if let Some(seen) = &plan.seen {
+        let theirs = plan.readable.iter().chain(&plan.writable);
+        root::narrow(seen.iter().chain(theirs))?;
+    }
 
     let table = make_read_only()?;
     let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from))?;
@@ -127,7 +132,7 @@ fn copies(places: impl Iterator<Item = PathBuf>) -> Result<Vec<Copy>, Trouble> {
     Ok(copies)
 }
 
-fn copy(place: &Path) -> Result<Option<Copy>, Trouble> {
+pub(super) fn copy(place: &Path) -> Result<Option<Copy>, Trouble> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
@@ -144,16 +149,21 @@ fn copy(place: &Path) -> Result<Option<Copy>, Trouble> {
 
 /// Puts a copy where it came from, also where something covers that place now.
 fn put(copy: &Copy) -> Result<(), Trouble> {
-    if copy.place.symlink_metadata().is_err() {
+    put_at(&copy.place, copy)
+}
+
+/// The same with another place.
+pub(super) fn put_at(place: &Path, copy: &Copy) -> Result<(), Trouble> {
+    if place.symlink_metadata().is_err() {
         let made = if copy.is_dir {
-            fs::create_dir_all(&copy.place)
+            fs::create_dir_all(place)
         } else {
-            let parent = copy.place.parent().unwrap_or(Path::new("/"));
-            fs::create_dir_all(parent).and_then(|()| fs::File::create(&copy.place).map(drop))
+            let parent = place.parent().unwrap_or(Path::new("/"));
+            fs::create_dir_all(parent).and_then(|()| fs::File::create(place).map(drop))
         };
-        at(&copy.place, made)?;
+        at(place, made)?;
     }
-    cover(&copy.place, copy)
+    cover(place, copy)
 }
 
 fn cover(place: impl AsRef<Path>, copy: &Copy) -> Result<(), Trouble> {
@@ -335,7 +345,10 @@ fn is_socket(place: &Path) -> bool {
 }
 
 /// An error with its place.
-fn at<T, E: Into<io::Error>>(place: impl AsRef<Path>, result: Result<T, E>) -> Result<T, Trouble> {
+pub(super) fn at<T, E: Into<io::Error>>(
+    place: impl AsRef<Path>,
+    result: Result<T, E>,
+) -> Result<T, Trouble> {
     result.map_err(|error| {
         Trouble::new(
             format!("`{}`", place.as_ref().display()),

@@ -1,0 +1,356 @@
+//! Who may come in: tokens, and whose each is.
+//!
+//! A token is compared in constant time: what is kept is its tag under a key of this process, and what is presented is
+//! tagged and compared by `ring`, against every token there is. A file of tokens is read again as soon as it is another
+//! one; while it cannot be read, those hold that were in it last.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use ring::{
+    digest::{SHA256, digest},
+    hmac,
+    rand::{SecureRandom, SystemRandom},
+};
+
+use crate::{
+    config::ConfigError,
+    conversation::{shortened, shown_line},
+};
+
+/// Of whoever comes in without a token of their own: with the one that we made, or with none where none is wanted.
+pub(super) const LOCAL: &str = "local";
+/// The token that we make, in the state directory.
+const OWN_FILE: &str = "http.token";
+/// Characters of a token that nobody guesses. A shorter one is taken with a warning.
+const ENOUGH: usize = 16;
+/// Bytes of a file of tokens.
+const LARGEST: u64 = 1 << 20;
+
+/// The tokens of one server. The lock is held for a comparison, and while a changed file is read; nobody awaits under it.
+pub(super) struct Tokens {
+    /// Of this process alone.
+    key: hmac::Key,
+    /// Those that do not change.
+    fixed: Vec<Entry>,
+    file: Option<PathBuf>,
+    known: Mutex<Known>,
+}
+
+/// What holds now.
+#[derive(Default)]
+struct Known {
+    tokens: Vec<(hmac::Tag, String)>,
+    /// How the file was when it was read.
+    file: Option<Signature>,
+}
+
+/// One token and its tenant.
+#[derive(Clone)]
+struct Entry {
+    name: String,
+    token: String,
+}
+
+/// By which a file is known to be another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Signature {
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:…", self.name)
+    }
+}
+
+impl Tokens {
+    /// The tokens of `fixed`, `NAME:TOKEN` or a token alone each, and those of `file`.
+    ///
+    /// # Errors
+    /// If one is not a token, the file cannot be read, or there are none.
+    pub(super) fn new(fixed: &[String], file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        let fixed = fixed
+            .iter()
+            .map(|text| entry(text))
+            .collect::<Result<_, _>>();
+        let fixed = fixed.map_err(|why| ConfigError::new(format!("`OPENOXIDE_TOKENS`: {why}")))?;
+        let tokens = Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &random()),
+            fixed,
+            file,
+            known: Mutex::default(),
+        };
+        tokens.read_again()?;
+        if tokens.known().tokens.is_empty() {
+            return Err(
+                ConfigError::new("there is no token that anybody could come in with")
+                    .hint("a file of tokens has one a line, `NAME:TOKEN` or a token alone"),
+            );
+        }
+        Ok(tokens)
+    }
+
+    /// The token that is kept in `state`, which is made where there is none, and its place.
+    ///
+    /// # Errors
+    /// If it cannot be kept there.
+    pub(super) fn own(state: &Path) -> Result<(Self, PathBuf), ConfigError> {
+        let path = state.join(OWN_FILE);
+        make(&path).map_err(|error| {
+            ConfigError::new(format!(
+                "a token cannot be kept in `{}`: {error}",
+                path.display()
+            ))
+        })?;
+        Ok((Self::new(&[], Some(path.clone()))?, path))
+    }
+
+    /// The tenant whose token `presented` is.
+    pub(super) fn whose(&self, presented: &str) -> Option<String> {
+        let known = self.known();
+        let mut whose = None;
+        // All of them, whichever it is.
+        for (tag, name) in &known.tokens {
+            if hmac::verify(&self.key, presented.as_bytes(), tag.as_ref()).is_ok() {
+                whose = Some(name);
+            }
+        }
+        whose.cloned()
+    }
+
+    /// The tenants that there are tokens for.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        let known = self.known();
+        known.tokens.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Takes the file as it is now, if it is another one. True if it was.
+    pub(super) fn refresh(&self) -> bool {
+        let Some(path) = &self.file else { return false };
+        if Signature::of(path).ok() == self.known().file {
+            return false;
+        }
+        match self.read_again() {
+            Ok(()) => {
+                tracing::info!("tokens: `{}` was read again", path.display());
+                true
+            }
+            Err(error) => {
+                tracing::error!("tokens: {error}; those from before hold");
+                // Told once for each state of the file.
+                self.known().file = Signature::of(path).ok();
+                false
+            }
+        }
+    }
+
+    fn read_again(&self) -> Result<(), ConfigError> {
+        let mut entries = self.fixed.clone();
+        let mut seen = None;
+        if let Some(path) = &self.file {
+            // Before it is read, so that what comes meanwhile is another one.
+            seen = Signature::of(path).ok();
+            entries.extend(read(path)?);
+        }
+        let mut warned = false;
+        for entry in &entries {
+            if entry.token.len() < ENOUGH && !std::mem::replace(&mut warned, true) {
+                tracing::warn!(
+                    "a token of `{}` has fewer than {ENOUGH} characters and may be guessed",
+                    entry.name
+                );
+            }
+        }
+        let tag = |entry: Entry| (hmac::sign(&self.key, entry.token.as_bytes()), entry.name);
+        *self.known() = Known {
+            tokens: entries.into_iter().map(tag).collect(),
+            file: seen,
+        };
+        Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Signature {
+    fn of(path: &Path) -> io::Result<Self> {
+        let about = fs::metadata(path)?;
+        Ok(Self {
+            inode: about.ino(),
+            length: about.len(),
+            modified: (about.mtime(), about.mtime_nsec()),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<Entry>, ConfigError> {
+    let wrong = |why: &dyn fmt::Display| {
+        ConfigError::new(format!("the token file `{}`: {why}", path.display()))
+    };
+    let about = fs::metadata(path).map_err(|error| wrong(&error))?;
+    if !about.is_file() || about.len() > LARGEST {
+        return Err(wrong(&"it is not a file of tokens"));
+    }
+    if about.mode() & 0o077 != 0 {
+        tracing::warn!(
+            "the token file `{}` can be read by others; `chmod 600` it",
+            path.display()
+        );
+    }
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error))?;
+    let lines = text.lines().enumerate();
+    let meant = lines.map(|(at, line)| (at, line.trim()));
+    meant
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(at, line)| entry(line).map_err(|why| wrong(&format!("line {}: {why}", at + 1))))
+        .collect()
+}
+
+/// `NAME:TOKEN`, or a token alone, whose tenant is named after its digest.
+fn entry(text: &str) -> Result<Entry, String> {
+    let (name, token) = match text.trim().split_once(':') {
+        Some((name, token)) => (name.trim().to_owned(), token.trim()),
+        None => (named_after(text.trim()), text.trim()),
+    };
+    // What a header can carry (RFC 6750, `b64token`).
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~+/=".contains(c);
+    if token.is_empty() || !token.chars().all(fits) {
+        return Err(format!(
+            "the token of `{}` is not one: letters, digits and `-._~+/=`, one or more",
+            shortened(&shown_line(&name), 40)
+        ));
+    }
+    let token = token.to_owned();
+    Ok(Entry { name, token })
+}
+
+fn named_after(token: &str) -> String {
+    let digest = digest(&SHA256, token.as_bytes());
+    format!("token-{}", hex(&digest.as_ref()[..4]))
+}
+
+/// Writes a token of our own to `path`, unless there is one.
+fn make(path: &Path) -> io::Result<()> {
+    if let Some(state) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)?;
+    }
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Ok(mut file) => writeln!(file, "{LOCAL}:{}", hex(&random())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn random() -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("a system without randomness cannot open a connection either");
+    bytes
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixed(entries: &[&str]) -> Result<Tokens, ConfigError> {
+        let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
+        Tokens::new(&entries, None)
+    }
+
+    #[test]
+    fn a_token_opens_for_its_own_tenant_and_nothing_else_does() {
+        let tokens = fixed(&[
+            "ana:correct-horse-battery",
+            " bob : staple-staple-staple ",
+            "alone-alone-alone",
+        ])
+        .unwrap();
+        assert_eq!(
+            tokens.whose("correct-horse-battery").as_deref(),
+            Some("ana")
+        );
+        assert_eq!(tokens.whose("staple-staple-staple").as_deref(), Some("bob"));
+        assert_eq!(
+            tokens.whose("alone-alone-alone"),
+            Some(named_after("alone-alone-alone"))
+        );
+        for wrong in [
+            "",
+            "ana",
+            "ana:correct-horse-battery",
+            "correct-horse-batter",
+            "correct-horse-battery ",
+        ] {
+            assert_eq!(tokens.whose(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_and_not_repeated() {
+        for wrong in ["ana:", "ana:two words", "a\u{202e}b:sécret", ":"] {
+            let error = fixed(&[wrong]).err().expect(wrong).to_string();
+            assert!(
+                !error.contains("words") && !error.contains("cret"),
+                "{error}"
+            );
+        }
+        assert!(fixed(&[]).is_err());
+    }
+
+    #[test]
+    fn a_changed_file_counts_at_once_and_an_unreadable_one_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        fs::write(&path, "# ours\nana:first-first-first\n\n").unwrap();
+        let tokens = Tokens::new(&[], Some(path.clone())).unwrap();
+        assert!(!tokens.refresh());
+        fs::write(&path, "ana:second-second-second\nbob:third-third-third\n").unwrap();
+        assert!(tokens.refresh());
+        assert_eq!(tokens.whose("first-first-first"), None);
+        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        fs::remove_file(&path).unwrap();
+        assert!(!tokens.refresh());
+        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        fs::write(&path, "bob:fourth-fourth-fourth\n").unwrap();
+        assert!(tokens.refresh());
+        assert_eq!(tokens.names().into_iter().collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn our_own_token_is_made_once_and_for_us_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let (first, path) = Tokens::own(&state).unwrap();
+        let (second, _) = Tokens::own(&state).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        let token = text.trim().strip_prefix("local:").unwrap();
+        assert_eq!(token.len(), 64);
+        for tokens in [first, second] {
+            assert_eq!(tokens.whose(token).as_deref(), Some(LOCAL));
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Many clients at once, slow readers among them: no error, nobody starved. And clients of every bad kind beside one that
+//! must not notice. Small here; `.ci/full` sets `OPENOXIDE_LOAD` to 200 clients with 1,000 turns.
+
+use std::{
+    io::Write,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::a_file;
+use crate::support::{
+    client::{Dialect, NEWEST_SESSION, outcome},
+    home::Home,
+    model_server::ModelServer,
+    web::{ANA, BOB, Service, Wire},
+};
+
+/// Clients, and turns of each.
+fn size() -> (usize, usize) {
+    let set = std::env::var("OPENOXIDE_LOAD").ok();
+    let set = set.and_then(|text| {
+        let (clients, turns) = text.split_once('x')?;
+        Some((clients.parse().ok()?, turns.parse().ok()?))
+    });
+    set.unwrap_or((24, 2))
+}
+
+fn start(home: &Home, model: &ModelServer) -> Service {
+    let place = home.home().join("places");
+    let flags = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--workspaces",
+        &place.to_string_lossy(),
+        "--wait",
+        "none",
+    ];
+    let mut command = home.openoxide_with(model, &flags);
+    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA},bob:{BOB}"));
+    Service::run(command)
+}
+
+/// Kilobytes that a process has in memory; none where that cannot be known.
+fn memory(service: &Service) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", service.process_id())).ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// One client's turns, and how long the slowest took.
+fn turns(service: &Service, number: usize, count: usize) -> Duration {
+    let token = [ANA, BOB][number % 2];
+    let dialect = [NEWEST_SESSION, Dialect::Inline][number / 2 % 2];
+    let is_slow = number % 10 == 9;
+    let client = service.visitor(token, dialect, json!({}));
+    let turn = |at: usize| {
+        let began = Instant::now();
+        let arguments = json!({"prompt": format!("Task {at} of client {number}.")});
+        let mut call = client.call_told("openoxide", arguments);
+        call.patience(Duration::from_secs(600));
+        let done = loop {
+            let message = call.event().expect("an answer");
+            if message.get("method").is_none() {
+                break message;
+            }
+            if is_slow {
+                thread::sleep(Duration::from_millis(200));
+            }
+        };
+        assert_eq!(outcome(&done["result"])["status"], "completed", "{done}");
+        began.elapsed()
+    };
+    (0..count).map(turn).max().unwrap_or_default()
+}
+
+#[test]
+fn many_clients_are_served_at_once_and_nobody_is_starved() {
+    let (clients, each) = size();
+    let (home, model) = (Home::new(), ModelServer::start_by_outputs(a_file()));
+    let service = start(&home, &model);
+    let service = &service;
+    let (began, before) = (Instant::now(), memory(service));
+    let mut slowest: Vec<Duration> = thread::scope(|scope| {
+        let all: Vec<_> = (0..clients)
+            .map(|number| scope.spawn(move || turns(service, number, each)))
+            .collect();
+        all.into_iter()
+            .map(|client| client.join().expect("every turn completes"))
+            .collect()
+    });
+    slowest.sort();
+    let (median, worst) = (slowest[clients / 2], slowest[clients - 1]);
+    let _ = writeln!(
+        std::io::stderr(),
+        "load: {clients} clients, {} turns in {:?}; slowest turn of a client: median {median:?}, worst {worst:?}; memory {before:?} kB, then {:?} kB",
+        clients * each,
+        began.elapsed(),
+        memory(service),
+    );
+    // A floor, since short times differ by chance.
+    assert!(
+        worst < (median * 3).max(Duration::from_secs(5)),
+        "{slowest:?}"
+    );
+    assert_eq!(home.threads().len(), clients * each);
+}
+
+/// One deed of a client of the bad kind `kind`.
+fn misbehave(service: &Service, kind: usize, at: usize) {
+    match kind {
+        // Cut in mid-answer.
+        0 => {
+            let task = json!({"prompt": format!("Cut {at}.")});
+            let call = service.caller(BOB).call_told("openoxide", task);
+            thread::sleep(Duration::from_millis((at as u64 * 37) % 300));
+            call.hang_up();
+        }
+        // Cut in mid-request, or left half open.
+        1 => {
+            let mut stream = service.connect();
+            let head = format!(
+                "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {BOB}\r\nContent-Length: 500\r\n\r\n{{\"json",
+                service.address
+            );
+            let _ = stream.write_all(&head.as_bytes()[..head.len().min(20 + at * 13)]);
+            thread::sleep(Duration::from_millis(100));
+        }
+        // Malformed.
+        2 => drop(service.post(
+            BOB,
+            &[],
+            &b"{\"jsonrpc\":\"2.0\",\"id\":[[[[".repeat(at + 1),
+        )),
+        // Oversized.
+        3 => drop(service.post(BOB, &[], &vec![b'x'; 5 << 20])),
+        // Rubbish that is not even HTTP.
+        4 => {
+            let byte = u8::try_from(at * 7 % 256).expect("a byte");
+            let _ = service.connect().write_all(&[byte; 3000]);
+        }
+        // A socket that says nonsense and leaves.
+        _ => {
+            let mut wire = Wire::open(service);
+            wire.frame([1, 2, 9, 3][at % 4], b"nonsense");
+            wire.hang_up();
+        }
+    }
+}
+
+#[test]
+fn clients_of_every_bad_kind_do_not_disturb_one_that_works() {
+    let (home, model) = (Home::new(), ModelServer::start_by_outputs(a_file()));
+    let service = start(&home, &model);
+    let (over, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (service, over, rounds) = (&service, &over, &rounds);
+    thread::scope(|scope| {
+        for kind in 0..6 {
+            scope.spawn(move || {
+                for at in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    misbehave(service, kind, at);
+                    rounds.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let good = scope.spawn(|| {
+            for number in [0, 2] {
+                turns(service, number, 2);
+            }
+        });
+        let done = good.join();
+        over.store(true, Ordering::Relaxed);
+        done.expect("the good client is served");
+    });
+    assert!(rounds.load(Ordering::Relaxed) > 12);
+    assert_eq!(service.get("/healthz", &[]).status, 200);
+}
