@@ -122,7 +122,7 @@ impl App {
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
         // They start beside all that follows, the first request to the model included.
-        let servers = self.wiring.external(&config, &cwd, |_| true);
+        let servers = self.wiring.external(&config, cwd, |_| true);
         let deny = config.policy.deny.clone();
         Rules::new(&[], &deny, &[])?;
         let policy = Policy {
