@@ -66,6 +66,12 @@ impl Approvals {
         self.is_attended() && found.is_none_or(|open| !open.left_open)
     }
 
+    /// True if it is about what only a person knows.
+    pub(super) fn is_for_a_person(&self, id: ApprovalId) -> bool {
+        let mut open = self.pending.iter().map(|pending| &pending.approval);
+        open.any(|open| open.id == id && open.form.is_some())
+    }
+
     /// True if an approval for the session covers `key`.
     pub(super) fn is_granted(&self, key: Option<&String>) -> bool {
         key.is_some_and(|key| self.granted.contains(key))

@@ -7,7 +7,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
-    conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
+    conversation::{Answer, CallId, Decision, Event, Form, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
     workspace::checkpoint::Measured,
 };
@@ -73,6 +73,10 @@ impl Link {
             detail: clean(question.detail),
             reason: question.reason.map(clean),
             covers: question.covers.map(clean),
+            form: question.form.map(|form| Form {
+                message: clean(form.message),
+                ..form
+            }),
             ..question
         }
     }

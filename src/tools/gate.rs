@@ -293,6 +293,7 @@ impl Gate {
             reason,
             stands_on: named.digest(),
             covers,
+            form: None,
         };
         match &planned.access {
             Access::Run {

@@ -67,6 +67,8 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("percent_encoding", &["frontend/mcp/resources"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools/mcp"]),
+    // The client of a WebSocket; its server is axum's.
+    ("tokio_tungstenite", &["tools/mcp"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
     ("bytes", &["model"]),

@@ -108,8 +108,8 @@ pub(super) async fn stop(thread: &ThreadHandle) -> Result<(), String> {
 /// What the calling model decides.
 pub(super) async fn decide(thread: &ThreadHandle, given: GivenDecision) -> Result<(), String> {
     let answer = Answer {
-        decision: given.decision,
         note: given.note,
+        ..Answer::from(given.decision)
     };
     let decided = thread.decide(given.approval_id, answer).await;
     decided.map_err(|error| format!("argument `decision`: {error}"))

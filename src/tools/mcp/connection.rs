@@ -13,9 +13,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{heard::Heard, offer::Offer, pipe::Input, settings::Protocol, streamable::Http};
+use super::{
+    heard::{Expected, Follower, Heard, Nobody},
+    offer::Offer,
+    pipe::Input,
+    settings::Protocol,
+    socket::Socket,
+    streamable::Http,
+};
 use crate::conversation::{shortened, shown_line};
 
 /// The version that `initialize` asks for; a server answers with one that it knows.
@@ -48,7 +56,9 @@ pub(super) enum Way {
     /// The standard input of a program; its output is read by a task of its own.
     Pipe(Input),
     /// Streamable HTTP.
-    Http(Box<Http>),
+    Http(Arc<Http>),
+    /// A WebSocket.
+    Socket(Socket),
 }
 
 /// A connection that can be asked from several tasks.
@@ -106,8 +116,7 @@ impl Connection {
     }
 
     async fn initialize(&self) -> Result<About, String> {
-        let params =
-            json!({"protocolVersion": OLDER, "capabilities": {}, "clientInfo": ourselves()});
+        let params = json!({"protocolVersion": OLDER, "capabilities": capabilities(), "clientInfo": ourselves()});
         let result = self.opened("initialize", params).await?;
         let version = result["protocolVersion"].as_str().unwrap_or(OLDER);
         if let Way::Http(http) = &self.way {
@@ -136,12 +145,14 @@ impl Connection {
 
     async fn opened(&self, method: &str, params: Value) -> Result<Value, String> {
         let cancel = CancellationToken::new();
-        let asked = self.ask(method, params, OPENING, &cancel, |_| {}).await;
+        let asked = self
+            .ask(method, params, OPENING, &cancel, Arc::new(Nobody))
+            .await;
         asked.map_err(|trouble| match trouble {
             Trouble::Refused(why) => format!("it says: {}", shown_line(&why)),
             Trouble::Gone => match self.way {
                 Way::Pipe(_) => "it ended before it answered".to_owned(),
-                Way::Http(_) => "it cannot be reached".to_owned(),
+                Way::Http(_) | Way::Socket(_) => "it cannot be reached".to_owned(),
             },
             Trouble::TimedOut | Trouble::Cancelled => "it did not answer".to_owned(),
         })
@@ -167,6 +178,27 @@ impl Connection {
         self.heard.changed.notified().await;
     }
 
+    /// Hears what the server says unasked, where that does not come by itself. Never returns; ended by being dropped.
+    pub(super) async fn listen(&self) {
+        if self.newer {
+            let wished = json!({"toolsListChanged": true, "resourcesListChanged": true});
+            let params = json!({"notifications": wished});
+            let cancel = CancellationToken::new();
+            let listening = self.ask(
+                "subscriptions/listen",
+                params,
+                Duration::MAX,
+                &cancel,
+                Arc::new(Nobody),
+            );
+            // A server that has nothing to say refuses; then what it offers is what it offered.
+            let _ = listening.await;
+        } else if let Way::Http(http) = &self.way {
+            http.listen(&self.heard).await;
+        }
+        std::future::pending().await
+    }
+
     /// Returns when nothing more comes.
     pub(super) async fn ended(&self) {
         self.heard.closed.cancelled().await;
@@ -177,6 +209,7 @@ impl Connection {
         match &self.way {
             Way::Pipe(input) => input.close(),
             Way::Http(http) => drop(tokio::time::timeout(TO_HEAR, http.close()).await),
+            Way::Socket(socket) => drop(tokio::time::timeout(TO_HEAR, socket.close()).await),
         }
         self.heard.close();
     }
@@ -185,14 +218,17 @@ impl Connection {
     pub(super) async fn ping(&self, patience: Duration) -> Option<Duration> {
         let started = Instant::now();
         let cancel = CancellationToken::new();
-        let asked = self.ask("ping", json!({}), patience, &cancel, |_| {}).await;
+        let asked = self
+            .ask("ping", json!({}), patience, &cancel, Arc::new(Nobody))
+            .await;
         asked
             .ok()
             .filter(|_| !self.newer)
             .map(|_| started.elapsed())
     }
 
-    /// Sends a request and gives its result. Ends with the answer, after `patience`, with `cancel`, or with the
+    /// Sends a request and gives its result. Ends with the answer, after `patience` (not counting the time for which a
+    /// person is asked), with `cancel`, or with the
     /// connection; in the second and third case the server is told.
     pub(super) async fn ask(
         &self,
@@ -200,13 +236,13 @@ impl Connection {
         mut params: Value,
         patience: Duration,
         cancel: &CancellationToken,
-        progress: impl Fn(String) + Send + Sync + 'static,
+        follower: Arc<dyn Follower>,
     ) -> Result<Value, Trouble> {
         if self.heard.closed.is_cancelled() {
             return Err(Trouble::Gone);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.heard.expect(id, Box::new(progress));
+        let Expected { answer, asking } = self.heard.expect(id, follower);
         params["_meta"] = self.meta(Some(id));
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (why, reason) = tokio::select! {
@@ -214,7 +250,7 @@ impl Connection {
             answer = self.answered(&message, answer) => return answer,
             () = self.heard.closed.cancelled() => return Err(Trouble::Gone),
             () = cancel.cancelled() => (Trouble::Cancelled, "the turn was interrupted"),
-            () = tokio::time::sleep(patience) => (Trouble::TimedOut, "it took too long"),
+            () = runs_out(patience, asking) => (Trouble::TimedOut, "it took too long"),
         };
         self.heard.forget(id);
         self.tell(
@@ -233,6 +269,12 @@ impl Connection {
         let answer = match &self.way {
             Way::Pipe(input) => {
                 if !input.send(message).await {
+                    return Err(Trouble::Gone);
+                }
+                answer.await.map_err(|_| Trouble::Gone)?
+            }
+            Way::Socket(socket) => {
+                if !socket.send(message).await {
                     return Err(Trouble::Gone);
                 }
                 answer.await.map_err(|_| Trouble::Gone)?
@@ -259,6 +301,7 @@ impl Connection {
             match &self.way {
                 Way::Pipe(input) => drop(input.send(&message).await),
                 Way::Http(http) => drop(http.exchange(&message, &self.heard).await),
+                Way::Socket(socket) => drop(socket.send(&message).await),
             }
         };
         let _ = tokio::time::timeout(TO_HEAR, told).await;
@@ -272,10 +315,29 @@ impl Connection {
         if self.newer {
             meta["io.modelcontextprotocol/protocolVersion"] = NEWER.into();
             meta["io.modelcontextprotocol/clientInfo"] = ourselves();
-            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities();
         }
         meta
     }
+}
+
+/// Returns after `patience`, and whatever time a person was asked for.
+async fn runs_out(patience: Duration, mut asking: watch::Receiver<bool>) {
+    let mut left = patience;
+    loop {
+        // An error means that nobody can be asked any more.
+        let _ = asking.wait_for(|asking| !asking).await;
+        let began = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(left) => return,
+            Ok(_) = asking.wait_for(|asking| *asking) => left = left.saturating_sub(began.elapsed()),
+        }
+    }
+}
+
+/// A person can be asked, by a form; `{}` says that to servers of before 2025-11-25 too.
+fn capabilities() -> Value {
+    json!({"elicitation": {}})
 }
 
 fn ourselves() -> Value {

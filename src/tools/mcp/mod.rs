@@ -5,7 +5,7 @@
 //! life. [`tools`] makes them callable, again and again, from what was recorded.
 //!
 //! Nothing here believes a server: its names and schemas are made to fit, its hints are shown and never obeyed, its
-//! answers are bounded and marked as data, what it asks of us is refused, and an approval stands on what it said of
+//! answers are bounded and marked as data, what it asks of us goes to a person or is refused, and an approval stands on what it said of
 //! its tool when the question was put.
 
 mod audit;
@@ -13,12 +13,14 @@ mod connection;
 mod heard;
 mod names;
 mod offer;
+mod person;
 mod pipe;
 mod resources;
 mod result;
 mod schema;
 mod server;
 mod settings;
+mod socket;
 mod streamable;
 mod tool;
 mod trust;
@@ -190,11 +192,15 @@ impl Servers {
                     format!("the variable `{name}` of its `bearer_token_env` is not set")
                 })?),
             };
-            return Ok(Target::Http(streamable::Address {
+            let address = streamable::Address {
                 url: url.clone(),
                 headers: settings.headers.clone().into_iter().collect(),
                 token,
-            }));
+            };
+            return Ok(match settings.transport() {
+                "websocket" => Target::Socket(address),
+                _ => Target::Http(address),
+            });
         }
         let extra: Vec<(String, String)> = settings.env.clone().into_iter().collect();
         let env: Vec<(OsString, OsString)> =
@@ -326,7 +332,7 @@ pub async fn choose(servers: &[Usable], only_unasked: bool, ours: &[ToolSpec]) -
 pub struct Report {
     /// As the owner calls it.
     pub name: String,
-    /// `stdio` or `http`.
+    /// `stdio`, `http` or `websocket`.
     pub transport: &'static str,
     /// The program with its arguments, or the address.
     pub target: String,

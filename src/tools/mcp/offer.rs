@@ -1,7 +1,7 @@
 //! What an external server offers: its tools and resources, read with bounds, known again by digest, and kept between
 //! runs so that a thread need not wait for the server to start.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Connection, Trouble},
-    digest, schema,
+    digest,
+    heard::Nobody,
+    schema,
 };
 use crate::conversation::{shortened, shown_line, shown_text};
 
@@ -179,7 +181,7 @@ async fn all(
     let cancel = CancellationToken::new();
     for _ in 0..MOST_PAGES {
         let mut result = connection
-            .ask(method, page.clone(), PAGE, &cancel, |_| {})
+            .ask(method, page.clone(), PAGE, &cancel, Arc::new(Nobody))
             .await?;
         if let Some(Value::Array(entries)) = result.get_mut(key).map(Value::take) {
             found.extend(entries);

@@ -12,12 +12,6 @@ const LARGEST: usize = output::OUTPUT_BYTES - 1_000;
 
 /// The output of a `tools/call`.
 pub(super) fn of_call(server: &str, answer: &Value) -> Result<Output, ToolError> {
-    if answer["resultType"] == "input_required" {
-        return Err(ToolError(format!(
-            "the external server `{}` wants something from a person before it goes on, and nobody can be asked for it; go on without it",
-            shown_line(server)
-        )));
-    }
     let mut parts: Vec<String> = match &answer["content"] {
         Value::Array(blocks) => blocks.iter().map(block).collect(),
         _ => Vec::new(),
@@ -152,6 +146,5 @@ mod tests {
         }
         let structured = of_call("s", &json!({"content": [], "structuredContent": {"a": 1}}));
         assert_eq!(inside(&structured.unwrap().content), "{\"a\":1}");
-        assert!(of_call("s", &json!({"resultType": "input_required"})).is_err());
     }
 }

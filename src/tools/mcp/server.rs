@@ -20,6 +20,7 @@ use super::{
     offer::Offer,
     pipe::{self, Input, Tail},
     settings::{Protocol, Settings},
+    socket::Socket,
     streamable::{self, Http},
 };
 use crate::{
@@ -43,6 +44,7 @@ const GRACE: Duration = Duration::from_millis(400);
 pub(super) enum Target {
     Program(Box<Program>),
     Http(streamable::Address),
+    Socket(streamable::Address),
 }
 
 /// Where a server stands.
@@ -322,12 +324,7 @@ impl Keeper {
     }
 
     async fn open_as(&self, protocol: Protocol, within: Duration) -> Result<Live, Failed> {
-        let late = |_| {
-            Err(format!(
-                "it did not answer within {:.1} s",
-                within.as_secs_f64()
-            ))
-        };
+        let late = || format!("it did not answer within {:.1} s", within.as_secs_f64());
         let fails = |why| Failed {
             why,
             for_good: false,
@@ -340,7 +337,15 @@ impl Keeper {
         let (way, behind) = match &self.target {
             Target::Http(address) => {
                 let http = Http::new(address).map_err(for_good)?;
-                (Way::Http(Box::new(http)), None)
+                (Way::Http(Arc::new(http)), None)
+            }
+            Target::Socket(address) => {
+                let opened = Socket::open(address, heard.clone(), self.tail.clone());
+                let socket = tokio::time::timeout(within, opened).await;
+                (
+                    Way::Socket(socket.unwrap_or_else(|_| Err(late())).map_err(fails)?),
+                    None,
+                )
             }
             Target::Program(program) => {
                 let (companion, streams) = Companion::start(program).map_err(for_good)?;
@@ -357,7 +362,7 @@ impl Keeper {
         };
         let opened = Connection::open(way, heard, protocol);
         let opened = tokio::time::timeout(within, opened).await;
-        match opened.unwrap_or_else(late) {
+        match opened.unwrap_or_else(|_| Err(late())) {
             Ok(connection) => Ok(Live {
                 connection: Arc::new(connection),
                 behind,
@@ -376,24 +381,26 @@ impl Keeper {
         let Live { connection, behind } = live;
         self.offers(&connection);
         let _ = self.status.send(Status::Ready(connection.clone()));
-        loop {
-            tokio::select! {
-                () = connection.ended() => break,
-                () = self.stop.cancelled() => break,
-                () = connection.changed() => {
-                    self.look_again(&connection).await;
-                    tokio::select! {
-                        () = tokio::time::sleep(BETWEEN_LOOKS) => {}
-                        () = self.stop.cancelled() => {}
-                    }
-                }
-            }
+        tokio::select! {
+            () = connection.ended() => {}
+            () = self.stop.cancelled() => {}
+            () = connection.listen() => {}
+            () = self.keep_looking(&connection) => {}
         }
         // At once, so that no call is given a line that is dead.
         let _ = self.status.send(Status::Starting);
         connection.close().await;
         if let Some(behind) = behind {
             behind.end().await;
+        }
+    }
+
+    /// Asks anew whenever the server says that what it offers changed.
+    async fn keep_looking(&self, connection: &Connection) {
+        loop {
+            connection.changed().await;
+            self.look_again(connection).await;
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
 
