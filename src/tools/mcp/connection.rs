@@ -5,8 +5,9 @@
 //! are spoken: `initialize` up to 2025-11-25, and 2026-07-28, where each request says what it needs.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -36,6 +37,14 @@ const TO_HEAR: Duration = Duration::from_secs(1);
 const ERROR_CHARS: usize = 2_000;
 /// While a connection is opened its owner bounds the whole of it.
 const OPENING: Duration = Duration::from_secs(3_600);
+
+/// How long the content of a resource holds whose server says nothing about that.
+const HOLDS: Duration = Duration::from_secs(60);
+/// However long it says.
+const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
+/// Contents that are kept, and bytes of one.
+const MOST_CONTENTS: usize = 64;
+const LARGEST_CONTENT: usize = 64 << 10;
 
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +81,8 @@ pub(super) struct Connection {
     /// What it said of itself, and how long that took.
     pub(super) about: About,
     offer: Mutex<Arc<Offer>>,
+    /// Contents of resources, and until when they hold. Locked for a moment; nobody awaits under it.
+    contents: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 /// What a server says of itself.
@@ -104,6 +115,7 @@ impl Connection {
             newer: protocol != Protocol::Legacy,
             about: About::default(),
             offer: Mutex::default(),
+            contents: Mutex::default(),
         };
         connection.about = match connection.newer {
             true => connection.discover().await?,
@@ -162,6 +174,7 @@ impl Connection {
     pub(super) async fn look_again(&self) -> Result<(), String> {
         let offer = Offer::read(self).await?;
         *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(offer);
+        self.contents().clear();
         Ok(())
     }
 
@@ -171,6 +184,41 @@ impl Connection {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Reads a resource that the server has listed.
+    pub(super) async fn read(&self, uri: &str, patience: Duration) -> Result<Value, Trouble> {
+        let (cancel, params) = (CancellationToken::new(), json!({"uri": uri}));
+        self.ask(
+            "resources/read",
+            params,
+            patience,
+            &cancel,
+            Arc::new(Nobody),
+        )
+        .await
+    }
+
+    /// The content of a resource, while what the server said of it holds.
+    pub(super) fn known(&self, uri: &str) -> Option<String> {
+        let contents = self.contents();
+        let (until, text) = contents.get(uri)?;
+        (*until > Instant::now()).then(|| text.clone())
+    }
+
+    /// Keeps it for as long as the server says, in milliseconds, or for a while where it says nothing.
+    pub(super) fn remember(&self, uri: &str, text: &str, ttl_ms: &Value) {
+        let ttl = ttl_ms.as_u64().map_or(HOLDS, Duration::from_millis);
+        let mut contents = self.contents();
+        contents.retain(|_, (until, _)| *until > Instant::now());
+        if contents.len() < MOST_CONTENTS && text.len() <= LARGEST_CONTENT {
+            let until = Instant::now() + ttl.min(LONGEST_HOLD);
+            contents.insert(uri.to_owned(), (until, text.to_owned()));
+        }
+    }
+
+    fn contents(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when the server says that what it offers changed.

@@ -22,6 +22,7 @@ mod server;
 mod settings;
 mod socket;
 mod streamable;
+mod suggest;
 mod tool;
 mod trust;
 
@@ -219,6 +220,11 @@ impl Servers {
         self.stop.cancel();
         self.keepers.close();
         self.keepers.wait().await;
+    }
+
+    /// Resources of `servers` that fit `question`, as data to stand behind it; within a tenth of a second.
+    pub async fn fitting(&self, servers: &[Usable], question: &str) -> Option<String> {
+        suggest::fitting(servers, question, &self.audit).await
     }
 
     /// The tools of `recorded` that `servers` can still answer for, with their names.

@@ -34,9 +34,14 @@ pub(super) fn of_call(server: &str, answer: &Value) -> Result<Output, ToolError>
 
 /// The output of a `resources/read`.
 pub(super) fn of_resource(server: &str, answer: &Value) -> Output {
+    marked(server, &text_of_resource(answer)).into()
+}
+
+/// The same without its marks.
+pub(super) fn text_of_resource(answer: &Value) -> String {
     let contents = answer["contents"].as_array().map(Vec::as_slice);
     let parts: Vec<String> = contents.unwrap_or_default().iter().map(resource).collect();
-    marked(server, &parts.join("\n")).into()
+    parts.join("\n")
 }
 
 /// `text` between two marks that it cannot forge.

@@ -159,6 +159,14 @@ impl Server {
         }
     }
 
+    /// The connection, where there is one now.
+    pub(super) fn live(&self) -> Option<Arc<Connection>> {
+        match &*self.status.borrow() {
+            Status::Ready(connection) => Some(connection.clone()),
+            Status::Starting | Status::Down { .. } => None,
+        }
+    }
+
     /// Returns once nobody is given `connection` any more, which was found dead; that is a moment later.
     pub(super) async fn lost(&self, connection: &Arc<Connection>) {
         let mut status = self.status.clone();

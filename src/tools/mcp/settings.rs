@@ -39,6 +39,8 @@ pub struct Settings {
     pub deny_tools: Vec<String>,
     /// These run without a question.
     pub auto: Vec<String>,
+    /// Resources that fit a question are put behind it.
+    pub context: bool,
 }
 
 impl Default for Settings {
@@ -58,6 +60,7 @@ impl Default for Settings {
             tools: None,
             deny_tools: Vec::new(),
             auto: Vec::new(),
+            context: false,
         }
     }
 }

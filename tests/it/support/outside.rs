@@ -85,7 +85,13 @@ impl Server {
         ));
         let result = match method {
             _ if self.manner == "mute" => return,
-            "initialize" => json!({
+            "server/discover" if self.manner == "modern" => json!({
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": {"tools": {"listChanged": true}},
+                "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "outside", "version": "8"}},
+            }),
+            "subscriptions/listen" if self.manner == "modern" => return,
+            "initialize" if self.manner != "modern" => json!({
                 "protocolVersion": message["params"]["protocolVersion"],
                 "capabilities": {"tools": {"listChanged": true}, "resources": {}},
                 "serverInfo": {"name": "outside", "version": "7"},
@@ -94,17 +100,23 @@ impl Server {
                 json!({"tools": [tool("echo", "Echoes.")], "nextCursor": "more"})
             }
             "tools/list" => json!({"tools": self.tools()}),
-            "resources/list" if self.manner == "readable" => {
-                json!({"resources": [{"uri": "mem://a", "name": "a", "description": "The first."}]})
+            "resources/list" if self.manner.starts_with("readable") => {
+                json!({"resources": [{"uri": "mem://a", "name": "a", "description": "The first."},
+                                     {"uri": "mem://b", "name": "b", "description": "The other."}]})
             }
-            "resources/templates/list" if self.manner == "readable" => {
+            "resources/templates/list" if self.manner.starts_with("readable") => {
                 json!({"resourceTemplates": [{"uriTemplate": "mem://{x}", "name": "any"}]})
             }
             "resources/list" => json!({"resources": []}),
             "resources/templates/list" => json!({"resourceTemplates": []}),
             "resources/read" => {
                 let uri = &message["params"]["uri"];
-                json!({"contents": [{"uri": uri, "text": format!("the content of {uri}")}]})
+                let mut result =
+                    json!({"contents": [{"uri": uri, "text": format!("the content of {uri}")}]});
+                if self.manner == "readable:0" {
+                    result["ttlMs"] = 0.into();
+                }
+                result
             }
             "ping" => json!({}),
             "tools/call" => match self.call(message) {
@@ -142,6 +154,8 @@ impl Server {
             "change",
             "elicit",
             "blob",
+            "wants",
+            "insists",
         ]
         .iter()
         .map(|name| tool(name, "Does it."))
@@ -232,6 +246,14 @@ impl Server {
                 }
                 text(&heard.join("\n"))
             }
+            "wants" if params["inputResponses"].is_object() => text(&params.to_string()),
+            "wants" | "insists" => Some(json!({
+                "resultType": "input_required", "requestState": "st",
+                "inputRequests": {"k": {"method": "elicitation/create", "params": {
+                    "mode": "form", "message": "Your password?",
+                    "requestedSchema": {"type": "object", "properties": {"p": {"type": "string"}}},
+                }}},
+            })),
             "blob" => Some(
                 json!({"content": [{"type": "image", "mimeType": "image/png", "data": "A".repeat(4_000)}]}),
             ),
@@ -240,7 +262,7 @@ impl Server {
     }
 }
 
-fn tool(name: &str, about: &str) -> Value {
+pub(crate) fn tool(name: &str, about: &str) -> Value {
     json!({
         "name": name, "description": about,
         "inputSchema": {"$schema": "x", "type": "object", "properties": {"text": {"type": ["string", "null"]}}},
