@@ -98,6 +98,9 @@ pub struct About {
     pub(super) resources: bool,
     #[serde(skip)]
     pub(super) tools: bool,
+    /// It says so when what it offers changes.
+    #[serde(skip)]
+    pub(super) announces: bool,
 }
 
 impl Connection {
@@ -173,6 +176,10 @@ impl Connection {
     /// Asks anew what the server offers.
     pub(super) async fn look_again(&self) -> Result<(), String> {
         let offer = Offer::read(self).await?;
+        if let Way::Http(http) = &self.way {
+            let tools = offer.tools.iter();
+            http.mirror(tools.filter_map(|tool| Some((tool.name.clone(), tool.mirrored.clone()?))));
+        }
         *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(offer);
         self.contents().clear();
         Ok(())
@@ -221,6 +228,11 @@ impl Connection {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Parameters of tools go into headers where that is wanted.
+    pub(super) fn mirrors(&self) -> bool {
+        self.newer && matches!(self.way, Way::Http(_))
+    }
+
     /// Returns when the server says that what it offers changed.
     pub(super) async fn changed(&self) {
         self.heard.changed.notified().await;
@@ -228,7 +240,9 @@ impl Connection {
 
     /// Hears what the server says unasked, where that does not come by itself. Never returns; ended by being dropped.
     pub(super) async fn listen(&self) {
-        if self.newer {
+        if !self.about.announces {
+            // Nothing comes that was not asked for.
+        } else if self.newer {
             let wished = json!({"toolsListChanged": true, "resourcesListChanged": true});
             let params = json!({"notifications": wished});
             let cancel = CancellationToken::new();
@@ -401,5 +415,8 @@ fn about(server: &Value, version: &str, capabilities: &Value) -> About {
         start_ms: 0,
         resources: capabilities["resources"].is_object(),
         tools: capabilities["tools"].is_object(),
+        announces: ["tools", "resources"]
+            .iter()
+            .any(|what| capabilities[*what]["listChanged"] == true),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::conversation::{shortened, shown_line};
@@ -20,6 +20,9 @@ pub(super) type Answer = Result<Value, String>;
 
 /// What is to be sent to a server that asked something, once it is known.
 pub(super) type Reply = BoxFuture<'static, Value>;
+
+/// Answers to a server that are on their way at once; what it asks beyond that is not heard.
+const MOST_REPLIES: usize = 64;
 
 /// Questions to a person that one request may lead to.
 const MOST_QUESTIONS: u32 = 10;
@@ -50,7 +53,6 @@ pub(super) fn cancelled() -> Value {
 }
 
 /// Shared by the reader of a connection and those who ask over it.
-#[derive(Default)]
 pub(super) struct Heard {
     /// The server says that what it offers changed.
     pub(super) changed: Notify,
@@ -58,6 +60,18 @@ pub(super) struct Heard {
     pub(super) closed: CancellationToken,
     /// Locked for a moment; nobody awaits under it.
     waiting: Mutex<HashMap<u64, Waiting>>,
+    replies: Arc<Semaphore>,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            changed: Notify::new(),
+            closed: CancellationToken::new(),
+            waiting: Mutex::default(),
+            replies: Arc::new(Semaphore::new(MOST_REPLIES)),
+        }
+    }
 }
 
 struct Waiting {
@@ -121,13 +135,34 @@ impl Heard {
     /// sent, by a task of its own: a person takes their time.
     pub(super) fn take(&self, message: &Value, within: Option<u64>) -> Option<Reply> {
         let id = &message["id"];
-        match (message["method"].as_str(), id) {
-            (Some(method), Value::Null) => self.notified(method, &message["params"]),
-            (Some("elicitation/create"), id) => return Some(self.elicited(id, message, within)),
-            (Some(method), id) => return Some(std::future::ready(reply(method, id)).boxed()),
-            (None, id) => self.answered(id, message),
+        let reply = match (message["method"].as_str(), id) {
+            (Some(method), Value::Null) => {
+                self.notified(method, &message["params"]);
+                return None;
+            }
+            (Some("elicitation/create"), id) => self.elicited(id, message, within),
+            (Some(method), id) => std::future::ready(reply(method, id)).boxed(),
+            (None, id) => {
+                self.answered(id, message);
+                return None;
+            }
+        };
+        Some(reply)
+    }
+
+    /// Sends what [`Self::take`] gave, by a task of its own. A server that asks and does not read gets no more than
+    /// [`MOST_REPLIES`] of them.
+    pub(super) fn reply<F: Future<Output = ()> + Send>(
+        &self,
+        reply: Reply,
+        send: impl FnOnce(Value) -> F + Send + 'static,
+    ) {
+        if let Ok(permit) = self.replies.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                send(reply.await).await;
+                drop(permit);
+            });
         }
-        None
     }
 
     /// A question goes to whoever follows the request that it belongs to. On a pipe nothing says which that is, so it

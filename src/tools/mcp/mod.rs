@@ -11,6 +11,7 @@
 mod audit;
 mod connection;
 mod heard;
+mod mirrored;
 mod names;
 mod offer;
 mod person;

@@ -11,6 +11,7 @@ use super::{
     connection::{Connection, Trouble},
     digest,
     heard::Nobody,
+    mirrored::{self, Mirrored},
     schema,
 };
 use crate::conversation::{shortened, shown_line, shown_text};
@@ -46,6 +47,9 @@ pub(super) struct Offered {
     pub(super) hints: Vec<String>,
     /// Of name, description, schema and hints as the server sent them.
     pub(super) digest: String,
+    /// What goes into headers too; none where the server wants what cannot be.
+    #[serde(default = "nothing")]
+    pub(super) mirrored: Option<Mirrored>,
 }
 
 /// One resource, or a template of some.
@@ -68,6 +72,9 @@ impl Offer {
             Ok(tools) => offer.tools = tools.iter().filter_map(Offered::read).collect(),
             Err(Trouble::Refused(_)) if !declared => {}
             Err(trouble) => return Err(format!("it does not list its tools: {}", words(&trouble))),
+        }
+        if connection.mirrors() {
+            offer.tools.retain(|tool| tool.mirrored.is_some());
         }
         offer.tools.sort_by(|a, b| a.name.cmp(&b.name));
         offer.tools.dedup_by(|a, b| a.name == b.name);
@@ -127,8 +134,14 @@ impl Offered {
             parameters: schema::acceptable(&tool["inputSchema"]),
             hints: hints.map(str::to_owned).collect(),
             digest: digest(&raw),
+            mirrored: mirrored::wanted(&tool["inputSchema"]),
         })
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what serde wants")]
+fn nothing() -> Option<Mirrored> {
+    Some(Mirrored::new())
 }
 
 fn hint_name(hint: &str, value: bool) -> Option<&'static str> {

@@ -67,7 +67,10 @@ pub(super) async fn read(output: ChildStdout, input: Input, heard: Arc<Heard>, t
                 if let Some(reply) = heard.take(&message, None) {
                     // Not waited for: a server that asks and does not read must not stop us from reading.
                     let input = input.clone();
-                    tokio::spawn(async move { input.send(&reply.await).await });
+                    heard.reply(reply, async move |reply| {
+                        // Nobody may read it any more.
+                        input.send(&reply).await;
+                    });
                 }
             }
         }

@@ -106,7 +106,10 @@ async fn read(mut incoming: SplitStream<Stream>, out: Out, heard: Arc<Heard>, ta
                 if let Some(reply) = message.and_then(|message| heard.take(&message, None)) {
                     let out = out.clone();
                     // Not waited for: a server that asks and does not read must not stop us from reading.
-                    tokio::spawn(async move { send(&out, &reply.await).await });
+                    heard.reply(reply, async move |reply| {
+                        // Nobody may read it any more.
+                        send(&out, &reply).await;
+                    });
                 }
             }
             Ok(Message::Close(_)) => break,

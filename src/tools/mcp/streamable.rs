@@ -2,7 +2,8 @@
 //! off is taken up where it was; beside the requests one stream is kept open for what a server says unasked.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +16,7 @@ use serde_json::Value;
 use super::{
     connection::Trouble,
     heard::{self, Heard},
+    mirrored::{self, Mirrored},
 };
 use crate::{conversation::shortened, model};
 
@@ -62,6 +64,8 @@ pub(super) struct Http {
     headers: HeaderMap,
     /// What the server called the session, and the version that was agreed. Locked for a moment; nobody awaits under it.
     session: Mutex<(Option<HeaderValue>, Option<HeaderValue>)>,
+    /// Parameters that go into headers, for each tool. Locked for a moment; nobody awaits under it.
+    mirrored: Mutex<HashMap<String, Mirrored>>,
 }
 
 /// Where a stream of events is.
@@ -101,6 +105,7 @@ impl Http {
             url: address.url.clone(),
             headers,
             session: Mutex::default(),
+            mirrored: Mutex::default(),
         })
     }
 
@@ -122,6 +127,15 @@ impl Http {
     /// From now on this version is said with each request.
     pub(super) fn agreed(&self, version: &str) {
         self.session().1 = HeaderValue::from_str(version).ok();
+    }
+
+    /// What of the arguments of each tool goes into headers.
+    pub(super) fn mirror(&self, tools: impl Iterator<Item = (String, Mirrored)>) {
+        *self.mirrored() = tools.collect();
+    }
+
+    fn mirrored(&self) -> MutexGuard<'_, HashMap<String, Mirrored>> {
+        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends `message` and takes in all that comes back for it. Dropping the future closes the stream.
@@ -232,11 +246,24 @@ impl Http {
             ("mcp-session-id", session),
             ("mcp-protocol-version", version),
             ("mcp-method", message["method"].as_str().and_then(header)),
-            ("mcp-name", name.and_then(header)),
+            (
+                "mcp-name",
+                name.and_then(|name| header(&mirrored::safe(name))),
+            ),
         ];
         for (name, value) in known {
             if let Some(value) = value {
                 request = request.header(name, value);
+            }
+        }
+        let mirrored = self.mirrored();
+        let wanted = name
+            .and_then(|name| mirrored.get(name))
+            .into_iter()
+            .flatten();
+        for (header, parameter) in wanted {
+            if let Some(value) = mirrored::value(&params["arguments"][parameter]) {
+                request = request.header(header, value);
             }
         }
         request
@@ -284,15 +311,14 @@ impl Http {
         if let Some(reply) = heard.take(message, within) {
             let own = self.clone();
             // Not waited for; a server that asks may not care.
-            tokio::spawn(async move {
-                let reply = reply.await;
+            heard.reply(reply, async move |reply| {
                 let request = own.request(Method::POST, &reply).body(reply.to_string());
-                request.send().await
+                drop(request.send().await);
             });
         }
     }
 
-    fn session(&self) -> std::sync::MutexGuard<'_, (Option<HeaderValue>, Option<HeaderValue>)> {
+    fn session(&self) -> MutexGuard<'_, (Option<HeaderValue>, Option<HeaderValue>)> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

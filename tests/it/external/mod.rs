@@ -364,6 +364,19 @@ fn a_server_that_floods_stalls_or_dies_costs_its_call_and_nothing_else() {
 }
 
 #[test]
+fn a_server_that_asks_and_never_reads_hurts_nobody() {
+    let home = with(Home::new(), "", "auto = ['*']");
+    let model = calling(&[("out__storm", json!({})), ("out__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    let outputs = outputs(&model);
+    assert!(outputs[0].contains("calm"), "{}", outputs[0]);
+    assert!(outputs[1].contains("\n{}\n"), "{}", outputs[1]);
+    // However often it says that its tools changed, it is asked for them now and then.
+    let lists = log(&home).matches("tools/list").count();
+    assert!(lists < 100, "{lists}");
+}
+
+#[test]
 fn a_message_without_an_end_is_the_end_of_the_server() {
     let home = with(Home::new(), "", "auto = ['*']");
     let model = calling(&[("out__endless_line", json!({})), ("out__echo", json!({}))]);

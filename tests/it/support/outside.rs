@@ -155,6 +155,7 @@ impl Server {
             "elicit",
             "blob",
             "wants",
+            "storm",
             "insists",
         ]
         .iter()
@@ -245,6 +246,14 @@ impl Server {
                     heard.push(line.expect("an answer"));
                 }
                 text(&heard.join("\n"))
+            }
+            "storm" => {
+                // Nobody reads what comes back for that while it is written.
+                for n in 0..20_000 {
+                    say(&json!({"jsonrpc": "2.0", "id": format!("p{n}"), "method": "ping"}));
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+                }
+                text("calm")
             }
             "wants" if params["inputResponses"].is_object() => text(&params.to_string()),
             "wants" | "insists" => Some(json!({
