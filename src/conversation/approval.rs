@@ -34,7 +34,7 @@ pub struct Approval {
     pub session_covers: Option<String>,
     /// What an external server wants to know. Only a person can answer that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub form: Option<Form>,
+    pub form: Option<Box<Form>>,
 }
 
 impl Approval {

@@ -73,9 +73,11 @@ impl Link {
             detail: clean(question.detail),
             reason: question.reason.map(clean),
             covers: question.covers.map(clean),
-            form: question.form.map(|form| Form {
-                message: clean(form.message),
-                ..form
+            form: question.form.map(|form| {
+                Box::new(Form {
+                    message: clean(form.message),
+                    ..*form
+                })
             }),
             ..question
         }

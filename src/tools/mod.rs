@@ -161,7 +161,7 @@ pub struct Question {
     /// What an approval for the session covers: a key that is the same for the same thing.
     pub covers: Option<String>,
     /// What an external server wants to know; then no leave is asked for, and only a person can answer.
-    pub form: Option<Form>,
+    pub form: Option<Box<Form>>,
 }
 
 /// The answer that came.

@@ -97,7 +97,10 @@ pub(super) async fn ask(
         }
         () = eof.cancelled() => return None,
     };
-    understand(&serde_json::to_value(answer).ok()?, approval.form.as_ref())
+    understand(
+        &serde_json::to_value(answer).ok()?,
+        approval.form.as_deref(),
+    )
 }
 
 /// The answer in a result. Besides the protocol's own form, the spellings of the peer that users come from.

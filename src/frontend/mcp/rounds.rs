@@ -83,7 +83,7 @@ pub(super) async fn answer(
             continue;
         };
         let form = open.iter().find(|open| open.id == *id);
-        let form = form.and_then(|open| open.form.as_ref());
+        let form = form.and_then(|open| open.form.as_deref());
         let told = match questions::understand(response, form) {
             // If somebody else was first, this one has no effect.
             Some(answer) => thread

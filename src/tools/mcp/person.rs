@@ -66,7 +66,7 @@ fn question(call: &CallId, form: Form) -> Question {
         reason: None,
         stands_on: String::new(),
         covers: None,
-        form: Some(form),
+        form: Some(Box::new(form)),
     }
 }
 

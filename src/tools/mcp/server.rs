@@ -30,6 +30,8 @@ use crate::{
 
 /// Starts in a row that may fail before it stays down.
 const TRIES: u32 = 5;
+/// Until a server starts whose tools are known and that nobody has called yet.
+const AFTER_YOU: Duration = Duration::from_millis(300);
 /// The first pause after a failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// One that ran so long has not failed at once.
@@ -255,6 +257,9 @@ impl Keeper {
     /// Runs until it is stopped, which is bounded: a server that does not end by itself is killed, and what it started
     /// with it.
     pub(super) async fn keep(self) {
+        if !self.lets_pass().await {
+            return;
+        }
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let _ = self.status.send(Status::Starting);
@@ -281,6 +286,19 @@ impl Keeper {
             if failures >= TRIES {
                 failures = 0;
             }
+        }
+    }
+
+    /// Where it is known what the server offers, the first request to the model goes first: twenty programs that start
+    /// at once would take the processors from it. False if nobody wants it any more.
+    async fn lets_pass(&self) -> bool {
+        if self.settings.context || locked(&self.offer).is_none() {
+            return true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AFTER_YOU) => true,
+            () = self.wanted.notified() => true,
+            () = self.stop.cancelled() => false,
         }
     }
 

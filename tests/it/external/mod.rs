@@ -438,6 +438,56 @@ fn an_interrupt_reaches_the_server_and_ends_what_it_started() {
     home.assert_deserted(&[]);
 }
 
+/// Linux: the helper in front of a server watches us.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_killed_openoxide_leaves_no_server_behind() {
+    let home = with(Home::new(), "", "auto = ['*']");
+    let model = calling(&[("out__start", json!({})), ("out__never", json!({}))]);
+    let running = start(task(&home, &model, &[]));
+    eventually("the server is asked", || {
+        log(&home).contains("tools/call never")
+    });
+    assert!(home.until_running("sleep 4711"));
+    running.signal(Signal::KILL);
+    running.ended();
+    home.assert_deserted(&[]);
+}
+
+#[test]
+fn doctor_says_whether_servers_work() {
+    let good = table(&Home::new(), "good", "", "");
+    let home = Home::new();
+    let bad = table(&home, "bad", "dies", "startup_seconds = 0.5");
+    let home = home.config(&format!("{good}{bad}"));
+    let model = ModelServer::start(vec![Reply::text("ok")]);
+    let ran = run(home.openoxide_with(&model, &["doctor", "--json"]));
+    let findings: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let findings = findings.as_array().expect("a list").iter();
+    let about = findings.filter(|finding| finding["what"] == "external server");
+    let about: Vec<String> = about.map(Value::to_string).collect();
+    assert_eq!(about.len(), 2, "{about:?}");
+    assert!(about[0].contains("bad, failed") && about[0].contains("the licence has expired"));
+    assert!(about[1].contains("good, ready: ") && about[1].contains("\"fine\":true"));
+}
+
+#[test]
+fn a_server_behind_http_says_unasked_that_its_tools_changed() {
+    let server = outside::Http::start();
+    let home = Home::new().config(&format!(
+        "[mcp_servers.net]\nurl = '{}?announces'\nauto = ['*']\n",
+        server.url
+    ));
+    let model = calling(&[("net__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    eventually("it listens", || {
+        server.heads().iter().any(|head| head.starts_with("get "))
+    });
+    let model = calling(&[]);
+    run(task(&home, &model, &[])).expect(0);
+    assert!(offered(&model, 0).contains(&"net__fresh".to_owned()));
+}
+
 #[test]
 fn a_server_gets_no_key_of_ours_and_knows_how_deep_it_is() {
     let home = with(Home::new(), "", "auto = ['*']");

@@ -326,13 +326,35 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let announces = head.contains("?announces");
+    if announces && head.starts_with("GET") {
+        // It has others from now on, and says so.
+        let event = r#"{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}"#;
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {event}\n\n"
+        );
+    }
+    let listened = || {
+        seen.lock()
+            .expect("no panic")
+            .iter()
+            .any(|head| head.starts_with("get "))
+    };
     let result = match message["method"].as_str() {
         Some("initialize") => json!({
-            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": announces}},
             "serverInfo": {"name": "net", "version": "1"},
         }),
+        Some("tools/list") if announces && listened() => {
+            json!({"tools": [tool("echo", "Echoes."), tool("fresh", "New.")]})
+        }
         Some("tools/list") => json!({"tools": [tool("echo", "Echoes.")]}),
         Some("tools/call") => {
+            if announces {
+                // Until the news has been heard and looked into.
+                std::thread::sleep(Duration::from_secs(1));
+            }
             let text = format!("{}\n{head}", message["params"]["arguments"]);
             json!({"content": [{"type": "text", "text": text}]})
         }
