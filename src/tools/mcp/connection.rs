@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
     heard::{Expected, Follower, Heard, Nobody},
@@ -83,6 +83,8 @@ pub(super) struct Connection {
     offer: Mutex<Arc<Offer>>,
     /// Contents of resources, and until when they hold. Locked for a moment; nobody awaits under it.
     contents: Mutex<HashMap<String, (Instant, String)>>,
+    /// What a server says unasked over HTTP; ends with the connection.
+    listening: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// What a server says of itself.
@@ -119,6 +121,7 @@ impl Connection {
             about: About::default(),
             offer: Mutex::default(),
             contents: Mutex::default(),
+            listening: Mutex::default(),
         };
         connection.about = match connection.newer {
             true => connection.discover().await?,
@@ -138,6 +141,12 @@ impl Connection {
             http.agreed(version);
         }
         self.tell("notifications/initialized", json!({})).await;
+        if let Way::Http(http) = &self.way {
+            // Before anything is asked: a server may put its questions there instead of beside the answer.
+            let (http, heard) = (http.clone(), self.heard.clone());
+            let listening = tokio::spawn(async move { http.listen(&heard).await });
+            *self.listening() = Some(AbortOnDropHandle::new(listening));
+        }
         Ok(about(
             &result["serverInfo"],
             version,
@@ -224,6 +233,12 @@ impl Connection {
         }
     }
 
+    fn listening(&self) -> MutexGuard<'_, Option<AbortOnDropHandle<()>>> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn contents(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
         self.contents.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -238,11 +253,9 @@ impl Connection {
         self.heard.changed.notified().await;
     }
 
-    /// Hears what the server says unasked, where that does not come by itself. Never returns; ended by being dropped.
+    /// Hears what a server of the newer protocol says unasked. Never returns; ended by being dropped.
     pub(super) async fn listen(&self) {
-        if !self.about.announces {
-            // Nothing comes that was not asked for.
-        } else if self.newer {
+        if self.newer && self.about.announces {
             let wished = json!({"toolsListChanged": true, "resourcesListChanged": true});
             let params = json!({"notifications": wished});
             let cancel = CancellationToken::new();
@@ -255,8 +268,6 @@ impl Connection {
             );
             // A server that has nothing to say refuses; then what it offers is what it offered.
             let _ = listening.await;
-        } else if let Way::Http(http) = &self.way {
-            http.listen(&self.heard).await;
         }
         std::future::pending().await
     }
