@@ -456,8 +456,8 @@ fn a_killed_openoxide_leaves_no_server_behind() {
 
 #[test]
 fn doctor_says_whether_servers_work() {
-    let good = table(&Home::new(), "good", "", "");
     let home = Home::new();
+    let good = table(&home, "good", "", "");
     let bad = table(&home, "bad", "dies", "startup_seconds = 0.5");
     let home = home.config(&format!("{good}{bad}"));
     let model = ModelServer::start(vec![Reply::text("ok")]);
