@@ -7,10 +7,12 @@ pub(super) async fn servers(app: &App) -> anyhow::Result<Vec<Finding>> {
     let tested = mcp::test(app, None).await;
     app.servers().end().await;
     let findings = tested?.into_iter().map(|report| {
-        let about = report.error.map_or_else(
-            || format!("{} tools", report.tools.len()),
-            |why| shown_line(&why),
-        );
+        let last = report.stderr.last();
+        let last = last.map(|line| format!("; its last words: {}", shown_line(line)));
+        let about = match report.error {
+            Some(why) => shown_line(&why) + &last.unwrap_or_default(),
+            None => format!("{} tools", report.tools.len()),
+        };
         Finding {
             what: "external server",
             fine: report.state != "failed",
