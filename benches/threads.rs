@@ -185,7 +185,6 @@ impl Bench {
             created_at: now(),
             owner: None,
             parent: None,
-            owner: None,
             isolated: None,
             own_directory: false,
             policy: Policy {

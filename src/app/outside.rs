@@ -8,7 +8,7 @@ use std::{
 use super::{App, wiring::Wiring};
 use crate::{
     config::{self, Config, ConfigError},
-    conversation::shown_line,
+    conversation::{Prompt, shown_line},
     thread::Header,
     tools::{
         mcp::{self, Servers},
@@ -47,6 +47,22 @@ impl App {
         Ok(self.wiring.listed(&config, &self.setup.cwd, start))
     }
 
+    /// `prompt` with resources of external servers behind it that fit it, where the owner wants that.
+    pub async fn with_resources(&self, prompt: Prompt, header: &Header) -> Prompt {
+        let wanted = self.config.mcp_servers.values();
+        if !wanted.into_iter().any(|settings| settings.context) {
+            return prompt;
+        }
+        let servers = self.wiring.recorded_servers(header);
+        match self.servers().fitting(&servers, &prompt.text).await {
+            Some(found) => Prompt {
+                text: format!("{}\n\n{found}", prompt.text),
+                ..prompt
+            },
+            None => prompt,
+        }
+    }
+
     /// The external servers of this process.
     pub fn servers(&self) -> &Servers {
         &self.wiring.servers
@@ -61,12 +77,20 @@ impl App {
 impl Wiring {
     /// The tools of external servers that were recorded for a thread.
     pub(super) fn outside_tools(&self, header: &Header) -> Vec<(String, Box<dyn AnyTool>)> {
+        let context = &header.context;
+        let servers = self.recorded_servers(header);
+        self.servers
+            .tools(&context.outside, &context.tools, &servers)
+    }
+
+    /// The external servers that were recorded for a thread.
+    fn recorded_servers(&self, header: &Header) -> Vec<mcp::Usable> {
         let recorded = &header.context.outside;
         if recorded.is_empty() {
             return Vec::new();
         }
         // What the project has taken away since stays away; a file that cannot be read takes away all.
-        let servers = match self.layers.in_project(&header.cwd) {
+        match self.layers.in_project(&header.cwd) {
             Ok(config) => self.external(&config, &header.cwd, |name| {
                 recorded.iter().any(|outside| outside.server == name)
             }),
@@ -74,9 +98,7 @@ impl Wiring {
                 tracing::warn!("no external servers: {error}");
                 Vec::new()
             }
-        };
-        self.servers
-            .tools(recorded, &header.context.tools, &servers)
+        }
     }
 
     /// The external servers for threads of `cwd` that are `wished`, started. What keeps one away is a warning.
@@ -175,8 +197,9 @@ impl Wiring {
         let mut settings = settings.clone();
         if project {
             settings = config::expand(settings, &variable)?;
-            // What runs unasked is for the owner to say.
+            // What runs unasked, or is put before the model, is for the owner to say.
             settings.auto.clear();
+            settings.context = false;
         }
         self.servers
             .start(name, &settings, &self.directory(cwd), variable)

@@ -133,6 +133,13 @@ impl App {
         };
         let model = self.model_name(wish.model.clone(), config.model.name)?;
         let mut workspace = self.wiring.workspace(cwd, &policy)?;
+        let settings = self.wiring.settings(sandbox);
+        let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
+        // Before there is a worktree: who gives up while this waits leaves nothing behind.
+        let chosen = mcp::choose(&servers, wish.query, &tools).await;
+        for warning in &chosen.warnings {
+            tracing::warn!("{warning}");
+        }
         let mut isolated = None;
         if wish.isolated {
             let from = workspace.cwd().to_owned();
@@ -156,12 +163,6 @@ impl App {
             instructions: wish.instructions.as_deref(),
             agents_md: &found.text,
         };
-        let settings = self.wiring.settings(sandbox);
-        let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
-        let chosen = mcp::choose(&servers, wish.query, &tools).await;
-        for warning in &chosen.warnings {
-            tracing::warn!("{warning}");
-        }
         let effort = config.model.reasoning_effort;
         let context = Context::new(around, tools, effort).with(chosen);
         Ok(Header {

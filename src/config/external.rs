@@ -59,8 +59,10 @@ pub fn of_flag(text: &str) -> Result<toml::Table, ConfigError> {
             settings.command = Some(words.remove(0));
             settings.args = words;
         }
-        "http" | "streamable-http" => settings.url = Some(target.to_owned()),
-        other => return Err(ConfigError::new(unspoken(other)).hint("`stdio` or `http`")),
+        "http" | "streamable-http" | "ws" | "websocket" => settings.url = Some(target.to_owned()),
+        other => {
+            return Err(ConfigError::new(unspoken(other)).hint("`stdio`, `http` or `websocket`"));
+        }
     }
     settings
         .check()
@@ -183,6 +185,8 @@ fn settings(server: &Map<String, Value>) -> Result<Settings, String> {
             "streamableHttp",
             "streamable_http",
             "remote",
+            "ws",
+            "websocket",
         ];
         let transport = transport.as_str().unwrap_or("?");
         if !known.contains(&transport) {
@@ -339,12 +343,14 @@ mod tests {
         assert_eq!(program.args, ["a b", "$HOME;", ""]);
         let url = settings("s:http:https://h:8080/mcp").unwrap().url;
         assert_eq!(url.as_deref(), Some("https://h:8080/mcp"));
+        let url = settings("s:websocket:ws://h/ws").unwrap().url;
+        assert_eq!(url.as_deref(), Some("ws://h/ws"));
         for wrong in [
             "s",
             "s:stdio",
             "s:stdio: ",
             ":stdio:x",
-            "s:ws:ws://h",
+            "s:sse:http://h",
             "s:stdio:'x",
             "s:http:x",
         ] {

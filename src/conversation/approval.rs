@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{ApprovalId, CallId, TurnId};
+use super::{ApprovalId, CallId, Form, TurnId};
 
 /// A question. Its facts are ours; only `reason` is the model's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub struct Approval {
     /// What an approval for the session would cover; none where that is not offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_covers: Option<String>,
+    /// What an external server wants to know. Only a person can answer that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<Box<Form>>,
 }
 
 impl Approval {
@@ -61,6 +64,8 @@ pub enum ApprovalKind {
     Edit,
     /// Ask an external server.
     Tool,
+    /// Tell an external server something that only a person knows.
+    Input,
 }
 
 /// The four answers.
@@ -85,6 +90,9 @@ pub struct Answer {
     /// A word for the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// What was entered into the form of an external server. Neither kept nor shown: it is for the server alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub entered: Option<Value>,
 }
 
 impl From<Decision> for Answer {
@@ -92,6 +100,7 @@ impl From<Decision> for Answer {
         Self {
             decision,
             note: None,
+            entered: None,
         }
     }
 }

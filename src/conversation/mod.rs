@@ -4,6 +4,7 @@
 
 mod approval;
 mod event;
+mod form;
 mod ids;
 mod item;
 mod outcome;
@@ -14,6 +15,7 @@ mod shown;
 
 pub use approval::{Answer, Approval, ApprovalKind, Decision, Resolution, ResolvedBy};
 pub use event::Event;
+pub use form::{Form, choices};
 pub use ids::{ApprovalId, CallId, ThreadId, TurnId};
 pub use item::{Item, OutputStatus, ToolCall, ToolOutput, Wire};
 pub use outcome::{

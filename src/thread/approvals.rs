@@ -71,6 +71,12 @@ impl Approvals {
         &self.granted
     }
 
+    /// True if it is about what only a person knows.
+    pub(super) fn is_for_a_person(&self, id: ApprovalId) -> bool {
+        let mut open = self.pending.iter().map(|pending| &pending.approval);
+        open.any(|open| open.id == id && open.form.is_some())
+    }
+
     /// True if an approval for the session covers `key`.
     pub(super) fn is_granted(&self, key: Option<&String>) -> bool {
         key.is_some_and(|key| self.granted.contains(key))

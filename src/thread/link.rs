@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::places::Place;
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
-    conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
+    conversation::{Answer, CallId, Decision, Event, Form, Item, Redactor, TurnId},
     tools::{Answered, Host, Progress, Question},
     workspace::checkpoint::Measured,
 };
@@ -74,6 +74,12 @@ impl Link {
             detail: clean(question.detail),
             reason: question.reason.map(clean),
             covers: question.covers.map(clean),
+            form: question.form.map(|form| {
+                Box::new(Form {
+                    message: clean(form.message),
+                    ..*form
+                })
+            }),
             ..question
         }
     }

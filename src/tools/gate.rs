@@ -326,6 +326,7 @@ impl Gate {
             reason,
             stands_on: named.digest(),
             covers,
+            form: None,
         };
         match &planned.access {
             Access::Run {

@@ -1,7 +1,7 @@
 //! What the model may call. One tool is one file; the gate stands before all of them.
 //!
 //! A tool understands its input once ([`Tool::plan`]), says what that would touch ([`Access`]), and does it when told
-//! ([`Tool::run`]). It never asks anybody, never picks a sandbox, and knows no threads: what it needs from above comes
+//! ([`Tool::run`]). It never asks for leave, never picks a sandbox, and knows no threads: what it needs from above comes
 //! through [`Host`].
 
 pub mod command;
@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    conversation::{Access, Answer, ApprovalKind, CallId, CommandRun},
+    conversation::{Access, Answer, ApprovalKind, CallId, CommandRun, Form},
     workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
 
@@ -160,6 +160,8 @@ pub struct Question {
     pub stands_on: String,
     /// What an approval for the session covers: a key that is the same for the same thing.
     pub covers: Option<String>,
+    /// What an external server wants to know; then no leave is asked for, and only a person can answer.
+    pub form: Option<Box<Form>>,
 }
 
 /// The answer that came.

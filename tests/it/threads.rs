@@ -515,8 +515,8 @@ async fn a_no_goes_on_and_is_told_with_its_note() {
     let mut going = lab.start("make it two").await;
     let id = going.until_asked().await;
     let answer = Answer {
-        decision: Decision::Deny,
         note: Some("use three".to_owned()),
+        ..Answer::from(Decision::Deny)
     };
     lab.handle
         .answer(id, answer, ResolvedBy::Terminal)

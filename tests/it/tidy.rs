@@ -63,10 +63,15 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
 /// Which package may be named where. What is not listed may be named anywhere.
 const PACKAGES: &[(&str, &[&str])] = &[
     ("rmcp", &["frontend/mcp"]),
-    ("base64", &["frontend/mcp/resources", "frontend/attach.rs"]),
+    (
+        "base64",
+        &["frontend/mcp/resources", "frontend/attach.rs", "tools/mcp"],
+    ),
     ("percent_encoding", &["frontend/mcp/resources"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools/mcp"]),
+    // The client of a WebSocket; its server is axum's.
+    ("tokio_tungstenite", &["tools/mcp"]),
     ("rustls", &["model"]),
     ("tower", &["model"]),
     ("bytes", &["model"]),

@@ -302,8 +302,8 @@ impl AnswerArgs {
         ];
         let (_, decision) = decisions.into_iter().find(|(given, _)| *given)?;
         Some(Answer {
-            decision,
             note: self.note.clone(),
+            ..Answer::from(decision)
         })
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use serde::Serialize;
 
+mod external;
 mod machine;
 mod model;
 
@@ -54,6 +55,7 @@ pub(super) async fn run(json: bool, options: &Options) -> anyhow::Result<u8> {
     let mut findings = sandbox(&Arc::new(Sandbox::new(None)));
     findings.extend(model::configuration(&app));
     findings.extend(model::model(&app).await);
+    findings.extend(external::servers(&app).await?);
     findings.push(machine::git());
     findings.push(machine::state(&app));
     let mut out = io::stdout().lock();

@@ -113,7 +113,10 @@ impl Run {
         };
         display.thread(&thread)?;
         let started = match message {
-            Some(message) => thread.start(message).await,
+            Some(message) => {
+                let message = app.with_resources(message, thread.header()).await;
+                thread.start(message).await
+            }
             None => thread.resume().await,
         };
         let started = match started {

@@ -75,7 +75,7 @@ fn chosen(all: Vec<External>, name: Option<&str>) -> anyhow::Result<Vec<External
 }
 
 /// Starts them beside each other.
-async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Report>> {
+pub(super) async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Report>> {
     let all = app.external(|known| name.is_none_or(|name| name == known))?;
     let meant = chosen(all, name)?.into_iter();
     let reports = meant.map(|external| async move {

@@ -5,6 +5,7 @@ mod args;
 mod demo;
 mod doctor;
 mod exec;
+mod form;
 mod log;
 mod mcp;
 mod prompt;

@@ -7,11 +7,11 @@ use std::{
 
 use anstyle::{AnsiColor, Style};
 
-use super::report::Report;
+use super::{form, report::Report};
 use crate::conversation::{Answer, Approval, Decision, shown_line};
 
-const QUESTION: Style = AnsiColor::Yellow.on_default().bold();
-const PLAIN: Style = Style::new();
+pub(super) const QUESTION: Style = AnsiColor::Yellow.on_default().bold();
+pub(super) const PLAIN: Style = Style::new();
 
 /// True if a person can be asked: they see standard error and can type.
 pub(super) fn is_attended() -> bool {
@@ -20,8 +20,11 @@ pub(super) fn is_attended() -> bool {
 
 /// Asks, and waits for a line. Ended by the person, or by the terminal going away, which is no answer.
 pub(super) fn ask(approval: &Approval) -> Option<Answer> {
-    show(approval);
     let mut terminal = BufReader::new(File::open("/dev/tty").ok()?);
+    if let Some(form) = &approval.form {
+        return form::ask(form, terminal);
+    }
+    show(approval);
     loop {
         let session = approval
             .session_covers
@@ -78,7 +81,10 @@ fn parse(typed: &str, session_offered: bool) -> Option<Answer> {
         _ => return None,
     };
     let note = Some(note.trim().to_owned()).filter(|note| !note.is_empty());
-    Some(Answer { decision, note })
+    Some(Answer {
+        note,
+        ..Answer::from(decision)
+    })
 }
 
 #[cfg(test)]
@@ -89,8 +95,8 @@ mod tests {
     fn a_line_is_a_decision_and_perhaps_a_note() {
         assert_eq!(parse("y\n", true), Some(Answer::from(Decision::Approve)));
         let denied = Answer {
-            decision: Decision::Deny,
             note: Some("use make".to_owned()),
+            ..Answer::from(Decision::Deny)
         };
         assert_eq!(parse("n use make\n", true), Some(denied));
         assert_eq!(parse("s\n", false), None);

@@ -75,6 +75,7 @@ impl Server {
         let header = self.shared.app.header(wish).await.map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd);
         let message = message.inspect_err(|_| self.shared.app.abandon(&header))?;
+        let message = self.shared.app.with_resources(message, &header).await;
         let thread = self.create(header)?;
         self.follow(thread, call, manner, Some(key), async |thread| {
             begin_or_go_on(thread, Some(message), detail).await
@@ -102,7 +103,11 @@ impl Server {
         }
         let mut thread = self.thread(&thread_id).await?;
         let message = match &prompt {
-            Some(prompt) => Some(self.attached(prompt, &files, &thread.header().cwd)?),
+            Some(prompt) => {
+                let message = self.attached(prompt, &files, &thread.header().cwd)?;
+                let header = thread.header();
+                Some(self.shared.app.with_resources(message, header).await)
+            }
             None => None,
         };
         let key = message
@@ -177,7 +182,8 @@ impl Server {
                     ..Wish::default()
                 };
                 let header = self.shared.app.header(wish).await.map_err(said)?;
-                (self.create(header)?, Some(query.into()))
+                let message = self.shared.app.with_resources(query.into(), &header).await;
+                (self.create(header)?, Some(message))
             }
         };
         self.follow(thread, call, manner, key, async |thread| {

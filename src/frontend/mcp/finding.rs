@@ -119,8 +119,8 @@ pub(super) fn stopped(outcome: &Outcome, detail: Detail) -> Found {
 /// What the calling model decides.
 pub(super) async fn decide(thread: &ThreadHandle, given: GivenDecision) -> Result<(), String> {
     let answer = Answer {
-        decision: given.decision,
         note: given.note,
+        ..Answer::from(given.decision)
     };
     let decided = thread.decide(given.approval_id, answer).await;
     decided.map_err(|error| format!("argument `decision`: {error}"))

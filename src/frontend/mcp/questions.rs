@@ -15,7 +15,7 @@ use rmcp::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::conversation::{Answer, Approval, Decision, shortened, shown_line, shown_text};
+use crate::conversation::{Answer, Approval, Decision, Form, shortened, shown_line, shown_text};
 
 /// Lines of a diff that a form shows.
 const DIFF_LINES: usize = 80;
@@ -97,12 +97,18 @@ pub(super) async fn ask(
         }
         () = eof.cancelled() => return None,
     };
-    understand(&serde_json::to_value(answer).ok()?)
+    understand(
+        &serde_json::to_value(answer).ok()?,
+        approval.form.as_deref(),
+    )
 }
 
 /// The answer in a result. Besides the protocol's own form, the spellings of the peer that users come from.
-pub(super) fn understand(result: &Value) -> Option<Answer> {
+pub(super) fn understand(result: &Value, form: Option<&Form>) -> Option<Answer> {
     let content = &result["content"];
+    if let Some(form) = form {
+        return entered(result["action"].as_str()?, content, form);
+    }
     let note = content["note"]
         .as_str()
         .map(str::to_owned)
@@ -125,7 +131,23 @@ pub(super) fn understand(result: &Value) -> Option<Answer> {
         Some(_) => None,
         None => stated,
     };
-    decision.map(|decision| Answer { decision, note })
+    let answer = |decision| Answer {
+        note,
+        ..Answer::from(decision)
+    };
+    decision.map(answer)
+}
+
+/// What a person entered for a server. What does not fit its form is no answer.
+fn entered(action: &str, content: &Value, form: &Form) -> Option<Answer> {
+    match action {
+        "accept" => Some(Answer {
+            entered: Some(form.filled(content).ok()?),
+            ..Answer::from(Decision::Approve)
+        }),
+        "decline" => Some(Decision::Deny.into()),
+        _ => None,
+    }
 }
 
 fn decision(value: &Value) -> Option<Decision> {
@@ -142,8 +164,15 @@ fn decision(value: &Value) -> Option<Decision> {
     }
 }
 
-/// Our facts first, then what the model says.
+/// Our facts first, then what the model says; or whose form this is, and then its words.
 fn message(approval: &Approval) -> String {
+    if let Some(form) = &approval.form {
+        return format!(
+            "The external server `{}` wants to know something; what you enter goes there and nowhere else. It says:\n\n{}",
+            shown_line(&form.server),
+            shown_text(&form.message)
+        );
+    }
     let mut text = format!(
         "Allow openoxide to {} {}?",
         shown_line(&approval.summary),
@@ -176,6 +205,9 @@ fn message(approval: &Approval) -> String {
 
 /// A flat form that any client can show.
 fn schema(approval: &Approval) -> Value {
+    if let Some(form) = &approval.form {
+        return form.schema.clone();
+    }
     let mut choices = vec![("approve", "Approve this once")];
     if approval.session_covers.is_some() {
         choices.push(("approve_for_session", "Approve for the session"));
@@ -213,6 +245,7 @@ mod tests {
             reason: None,
             stands_on: String::new(),
             session_covers: Some("`make`".into()),
+            form: None,
         };
         let requests = serde_json::to_value(requests(std::slice::from_ref(&approval))).unwrap();
         let request = &requests[approval.id.to_string()];
@@ -273,7 +306,7 @@ mod tests {
             (json!("approved"), None),
         ] {
             assert_eq!(
-                understand(&result).map(|answer| answer.decision),
+                understand(&result, None).map(|answer| answer.decision),
                 expected,
                 "{result}"
             );

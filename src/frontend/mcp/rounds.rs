@@ -74,11 +74,15 @@ pub(super) async fn answer(
     asked: &[ApprovalId],
     responses: &BTreeMap<String, Value>,
 ) -> Result<(), String> {
+    let open = thread.subscribe().await;
+    let open = open.map_err(|error| error.to_string())?.pending;
     for id in asked {
         let Some(response) = responses.get(&id.to_string()) else {
             continue;
         };
-        let told = match questions::understand(response) {
+        let form = open.iter().find(|open| open.id == *id);
+        let form = form.and_then(|open| open.form.as_deref());
+        let told = match questions::understand(response, form) {
             // If somebody else was first, this one has no effect.
             Some(answer) => thread
                 .answer(*id, answer, ResolvedBy::Elicitation)

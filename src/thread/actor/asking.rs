@@ -55,6 +55,10 @@ impl Actor {
 
     /// Looks the question up in the record of the turn; what its call asked before and does not ask now is closed.
     fn known(&mut self, question: &Question) -> Known {
+        if question.form.is_some() {
+            // What was entered is not kept, and a server may ask the same twice.
+            return Known::Nothing;
+        }
         let Some(turn) = self.state.open_turn() else {
             return Known::Nothing;
         };
@@ -148,7 +152,9 @@ impl Actor {
         };
         match decision {
             Decision::Deny | Decision::Abort => Ok(id),
-            _ if self.parts.when_unattended != WhenUnattended::ReturnToCaller => {
+            _ if self.parts.when_unattended != WhenUnattended::ReturnToCaller
+                || self.approvals.is_for_a_person(id) =>
+            {
                 Err(DecideError::ForAPerson)
             }
             Decision::ApproveForSession => Err(DecideError::OnlyOnce),
@@ -169,7 +175,10 @@ impl Actor {
             ..answer
         };
         let resolution = Resolution {
-            answer: answer.clone(),
+            answer: Answer {
+                entered: None,
+                ..answer.clone()
+            },
             by,
         };
         // The answer counts also when it cannot be written; the next record fails and ends the turn.
@@ -229,7 +238,13 @@ impl Actor {
                 }
             }
             WhenUnattended::ReturnToCaller => {
-                self.approvals.leave_open(ids);
+                let (persons, callers): (Vec<ApprovalId>, Vec<ApprovalId>) = ids
+                    .iter()
+                    .partition(|id| self.approvals.is_for_a_person(**id));
+                for id in persons {
+                    self.resolve(id, Decision::Deny.into(), ResolvedBy::Unattended);
+                }
+                self.approvals.leave_open(&callers);
                 self.park_if_left_open();
             }
         }
@@ -278,5 +293,6 @@ fn approval(turn_id: TurnId, question: Question) -> Approval {
         reason: question.reason,
         stands_on: question.stands_on,
         session_covers: question.covers,
+        form: question.form,
     }
 }

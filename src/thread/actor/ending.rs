@@ -109,7 +109,11 @@ impl Actor {
 
     /// True if the turn waits for an answer that may come later.
     pub(super) fn may_suspend(&self) -> bool {
-        !self.approvals.waiting().is_empty()
+        let waiting = self.approvals.waiting();
+        // A call that an external server has begun cannot be taken up again.
+        let begun = waiting.iter().any(|id| self.approvals.is_for_a_person(*id));
+        !waiting.is_empty()
+            && !begun
             && self.queue.is_empty()
             && self.parts.when_unattended != WhenUnattended::Deny
     }

@@ -5,17 +5,26 @@
 //! are spoken: `initialize` up to 2025-11-25, and 2026-07-28, where each request says what it needs.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{heard::Heard, offer::Offer, pipe::Input, settings::Protocol, streamable::Http};
+use super::{
+    heard::{Expected, Follower, Heard, Nobody},
+    offer::Offer,
+    pipe::Input,
+    settings::Protocol,
+    socket::Socket,
+    streamable::Http,
+};
 use crate::conversation::{shortened, shown_line};
 
 /// The version that `initialize` asks for; a server answers with one that it knows.
@@ -28,6 +37,14 @@ const TO_HEAR: Duration = Duration::from_secs(1);
 const ERROR_CHARS: usize = 2_000;
 /// While a connection is opened its owner bounds the whole of it.
 const OPENING: Duration = Duration::from_secs(3_600);
+
+/// How long the content of a resource holds whose server says nothing about that.
+const HOLDS: Duration = Duration::from_secs(60);
+/// However long it says.
+const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
+/// Contents that are kept, and bytes of one.
+const MOST_CONTENTS: usize = 64;
+const LARGEST_CONTENT: usize = 64 << 10;
 
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +65,9 @@ pub(super) enum Way {
     /// The standard input of a program; its output is read by a task of its own.
     Pipe(Input),
     /// Streamable HTTP.
-    Http(Box<Http>),
+    Http(Arc<Http>),
+    /// A WebSocket.
+    Socket(Socket),
 }
 
 /// A connection that can be asked from several tasks.
@@ -62,6 +81,10 @@ pub(super) struct Connection {
     /// What it said of itself, and how long that took.
     pub(super) about: About,
     offer: Mutex<Arc<Offer>>,
+    /// Contents of resources, and until when they hold. Locked for a moment; nobody awaits under it.
+    contents: Mutex<HashMap<String, (Instant, String)>>,
+    /// What a server says unasked over HTTP; ends with the connection.
+    listening: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// What a server says of itself.
@@ -77,6 +100,9 @@ pub struct About {
     pub(super) resources: bool,
     #[serde(skip)]
     pub(super) tools: bool,
+    /// It says so when what it offers changes.
+    #[serde(skip)]
+    pub(super) announces: bool,
 }
 
 impl Connection {
@@ -94,6 +120,8 @@ impl Connection {
             newer: protocol != Protocol::Legacy,
             about: About::default(),
             offer: Mutex::default(),
+            contents: Mutex::default(),
+            listening: Mutex::default(),
         };
         connection.about = match connection.newer {
             true => connection.discover().await?,
@@ -106,14 +134,19 @@ impl Connection {
     }
 
     async fn initialize(&self) -> Result<About, String> {
-        let params =
-            json!({"protocolVersion": OLDER, "capabilities": {}, "clientInfo": ourselves()});
+        let params = json!({"protocolVersion": OLDER, "capabilities": capabilities(), "clientInfo": ourselves()});
         let result = self.opened("initialize", params).await?;
         let version = result["protocolVersion"].as_str().unwrap_or(OLDER);
         if let Way::Http(http) = &self.way {
             http.agreed(version);
         }
         self.tell("notifications/initialized", json!({})).await;
+        if let Way::Http(http) = &self.way {
+            // Before anything is asked: a server may put its questions there instead of beside the answer.
+            let (http, heard) = (http.clone(), self.heard.clone());
+            let listening = tokio::spawn(async move { http.listen(&heard).await });
+            *self.listening() = Some(AbortOnDropHandle::new(listening));
+        }
         Ok(about(
             &result["serverInfo"],
             version,
@@ -136,12 +169,14 @@ impl Connection {
 
     async fn opened(&self, method: &str, params: Value) -> Result<Value, String> {
         let cancel = CancellationToken::new();
-        let asked = self.ask(method, params, OPENING, &cancel, |_| {}).await;
+        let asked = self
+            .ask(method, params, OPENING, &cancel, Arc::new(Nobody))
+            .await;
         asked.map_err(|trouble| match trouble {
             Trouble::Refused(why) => format!("it says: {}", shown_line(&why)),
             Trouble::Gone => match self.way {
                 Way::Pipe(_) => "it ended before it answered".to_owned(),
-                Way::Http(_) => "it cannot be reached".to_owned(),
+                Way::Http(_) | Way::Socket(_) => "it cannot be reached".to_owned(),
             },
             Trouble::TimedOut | Trouble::Cancelled => "it did not answer".to_owned(),
         })
@@ -150,7 +185,12 @@ impl Connection {
     /// Asks anew what the server offers.
     pub(super) async fn look_again(&self) -> Result<(), String> {
         let offer = Offer::read(self).await?;
+        if let Way::Http(http) = &self.way {
+            let tools = offer.tools.iter();
+            http.mirror(tools.filter_map(|tool| Some((tool.name.clone(), tool.mirrored.clone()?))));
+        }
         *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(offer);
+        self.contents().clear();
         Ok(())
     }
 
@@ -162,9 +202,74 @@ impl Connection {
             .clone()
     }
 
+    /// Reads a resource that the server has listed.
+    pub(super) async fn read(&self, uri: &str, patience: Duration) -> Result<Value, Trouble> {
+        let (cancel, params) = (CancellationToken::new(), json!({"uri": uri}));
+        self.ask(
+            "resources/read",
+            params,
+            patience,
+            &cancel,
+            Arc::new(Nobody),
+        )
+        .await
+    }
+
+    /// The content of a resource, while what the server said of it holds.
+    pub(super) fn known(&self, uri: &str) -> Option<String> {
+        let contents = self.contents();
+        let (until, text) = contents.get(uri)?;
+        (*until > Instant::now()).then(|| text.clone())
+    }
+
+    /// Keeps it for as long as the server says, in milliseconds, or for a while where it says nothing.
+    pub(super) fn remember(&self, uri: &str, text: &str, ttl_ms: &Value) {
+        let ttl = ttl_ms.as_u64().map_or(HOLDS, Duration::from_millis);
+        let mut contents = self.contents();
+        contents.retain(|_, (until, _)| *until > Instant::now());
+        if contents.len() < MOST_CONTENTS && text.len() <= LARGEST_CONTENT {
+            let until = Instant::now() + ttl.min(LONGEST_HOLD);
+            contents.insert(uri.to_owned(), (until, text.to_owned()));
+        }
+    }
+
+    fn listening(&self) -> MutexGuard<'_, Option<AbortOnDropHandle<()>>> {
+        self.listening
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn contents(&self) -> MutexGuard<'_, HashMap<String, (Instant, String)>> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Parameters of tools go into headers where that is wanted.
+    pub(super) fn mirrors(&self) -> bool {
+        self.newer && matches!(self.way, Way::Http(_))
+    }
+
     /// Returns when the server says that what it offers changed.
     pub(super) async fn changed(&self) {
         self.heard.changed.notified().await;
+    }
+
+    /// Hears what a server of the newer protocol says unasked. Never returns; ended by being dropped.
+    pub(super) async fn listen(&self) {
+        if self.newer && self.about.announces {
+            let wished = json!({"toolsListChanged": true, "resourcesListChanged": true});
+            let params = json!({"notifications": wished});
+            let cancel = CancellationToken::new();
+            let listening = self.ask(
+                "subscriptions/listen",
+                params,
+                Duration::MAX,
+                &cancel,
+                Arc::new(Nobody),
+            );
+            // A server that has nothing to say refuses; then what it offers is what it offered.
+            let _ = listening.await;
+        }
+        std::future::pending().await
     }
 
     /// Returns when nothing more comes.
@@ -177,6 +282,7 @@ impl Connection {
         match &self.way {
             Way::Pipe(input) => input.close(),
             Way::Http(http) => drop(tokio::time::timeout(TO_HEAR, http.close()).await),
+            Way::Socket(socket) => drop(tokio::time::timeout(TO_HEAR, socket.close()).await),
         }
         self.heard.close();
     }
@@ -185,14 +291,17 @@ impl Connection {
     pub(super) async fn ping(&self, patience: Duration) -> Option<Duration> {
         let started = Instant::now();
         let cancel = CancellationToken::new();
-        let asked = self.ask("ping", json!({}), patience, &cancel, |_| {}).await;
+        let asked = self
+            .ask("ping", json!({}), patience, &cancel, Arc::new(Nobody))
+            .await;
         asked
             .ok()
             .filter(|_| !self.newer)
             .map(|_| started.elapsed())
     }
 
-    /// Sends a request and gives its result. Ends with the answer, after `patience`, with `cancel`, or with the
+    /// Sends a request and gives its result. Ends with the answer, after `patience` (not counting the time for which a
+    /// person is asked), with `cancel`, or with the
     /// connection; in the second and third case the server is told.
     pub(super) async fn ask(
         &self,
@@ -200,13 +309,13 @@ impl Connection {
         mut params: Value,
         patience: Duration,
         cancel: &CancellationToken,
-        progress: impl Fn(String) + Send + Sync + 'static,
+        follower: Arc<dyn Follower>,
     ) -> Result<Value, Trouble> {
         if self.heard.closed.is_cancelled() {
             return Err(Trouble::Gone);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let answer = self.heard.expect(id, Box::new(progress));
+        let Expected { answer, asking } = self.heard.expect(id, follower);
         params["_meta"] = self.meta(Some(id));
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (why, reason) = tokio::select! {
@@ -214,7 +323,7 @@ impl Connection {
             answer = self.answered(&message, answer) => return answer,
             () = self.heard.closed.cancelled() => return Err(Trouble::Gone),
             () = cancel.cancelled() => (Trouble::Cancelled, "the turn was interrupted"),
-            () = tokio::time::sleep(patience) => (Trouble::TimedOut, "it took too long"),
+            () = runs_out(patience, asking) => (Trouble::TimedOut, "it took too long"),
         };
         self.heard.forget(id);
         self.tell(
@@ -233,6 +342,12 @@ impl Connection {
         let answer = match &self.way {
             Way::Pipe(input) => {
                 if !input.send(message).await {
+                    return Err(Trouble::Gone);
+                }
+                answer.await.map_err(|_| Trouble::Gone)?
+            }
+            Way::Socket(socket) => {
+                if !socket.send(message).await {
                     return Err(Trouble::Gone);
                 }
                 answer.await.map_err(|_| Trouble::Gone)?
@@ -259,6 +374,7 @@ impl Connection {
             match &self.way {
                 Way::Pipe(input) => drop(input.send(&message).await),
                 Way::Http(http) => drop(http.exchange(&message, &self.heard).await),
+                Way::Socket(socket) => drop(socket.send(&message).await),
             }
         };
         let _ = tokio::time::timeout(TO_HEAR, told).await;
@@ -272,10 +388,29 @@ impl Connection {
         if self.newer {
             meta["io.modelcontextprotocol/protocolVersion"] = NEWER.into();
             meta["io.modelcontextprotocol/clientInfo"] = ourselves();
-            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities();
         }
         meta
     }
+}
+
+/// Returns after `patience`, and whatever time a person was asked for.
+async fn runs_out(patience: Duration, mut asking: watch::Receiver<bool>) {
+    let mut left = patience;
+    loop {
+        // An error means that nobody can be asked any more.
+        let _ = asking.wait_for(|asking| !asking).await;
+        let began = Instant::now();
+        tokio::select! {
+            () = tokio::time::sleep(left) => return,
+            Ok(_) = asking.wait_for(|asking| *asking) => left = left.saturating_sub(began.elapsed()),
+        }
+    }
+}
+
+/// A person can be asked, by a form; `{}` says that to servers of before 2025-11-25 too.
+fn capabilities() -> Value {
+    json!({"elicitation": {}})
 }
 
 fn ourselves() -> Value {
@@ -291,5 +426,8 @@ fn about(server: &Value, version: &str, capabilities: &Value) -> About {
         start_ms: 0,
         resources: capabilities["resources"].is_object(),
         tools: capabilities["tools"].is_object(),
+        announces: ["tools", "resources"]
+            .iter()
+            .any(|what| capabilities[*what]["listChanged"] == true),
     }
 }

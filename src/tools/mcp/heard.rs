@@ -1,14 +1,16 @@
-//! What a server sends, taken in: answers go to whoever waits for them, progress to whoever follows, and what it asks of
-//! us is refused. A message is data until it is understood; one that is not is passed over.
+//! What a server sends, taken in: answers go to whoever waits for them, progress and questions to a person to whoever
+//! follows, and all else that it asks of us is refused. A message is data until it is understood; one that is not is
+//! passed over.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::conversation::{shortened, shown_line};
@@ -16,10 +18,41 @@ use crate::conversation::{shortened, shown_line};
 /// An answer: the result, or what the server says instead.
 pub(super) type Answer = Result<Value, String>;
 
-type Listener = Box<dyn Fn(String) + Send + Sync>;
+/// What is to be sent to a server that asked something, once it is known.
+pub(super) type Reply = BoxFuture<'static, Value>;
+
+/// Answers to a server that are on their way at once; what it asks beyond that is not heard.
+const MOST_REPLIES: usize = 64;
+
+/// Questions to a person that one request may lead to.
+const MOST_QUESTIONS: u32 = 10;
+
+/// Who follows a request while it runs.
+pub(super) trait Follower: Send + Sync {
+    /// It goes on.
+    fn progress(&self, line: String);
+
+    /// The server wants to know something from a person (`elicitation/create`): the result for it.
+    fn elicited(&self, params: Value) -> BoxFuture<'static, Value>;
+}
+
+/// Follows what nobody waits to hear of.
+pub(super) struct Nobody;
+
+impl Follower for Nobody {
+    fn progress(&self, _: String) {}
+
+    fn elicited(&self, _: Value) -> BoxFuture<'static, Value> {
+        std::future::ready(cancelled()).boxed()
+    }
+}
+
+/// The result of a question that nobody answered.
+pub(super) fn cancelled() -> Value {
+    json!({"action": "cancel"})
+}
 
 /// Shared by the reader of a connection and those who ask over it.
-#[derive(Default)]
 pub(super) struct Heard {
     /// The server says that what it offers changed.
     pub(super) changed: Notify,
@@ -27,12 +60,34 @@ pub(super) struct Heard {
     pub(super) closed: CancellationToken,
     /// Locked for a moment; nobody awaits under it.
     waiting: Mutex<HashMap<u64, Waiting>>,
+    replies: Arc<Semaphore>,
+}
+
+impl Default for Heard {
+    fn default() -> Self {
+        Self {
+            changed: Notify::new(),
+            closed: CancellationToken::new(),
+            waiting: Mutex::default(),
+            replies: Arc::new(Semaphore::new(MOST_REPLIES)),
+        }
+    }
 }
 
 struct Waiting {
     answer: oneshot::Sender<Answer>,
     progress: f64,
-    listener: Listener,
+    follower: Arc<dyn Follower>,
+    /// A person is being asked.
+    asking: Arc<watch::Sender<bool>>,
+    questions: u32,
+}
+
+/// One who waits.
+pub(super) struct Expected {
+    pub(super) answer: oneshot::Receiver<Answer>,
+    /// While a person is asked, time does not count.
+    pub(super) asking: watch::Receiver<bool>,
 }
 
 impl std::fmt::Debug for Heard {
@@ -43,15 +98,26 @@ impl std::fmt::Debug for Heard {
 
 impl Heard {
     /// Waits for the answer to `id`.
-    pub(super) fn expect(&self, id: u64, listener: Listener) -> oneshot::Receiver<Answer> {
+    pub(super) fn expect(&self, id: u64, follower: Arc<dyn Follower>) -> Expected {
         let (answer, receiver) = oneshot::channel();
+        let (asking, watching) = watch::channel(false);
         let waiting = Waiting {
             answer,
             progress: f64::NEG_INFINITY,
-            listener,
+            follower,
+            asking: Arc::new(asking),
+            questions: 0,
         };
         self.waiting().insert(id, waiting);
-        receiver
+        Expected {
+            answer: receiver,
+            asking: watching,
+        }
+    }
+
+    /// True while somebody waits for `id`.
+    pub(super) fn expects(&self, id: u64) -> bool {
+        self.waiting().contains_key(&id)
     }
 
     /// Nobody waits for `id` any more.
@@ -65,15 +131,63 @@ impl Heard {
         self.waiting().clear();
     }
 
-    /// Takes one message in. What comes back is to be sent.
-    pub(super) fn take(&self, message: &Value) -> Option<Value> {
+    /// Takes one message in, which came while `within` was answered, where that is known. What comes back is to be
+    /// sent, by a task of its own: a person takes their time.
+    pub(super) fn take(&self, message: &Value, within: Option<u64>) -> Option<Reply> {
         let id = &message["id"];
-        match (message["method"].as_str(), id) {
-            (Some(method), Value::Null) => self.notified(method, &message["params"]),
-            (Some(method), id) => return Some(reply(method, id)),
-            (None, id) => self.answered(id, message),
+        let reply = match (message["method"].as_str(), id) {
+            (Some(method), Value::Null) => {
+                self.notified(method, &message["params"]);
+                return None;
+            }
+            (Some("elicitation/create"), id) => self.elicited(id, message, within),
+            (Some(method), id) => std::future::ready(reply(method, id)).boxed(),
+            (None, id) => {
+                self.answered(id, message);
+                return None;
+            }
+        };
+        Some(reply)
+    }
+
+    /// Sends what [`Self::take`] gave, by a task of its own. A server that asks and does not read gets no more than
+    /// [`MOST_REPLIES`] of them.
+    pub(super) fn reply<F: Future<Output = ()> + Send>(
+        &self,
+        reply: Reply,
+        send: impl FnOnce(Value) -> F + Send + 'static,
+    ) {
+        if let Ok(permit) = self.replies.clone().try_acquire_owned() {
+            tokio::spawn(async move {
+                send(reply.await).await;
+                drop(permit);
+            });
         }
-        None
+    }
+
+    /// A question goes to whoever follows the request that it belongs to. On a pipe nothing says which that is, so it
+    /// must be the only one; and one question at a time.
+    fn elicited(&self, id: &Value, message: &Value, within: Option<u64>) -> Reply {
+        let answer =
+            |id: Value, result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
+        let id = id.clone();
+        let mut waiting = self.waiting();
+        let only = || (waiting.len() == 1).then(|| waiting.keys().next().copied())?;
+        let asked = within.or_else(only).and_then(|id| waiting.get_mut(&id));
+        let asked = asked
+            .filter(|asked| asked.questions < MOST_QUESTIONS && !asked.asking.send_replace(true));
+        let Some(asked) = asked else {
+            return std::future::ready(answer(id, cancelled())).boxed();
+        };
+        asked.questions += 1;
+        let asking = asked.asking.clone();
+        let told = asked.follower.elicited(message["params"].clone());
+        async move {
+            let result = told.await;
+            asking.send_replace(false);
+            answer(id, result)
+        }
+        .boxed()
     }
 
     fn answered(&self, id: &Value, message: &Value) {
@@ -122,7 +236,9 @@ impl Heard {
             .filter(|said| !said.trim().is_empty())
             .map(str::to_owned);
         let text = said.unwrap_or_else(|| format!("{progress}{total}"));
-        (waiting.listener)(shortened(&shown_line(&text), 200));
+        waiting
+            .follower
+            .progress(shortened(&shown_line(&text), 200));
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<u64, Waiting>> {
@@ -134,10 +250,6 @@ impl Heard {
 fn reply(method: &str, id: &Value) -> Value {
     match method {
         "ping" => json!({"jsonrpc": "2.0", "id": id, "result": {}}),
-        // Not declared; one that asks all the same hears that nobody is there.
-        "elicitation/create" => {
-            json!({"jsonrpc": "2.0", "id": id, "result": {"action": "cancel"}})
-        }
         _ => json!({"jsonrpc": "2.0", "id": id, "error": {
             "code": -32601, "message": format!("{method} is not offered"),
         }}),
@@ -206,12 +318,16 @@ mod tests {
         let heard = Heard::default();
         let asked = |method: &str| {
             let message = json!({"jsonrpc": "2.0", "id": "x", "method": method});
-            heard.take(&message).unwrap()
+            heard
+                .take(&message, None)
+                .and_then(FutureExt::now_or_never)
+                .unwrap()
         };
         assert_eq!(asked("ping")["result"], json!({}));
         assert_eq!(asked("elicitation/create")["result"]["action"], "cancel");
         assert_eq!(asked("sampling/createMessage")["error"]["code"], -32601);
-        assert_eq!(heard.take(&json!({"method": "notifications/odd"})), None);
-        assert_eq!(heard.take(&json!({"id": 99, "result": {}})), None);
+        let none = |message: &Value| heard.take(message, None).is_none();
+        assert!(none(&json!({"method": "notifications/odd"})));
+        assert!(none(&json!({"id": 99, "result": {}})));
     }
 }

@@ -5,21 +5,25 @@
 //! life. [`tools`] makes them callable, again and again, from what was recorded.
 //!
 //! Nothing here believes a server: its names and schemas are made to fit, its hints are shown and never obeyed, its
-//! answers are bounded and marked as data, what it asks of us is refused, and an approval stands on what it said of
+//! answers are bounded and marked as data, what it asks of us goes to a person or is refused, and an approval stands on what it said of
 //! its tool when the question was put.
 
 mod audit;
 mod connection;
 mod heard;
+mod mirrored;
 mod names;
 mod offer;
+mod person;
 mod pipe;
 mod resources;
 mod result;
 mod schema;
 mod server;
 mod settings;
+mod socket;
 mod streamable;
+mod suggest;
 mod tool;
 mod trust;
 
@@ -190,11 +194,15 @@ impl Servers {
                     format!("the variable `{name}` of its `bearer_token_env` is not set")
                 })?),
             };
-            return Ok(Target::Http(streamable::Address {
+            let address = streamable::Address {
                 url: url.clone(),
                 headers: settings.headers.clone().into_iter().collect(),
                 token,
-            }));
+            };
+            return Ok(match settings.transport() {
+                "websocket" => Target::Socket(address),
+                _ => Target::Http(address),
+            });
         }
         let extra: Vec<(String, String)> = settings.env.clone().into_iter().collect();
         let env: Vec<(OsString, OsString)> =
@@ -213,6 +221,11 @@ impl Servers {
         self.stop.cancel();
         self.keepers.close();
         self.keepers.wait().await;
+    }
+
+    /// Resources of `servers` that fit `question`, as data to stand behind it; within a tenth of a second.
+    pub async fn fitting(&self, servers: &[Usable], question: &str) -> Option<String> {
+        suggest::fitting(servers, question, &self.audit).await
     }
 
     /// The tools of `recorded` that `servers` can still answer for, with their names.
@@ -326,7 +339,7 @@ pub async fn choose(servers: &[Usable], only_unasked: bool, ours: &[ToolSpec]) -
 pub struct Report {
     /// As the owner calls it.
     pub name: String,
-    /// `stdio` or `http`.
+    /// `stdio`, `http` or `websocket`.
     pub transport: &'static str,
     /// The program with its arguments, or the address.
     pub target: String,

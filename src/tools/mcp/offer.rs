@@ -1,7 +1,7 @@
 //! What an external server offers: its tools and resources, read with bounds, known again by digest, and kept between
 //! runs so that a thread need not wait for the server to start.
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::{Connection, Trouble},
-    digest, schema,
+    digest,
+    heard::Nobody,
+    mirrored::{self, Mirrored},
+    schema,
 };
 use crate::conversation::{shortened, shown_line, shown_text};
 
@@ -44,6 +47,9 @@ pub(super) struct Offered {
     pub(super) hints: Vec<String>,
     /// Of name, description, schema and hints as the server sent them.
     pub(super) digest: String,
+    /// What goes into headers too; none where the server wants what cannot be.
+    #[serde(default = "nothing")]
+    pub(super) mirrored: Option<Mirrored>,
 }
 
 /// One resource, or a template of some.
@@ -66,6 +72,9 @@ impl Offer {
             Ok(tools) => offer.tools = tools.iter().filter_map(Offered::read).collect(),
             Err(Trouble::Refused(_)) if !declared => {}
             Err(trouble) => return Err(format!("it does not list its tools: {}", words(&trouble))),
+        }
+        if connection.mirrors() {
+            offer.tools.retain(|tool| tool.mirrored.is_some());
         }
         offer.tools.sort_by(|a, b| a.name.cmp(&b.name));
         offer.tools.dedup_by(|a, b| a.name == b.name);
@@ -125,8 +134,14 @@ impl Offered {
             parameters: schema::acceptable(&tool["inputSchema"]),
             hints: hints.map(str::to_owned).collect(),
             digest: digest(&raw),
+            mirrored: mirrored::wanted(&tool["inputSchema"]),
         })
     }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what serde wants")]
+fn nothing() -> Option<Mirrored> {
+    Some(Mirrored::new())
 }
 
 fn hint_name(hint: &str, value: bool) -> Option<&'static str> {
@@ -179,7 +194,7 @@ async fn all(
     let cancel = CancellationToken::new();
     for _ in 0..MOST_PAGES {
         let mut result = connection
-            .ask(method, page.clone(), PAGE, &cancel, |_| {})
+            .ask(method, page.clone(), PAGE, &cancel, Arc::new(Nobody))
             .await?;
         if let Some(Value::Array(entries)) = result.get_mut(key).map(Value::take) {
             found.extend(entries);

@@ -64,10 +64,13 @@ pub(super) async fn read(output: ChildStdout, input: Input, heard: Arc<Heard>, t
         match heard::message(&line) {
             None => tail.chatter(&String::from_utf8_lossy(&line)),
             Some(message) => {
-                if let Some(reply) = heard.take(&message) {
+                if let Some(reply) = heard.take(&message, None) {
                     // Not waited for: a server that asks and does not read must not stop us from reading.
                     let input = input.clone();
-                    tokio::spawn(async move { input.send(&reply).await });
+                    heard.reply(reply, async move |reply| {
+                        // Nobody may read it any more.
+                        input.send(&reply).await;
+                    });
                 }
             }
         }
@@ -122,7 +125,7 @@ impl Tail {
         said.iter().cloned().collect()
     }
 
-    fn complaint(&self, line: &str) {
+    pub(super) fn complaint(&self, line: &str) {
         keep(&mut self.locked().errors, line);
     }
 

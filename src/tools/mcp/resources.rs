@@ -12,7 +12,7 @@ use super::{
     audit::{Audit, Entry},
     connection::Trouble,
     offer::Resource,
-    result,
+    person, result,
     tool::{failed, interrupted},
 };
 use crate::{
@@ -209,7 +209,7 @@ async fn read(
 }
 
 async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolError> {
-    let Usable { server, settings } = usable;
+    let server = &usable.server;
     let connection = server.connection(&call.cancel).await;
     if call.cancel.is_cancelled() {
         return Ok(interrupted());
@@ -220,17 +220,8 @@ async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolErro
             shown_line(&server.name)
         ))
     })?;
-    let patience = settings.patience();
-    match connection
-        .ask(
-            "resources/read",
-            json!({"uri": uri}),
-            patience,
-            &call.cancel,
-            |_| {},
-        )
-        .await
-    {
+    let params = json!({"uri": uri});
+    match person::ask(&connection, "resources/read", params, usable, call).await {
         Ok(answer) => Ok(result::of_resource(&server.name, &answer)),
         Err(Trouble::Cancelled) => Ok(interrupted()),
         Err(trouble) => Err(failed(usable, &trouble)),

@@ -12,12 +12,6 @@ const LARGEST: usize = output::OUTPUT_BYTES - 1_000;
 
 /// The output of a `tools/call`.
 pub(super) fn of_call(server: &str, answer: &Value) -> Result<Output, ToolError> {
-    if answer["resultType"] == "input_required" {
-        return Err(ToolError(format!(
-            "the external server `{}` wants something from a person before it goes on, and nobody can be asked for it; go on without it",
-            shown_line(server)
-        )));
-    }
     let mut parts: Vec<String> = match &answer["content"] {
         Value::Array(blocks) => blocks.iter().map(block).collect(),
         _ => Vec::new(),
@@ -40,9 +34,14 @@ pub(super) fn of_call(server: &str, answer: &Value) -> Result<Output, ToolError>
 
 /// The output of a `resources/read`.
 pub(super) fn of_resource(server: &str, answer: &Value) -> Output {
+    marked(server, &text_of_resource(answer)).into()
+}
+
+/// The same without its marks.
+pub(super) fn text_of_resource(answer: &Value) -> String {
     let contents = answer["contents"].as_array().map(Vec::as_slice);
     let parts: Vec<String> = contents.unwrap_or_default().iter().map(resource).collect();
-    marked(server, &parts.join("\n")).into()
+    parts.join("\n")
 }
 
 /// `text` between two marks that it cannot forge.
@@ -152,6 +151,5 @@ mod tests {
         }
         let structured = of_call("s", &json!({"content": [], "structuredContent": {"a": 1}}));
         assert_eq!(inside(&structured.unwrap().content), "{\"a\":1}");
-        assert!(of_call("s", &json!({"resultType": "input_required"})).is_err());
     }
 }

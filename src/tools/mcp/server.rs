@@ -20,6 +20,7 @@ use super::{
     offer::Offer,
     pipe::{self, Input, Tail},
     settings::{Protocol, Settings},
+    socket::Socket,
     streamable::{self, Http},
 };
 use crate::{
@@ -29,6 +30,8 @@ use crate::{
 
 /// Starts in a row that may fail before it stays down.
 const TRIES: u32 = 5;
+/// Until a server starts whose tools are known and that nobody has called yet.
+const AFTER_YOU: Duration = Duration::from_millis(300);
 /// The first pause after a failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// One that ran so long has not failed at once.
@@ -43,6 +46,7 @@ const GRACE: Duration = Duration::from_millis(400);
 pub(super) enum Target {
     Program(Box<Program>),
     Http(streamable::Address),
+    Socket(streamable::Address),
 }
 
 /// Where a server stands.
@@ -157,6 +161,14 @@ impl Server {
         }
     }
 
+    /// The connection, where there is one now.
+    pub(super) fn live(&self) -> Option<Arc<Connection>> {
+        match &*self.status.borrow() {
+            Status::Ready(connection) => Some(connection.clone()),
+            Status::Starting | Status::Down { .. } => None,
+        }
+    }
+
     /// Returns once nobody is given `connection` any more, which was found dead; that is a moment later.
     pub(super) async fn lost(&self, connection: &Arc<Connection>) {
         let mut status = self.status.clone();
@@ -245,6 +257,9 @@ impl Keeper {
     /// Runs until it is stopped, which is bounded: a server that does not end by itself is killed, and what it started
     /// with it.
     pub(super) async fn keep(self) {
+        if !self.lets_pass().await {
+            return;
+        }
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let _ = self.status.send(Status::Starting);
@@ -271,6 +286,19 @@ impl Keeper {
             if failures >= TRIES {
                 failures = 0;
             }
+        }
+    }
+
+    /// Where it is known what the server offers, the first request to the model goes first: twenty programs that start
+    /// at once would take the processors from it. False if nobody wants it any more.
+    async fn lets_pass(&self) -> bool {
+        if self.settings.context || locked(&self.offer).is_none() {
+            return true;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AFTER_YOU) => true,
+            () = self.wanted.notified() => true,
+            () = self.stop.cancelled() => false,
         }
     }
 
@@ -322,12 +350,7 @@ impl Keeper {
     }
 
     async fn open_as(&self, protocol: Protocol, within: Duration) -> Result<Live, Failed> {
-        let late = |_| {
-            Err(format!(
-                "it did not answer within {:.1} s",
-                within.as_secs_f64()
-            ))
-        };
+        let late = || format!("it did not answer within {:.1} s", within.as_secs_f64());
         let fails = |why| Failed {
             why,
             for_good: false,
@@ -340,7 +363,15 @@ impl Keeper {
         let (way, behind) = match &self.target {
             Target::Http(address) => {
                 let http = Http::new(address).map_err(for_good)?;
-                (Way::Http(Box::new(http)), None)
+                (Way::Http(Arc::new(http)), None)
+            }
+            Target::Socket(address) => {
+                let opened = Socket::open(address, heard.clone(), self.tail.clone());
+                let socket = tokio::time::timeout(within, opened).await;
+                (
+                    Way::Socket(socket.unwrap_or_else(|_| Err(late())).map_err(fails)?),
+                    None,
+                )
             }
             Target::Program(program) => {
                 let (companion, streams) = Companion::start(program).map_err(for_good)?;
@@ -357,7 +388,7 @@ impl Keeper {
         };
         let opened = Connection::open(way, heard, protocol);
         let opened = tokio::time::timeout(within, opened).await;
-        match opened.unwrap_or_else(late) {
+        match opened.unwrap_or_else(|_| Err(late())) {
             Ok(connection) => Ok(Live {
                 connection: Arc::new(connection),
                 behind,
@@ -376,24 +407,26 @@ impl Keeper {
         let Live { connection, behind } = live;
         self.offers(&connection);
         let _ = self.status.send(Status::Ready(connection.clone()));
-        loop {
-            tokio::select! {
-                () = connection.ended() => break,
-                () = self.stop.cancelled() => break,
-                () = connection.changed() => {
-                    self.look_again(&connection).await;
-                    tokio::select! {
-                        () = tokio::time::sleep(BETWEEN_LOOKS) => {}
-                        () = self.stop.cancelled() => {}
-                    }
-                }
-            }
+        tokio::select! {
+            () = connection.ended() => {}
+            () = self.stop.cancelled() => {}
+            () = connection.listen() => {}
+            () = self.keep_looking(&connection) => {}
         }
         // At once, so that no call is given a line that is dead.
         let _ = self.status.send(Status::Starting);
         connection.close().await;
         if let Some(behind) = behind {
             behind.end().await;
+        }
+    }
+
+    /// Asks anew whenever the server says that what it offers changed.
+    async fn keep_looking(&self, connection: &Connection) {
+        loop {
+            connection.changed().await;
+            self.look_again(connection).await;
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
 

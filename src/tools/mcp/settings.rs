@@ -4,6 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+/// How addresses begin that can be spoken with.
+const SCHEMES: [&str; 4] = ["http://", "https://", "ws://", "wss://"];
+
 /// One external server. Either `command` or `url`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,7 +19,7 @@ pub struct Settings {
     pub env: BTreeMap<String, String>,
     /// Where it starts; the thread's directory if not set.
     pub cwd: Option<PathBuf>,
-    /// Where a server of Streamable HTTP is.
+    /// Where a server of Streamable HTTP is, or one behind a WebSocket (`ws:`, `wss:`).
     pub url: Option<String>,
     /// Headers that every request to it carries.
     pub headers: BTreeMap<String, String>,
@@ -36,6 +39,8 @@ pub struct Settings {
     pub deny_tools: Vec<String>,
     /// These run without a question.
     pub auto: Vec<String>,
+    /// Resources that fit a question are put behind it.
+    pub context: bool,
 }
 
 impl Default for Settings {
@@ -55,6 +60,7 @@ impl Default for Settings {
             tools: None,
             deny_tools: Vec::new(),
             auto: Vec::new(),
+            context: false,
         }
     }
 }
@@ -105,9 +111,9 @@ impl Settings {
             (Some(command), None) if command.trim().is_empty() => {
                 return Err("its `command` is empty".to_owned());
             }
-            (None, Some(url)) if !url.starts_with("http://") && !url.starts_with("https://") => {
+            (None, Some(url)) if !SCHEMES.iter().any(|scheme| url.starts_with(scheme)) => {
                 return Err(format!(
-                    "`{url}` cannot be spoken with: only http and https are, and programs by `command`"
+                    "`{url}` cannot be spoken with: only http, https, ws and wss are, and programs by `command`"
                 ));
             }
             _ => {}
@@ -152,7 +158,11 @@ impl Settings {
 
     /// What people call its way of being spoken with.
     pub fn transport(&self) -> &'static str {
-        if self.url.is_some() { "http" } else { "stdio" }
+        match &self.url {
+            Some(url) if url.starts_with("ws") => "websocket",
+            Some(_) => "http",
+            None => "stdio",
+        }
     }
 
     /// The program with its arguments, or the address.
@@ -236,7 +246,8 @@ mod tests {
         };
         assert!(program(Some("x"), None).check().is_ok());
         assert!(program(None, Some("https://h/mcp")).check().is_ok());
-        assert!(program(None, Some("ws://h/mcp")).check().is_err());
+        assert!(program(None, Some("ws://h/mcp")).check().is_ok());
+        assert!(program(None, Some("ftp://h/mcp")).check().is_err());
         assert!(program(None, None).check().is_err());
         assert!(program(Some("x"), Some("http://h")).check().is_err());
     }

@@ -1,6 +1,11 @@
-//! Streamable HTTP: each message a POST, each answer JSON or a stream of events, all of it bounded.
+//! Streamable HTTP: each message a POST, each answer JSON or a stream of events, all of it bounded. A stream that breaks
+//! off is taken up where it was; beside the requests one stream is kept open for what a server says unasked.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -11,6 +16,7 @@ use serde_json::Value;
 use super::{
     connection::Trouble,
     heard::{self, Heard},
+    mirrored::{self, Mirrored},
 };
 use crate::{conversation::shortened, model};
 
@@ -18,6 +24,12 @@ use crate::{conversation::shortened, model};
 const LARGEST: usize = 8 << 20;
 /// Of a body that explains a failure.
 const EXPLANATION: usize = 300;
+/// Before a stream is taken up again, where the server does not say.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause that a server may want.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Times in a row that a stream may break off without a word.
+const TRIES: u32 = 5;
 
 /// Where a server is, and what to show it.
 #[derive(Clone)]
@@ -34,6 +46,16 @@ impl std::fmt::Debug for Address {
     }
 }
 
+impl Address {
+    /// The same where a WebSocket is asked for, which begins as HTTP.
+    pub(super) fn over_http(&self) -> Self {
+        Self {
+            url: self.url.replacen("ws", "http", 1),
+            ..self.clone()
+        }
+    }
+}
+
 /// A client of one server.
 #[derive(Debug)]
 pub(super) struct Http {
@@ -42,6 +64,19 @@ pub(super) struct Http {
     headers: HeaderMap,
     /// What the server called the session, and the version that was agreed. Locked for a moment; nobody awaits under it.
     session: Mutex<(Option<HeaderValue>, Option<HeaderValue>)>,
+    /// Parameters that go into headers, for each tool. Locked for a moment; nobody awaits under it.
+    mirrored: Mutex<HashMap<String, Mirrored>>,
+}
+
+/// Where a stream of events is.
+#[derive(Default)]
+struct Place {
+    /// The last event that came.
+    last: Option<HeaderValue>,
+    /// What the server wants as a pause before it is taken up again.
+    pause: Option<Duration>,
+    /// Something came.
+    moved: bool,
 }
 
 impl Http {
@@ -70,6 +105,22 @@ impl Http {
             url: address.url.clone(),
             headers,
             session: Mutex::default(),
+            mirrored: Mutex::default(),
+        })
+    }
+
+    /// The request for a WebSocket, with our `key`.
+    pub(super) fn upgrade(&self, key: &str) -> RequestBuilder {
+        let request = self.client.get(&self.url).headers(self.headers.clone());
+        let wished = [
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-protocol", "mcp"),
+            ("sec-websocket-key", key),
+        ];
+        wished.into_iter().fold(request, |request, (name, value)| {
+            request.header(name, value)
         })
     }
 
@@ -78,12 +129,22 @@ impl Http {
         self.session().1 = HeaderValue::from_str(version).ok();
     }
 
+    /// What of the arguments of each tool goes into headers.
+    pub(super) fn mirror(&self, tools: impl Iterator<Item = (String, Mirrored)>) {
+        *self.mirrored() = tools.collect();
+    }
+
+    fn mirrored(&self) -> MutexGuard<'_, HashMap<String, Mirrored>> {
+        self.mirrored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Sends `message` and takes in all that comes back for it. Dropping the future closes the stream.
     pub(super) async fn exchange(
-        &self,
+        self: &Arc<Self>,
         message: &Value,
         heard: &Arc<Heard>,
     ) -> Result<(), Trouble> {
+        let id = message["id"].as_u64();
         let request = self
             .request(Method::POST, message)
             .body(message.to_string());
@@ -92,22 +153,18 @@ impl Http {
             self.session().0 = Some(session.clone());
         }
         let status = response.status();
-        let is_stream = response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
-            kind.as_bytes()
-                .to_ascii_lowercase()
-                .starts_with(b"text/event-stream")
-        });
+        let is_stream = is_stream(&response);
         if status == StatusCode::NOT_FOUND && self.session().0.is_some() {
             // The session is over; a new one begins with a new connection.
             heard.close();
             return Err(Trouble::Gone);
         }
         if is_stream {
-            return self.events(response, heard).await;
+            return self.followed(response, heard, id).await;
         }
         let body = bounded(response).await?;
         match heard::message(&body) {
-            Some(message) => self.take(&message, heard),
+            Some(message) => self.take(&message, heard, id),
             None if status.is_success() => {}
             None => {
                 let said = shortened(&String::from_utf8_lossy(&body), EXPLANATION);
@@ -115,6 +172,55 @@ impl Http {
             }
         }
         Ok(())
+    }
+
+    /// Takes in a stream of events, and what follows it, until nobody waits for `id` any more.
+    async fn followed(
+        self: &Arc<Self>,
+        response: Response,
+        heard: &Arc<Heard>,
+        id: Option<u64>,
+    ) -> Result<(), Trouble> {
+        let mut place = Place::default();
+        let mut broken = self.events(response, heard, id, &mut place).await;
+        for _ in 0..TRIES {
+            if !id.is_some_and(|id| heard.expects(id)) || place.last.is_none() {
+                break;
+            }
+            tokio::time::sleep(place.pause.unwrap_or(PAUSE)).await;
+            broken = match self.stream(place.last.as_ref()).await {
+                Some(response) => self.events(response, heard, id, &mut place).await,
+                None => Err(Trouble::Gone),
+            };
+        }
+        broken
+    }
+
+    /// Takes in what the server says unasked, for as long as it wants to say something. Ends with the last of
+    /// [`TRIES`], or where there is no such stream.
+    pub(super) async fn listen(self: &Arc<Self>, heard: &Arc<Heard>) {
+        let mut place = Place::default();
+        let mut failures = 0;
+        while failures < TRIES {
+            let Some(response) = self.stream(place.last.as_ref()).await else {
+                return;
+            };
+            place.moved = false;
+            // However it broke off, it is taken up again.
+            let _ = self.events(response, heard, None, &mut place).await;
+            failures = if place.moved { 0 } else { failures + 1 };
+            tokio::time::sleep(place.pause.unwrap_or(PAUSE)).await;
+        }
+    }
+
+    /// A stream of events that belongs to no request, or the rest of one that broke off.
+    async fn stream(&self, last: Option<&HeaderValue>) -> Option<Response> {
+        let mut request = self.request(Method::GET, &Value::Null);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.ok()?;
+        (response.status().is_success() && is_stream(&response)).then_some(response)
     }
 
     /// Tells the server that the session is over; a server that keeps none does not mind.
@@ -140,18 +246,37 @@ impl Http {
             ("mcp-session-id", session),
             ("mcp-protocol-version", version),
             ("mcp-method", message["method"].as_str().and_then(header)),
-            ("mcp-name", name.and_then(header)),
+            (
+                "mcp-name",
+                name.and_then(|name| header(&mirrored::safe(name))),
+            ),
         ];
         for (name, value) in known {
             if let Some(value) = value {
                 request = request.header(name, value);
             }
         }
+        let mirrored = self.mirrored();
+        let wanted = name
+            .and_then(|name| mirrored.get(name))
+            .into_iter()
+            .flatten();
+        for (header, parameter) in wanted {
+            if let Some(value) = mirrored::value(&params["arguments"][parameter]) {
+                request = request.header(header, value);
+            }
+        }
         request
     }
 
     /// Takes in a stream of events until it ends.
-    async fn events(&self, mut response: Response, heard: &Arc<Heard>) -> Result<(), Trouble> {
+    async fn events(
+        self: &Arc<Self>,
+        mut response: Response,
+        heard: &Arc<Heard>,
+        id: Option<u64>,
+        place: &mut Place,
+    ) -> Result<(), Trouble> {
         let mut pending: Vec<u8> = Vec::new();
         let mut data: Vec<u8> = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|_| Trouble::Gone)? {
@@ -161,9 +286,16 @@ impl Http {
                 let line = line.trim_ascii_end();
                 if let Some(more) = line.strip_prefix(b"data:") {
                     data.extend_from_slice(more.trim_ascii_start());
+                } else if let Some(last) = line.strip_prefix(b"id:") {
+                    place.last = HeaderValue::from_bytes(last.trim_ascii()).ok();
+                } else if let Some(pause) = line.strip_prefix(b"retry:") {
+                    let pause = str::from_utf8(pause.trim_ascii()).ok();
+                    let pause = pause.and_then(|pause| pause.parse().ok());
+                    place.pause = pause.map(|ms| Duration::from_millis(ms).min(LONGEST_PAUSE));
                 } else if line.is_empty() {
+                    place.moved = true;
                     if let Some(message) = heard::message(&data) {
-                        self.take(&message, heard);
+                        self.take(&message, heard, id);
                     }
                     data.clear();
                 }
@@ -175,17 +307,28 @@ impl Http {
         Ok(())
     }
 
-    fn take(&self, message: &Value, heard: &Arc<Heard>) {
-        if let Some(reply) = heard.take(message) {
-            let request = self.request(Method::POST, &reply).body(reply.to_string());
+    fn take(self: &Arc<Self>, message: &Value, heard: &Arc<Heard>, within: Option<u64>) {
+        if let Some(reply) = heard.take(message, within) {
+            let own = self.clone();
             // Not waited for; a server that asks may not care.
-            tokio::spawn(async move { request.send().await });
+            heard.reply(reply, async move |reply| {
+                let request = own.request(Method::POST, &reply).body(reply.to_string());
+                drop(request.send().await);
+            });
         }
     }
 
-    fn session(&self) -> std::sync::MutexGuard<'_, (Option<HeaderValue>, Option<HeaderValue>)> {
+    fn session(&self) -> MutexGuard<'_, (Option<HeaderValue>, Option<HeaderValue>)> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_stream(response: &Response) -> bool {
+    response.headers().get(CONTENT_TYPE).is_some_and(|kind| {
+        kind.as_bytes()
+            .to_ascii_lowercase()
+            .starts_with(b"text/event-stream")
+    })
 }
 
 fn header(text: &str) -> Option<HeaderValue> {

@@ -10,13 +10,13 @@ use super::{
     audit::{Audit, Entry},
     connection::Trouble,
     offer::{Offered, words},
-    result,
+    person, result,
 };
 use crate::{
     conversation::{Access, OutsideAccess, shortened, shown_line},
     model::ToolSpec,
     tools::{
-        Call, Output, Planned, Progress, ToolError,
+        Call, Output, Planned, ToolError,
         registry::{AnyTool, Run},
     },
     workspace::Workspace,
@@ -193,13 +193,7 @@ impl Asked {
             Some(_) => {}
         }
         let params = json!({"name": self.tool, "arguments": self.arguments});
-        let (host, id) = (call.host.clone(), call.id.clone());
-        let patience = self.usable.settings.patience();
-        let answer = connection
-            .ask("tools/call", params, patience, &call.cancel, move |line| {
-                host.progress(&id, Progress::Line(line));
-            })
-            .await;
+        let answer = person::ask(&connection, "tools/call", params, &self.usable, call).await;
         match answer {
             Ok(answer) => result::of_call(&self.usable.server.name, &answer),
             Err(Trouble::Cancelled) => Ok(interrupted()),

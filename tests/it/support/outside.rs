@@ -85,7 +85,13 @@ impl Server {
         ));
         let result = match method {
             _ if self.manner == "mute" => return,
-            "initialize" => json!({
+            "server/discover" if self.manner == "modern" => json!({
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": {"tools": {"listChanged": true}},
+                "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "outside", "version": "8"}},
+            }),
+            "subscriptions/listen" if self.manner == "modern" => return,
+            "initialize" if self.manner != "modern" => json!({
                 "protocolVersion": message["params"]["protocolVersion"],
                 "capabilities": {"tools": {"listChanged": true}, "resources": {}},
                 "serverInfo": {"name": "outside", "version": "7"},
@@ -94,17 +100,23 @@ impl Server {
                 json!({"tools": [tool("echo", "Echoes.")], "nextCursor": "more"})
             }
             "tools/list" => json!({"tools": self.tools()}),
-            "resources/list" if self.manner == "readable" => {
-                json!({"resources": [{"uri": "mem://a", "name": "a", "description": "The first."}]})
+            "resources/list" if self.manner.starts_with("readable") => {
+                json!({"resources": [{"uri": "mem://a", "name": "a", "description": "The first."},
+                                     {"uri": "mem://b", "name": "b", "description": "The other."}]})
             }
-            "resources/templates/list" if self.manner == "readable" => {
+            "resources/templates/list" if self.manner.starts_with("readable") => {
                 json!({"resourceTemplates": [{"uriTemplate": "mem://{x}", "name": "any"}]})
             }
             "resources/list" => json!({"resources": []}),
             "resources/templates/list" => json!({"resourceTemplates": []}),
             "resources/read" => {
                 let uri = &message["params"]["uri"];
-                json!({"contents": [{"uri": uri, "text": format!("the content of {uri}")}]})
+                let mut result =
+                    json!({"contents": [{"uri": uri, "text": format!("the content of {uri}")}]});
+                if self.manner == "readable:0" {
+                    result["ttlMs"] = 0.into();
+                }
+                result
             }
             "ping" => json!({}),
             "tools/call" => match self.call(message) {
@@ -142,6 +154,9 @@ impl Server {
             "change",
             "elicit",
             "blob",
+            "wants",
+            "storm",
+            "insists",
         ]
         .iter()
         .map(|name| tool(name, "Does it."))
@@ -232,6 +247,22 @@ impl Server {
                 }
                 text(&heard.join("\n"))
             }
+            "storm" => {
+                // Nobody reads what comes back for that while it is written.
+                for n in 0..20_000 {
+                    say(&json!({"jsonrpc": "2.0", "id": format!("p{n}"), "method": "ping"}));
+                    say(&json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+                }
+                text("calm")
+            }
+            "wants" if params["inputResponses"].is_object() => text(&params.to_string()),
+            "wants" | "insists" => Some(json!({
+                "resultType": "input_required", "requestState": "st",
+                "inputRequests": {"k": {"method": "elicitation/create", "params": {
+                    "mode": "form", "message": "Your password?",
+                    "requestedSchema": {"type": "object", "properties": {"p": {"type": "string"}}},
+                }}},
+            })),
             "blob" => Some(
                 json!({"content": [{"type": "image", "mimeType": "image/png", "data": "A".repeat(4_000)}]}),
             ),
@@ -240,7 +271,7 @@ impl Server {
     }
 }
 
-fn tool(name: &str, about: &str) -> Value {
+pub(crate) fn tool(name: &str, about: &str) -> Value {
     json!({
         "name": name, "description": about,
         "inputSchema": {"$schema": "x", "type": "object", "properties": {"text": {"type": ["string", "null"]}}},
@@ -295,13 +326,35 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let announces = head.contains("?announces");
+    if announces && head.starts_with("GET") {
+        // It has others from now on, and says so.
+        let event = r#"{"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}"#;
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {event}\n\n"
+        );
+    }
+    let listened = || {
+        seen.lock()
+            .expect("no panic")
+            .iter()
+            .any(|head| head.starts_with("get "))
+    };
     let result = match message["method"].as_str() {
         Some("initialize") => json!({
-            "protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": announces}},
             "serverInfo": {"name": "net", "version": "1"},
         }),
+        Some("tools/list") if announces && listened() => {
+            json!({"tools": [tool("echo", "Echoes."), tool("fresh", "New.")]})
+        }
         Some("tools/list") => json!({"tools": [tool("echo", "Echoes.")]}),
         Some("tools/call") => {
+            if announces {
+                // Until the news has been heard and looked into.
+                std::thread::sleep(Duration::from_secs(1));
+            }
             let text = format!("{}\n{head}", message["params"]["arguments"]);
             json!({"content": [{"type": "text", "text": text}]})
         }

@@ -1,5 +1,9 @@
 //! External MCP servers, as the agent that asks them meets them: good ones, and hostile ones that hurt nobody.
 
+mod asks;
+mod socket;
+mod suggestions;
+
 use std::{
     path::PathBuf,
     process::Command,
@@ -323,7 +327,7 @@ fn a_thread_that_goes_on_has_the_tools_it_had() {
 
 #[test]
 fn a_server_that_floods_stalls_or_dies_costs_its_call_and_nothing_else() {
-    let home = with(Home::new(), "", "auto = ['*']\ncall_seconds = 1");
+    let home = with(Home::new(), "", "auto = ['*']\ncall_seconds = 3");
     let calls = ["flood", "never", "die", "echo", "fails", "elicit", "blob"];
     let calls: Vec<(String, Value)> = calls
         .iter()
@@ -339,7 +343,7 @@ fn a_server_that_floods_stalls_or_dies_costs_its_call_and_nothing_else() {
     let outputs = outputs(&model);
     for (output, expect) in outputs.iter().zip([
         "bytes omitted",
-        "did not answer within 1 s",
+        "did not answer within 3 s",
         "ended in the middle",
         "\n{}\n",
         "it does not work",
@@ -357,6 +361,19 @@ fn a_server_that_floods_stalls_or_dies_costs_its_call_and_nothing_else() {
         log(&home)
     );
     home.assert_deserted(&[]);
+}
+
+#[test]
+fn a_server_that_asks_and_never_reads_hurts_nobody() {
+    let home = with(Home::new(), "", "auto = ['*']");
+    let model = calling(&[("out__storm", json!({})), ("out__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    let outputs = outputs(&model);
+    assert!(outputs[0].contains("calm"), "{}", outputs[0]);
+    assert!(outputs[1].contains("\n{}\n"), "{}", outputs[1]);
+    // However often it says that its tools changed, it is asked for them now and then.
+    let lists = log(&home).matches("tools/list").count();
+    assert!(lists < 100, "{lists}");
 }
 
 #[test]
@@ -419,6 +436,56 @@ fn an_interrupt_reaches_the_server_and_ends_what_it_started() {
     });
     client.close();
     home.assert_deserted(&[]);
+}
+
+/// Linux: the helper in front of a server watches us.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_killed_openoxide_leaves_no_server_behind() {
+    let home = with(Home::new(), "", "auto = ['*']");
+    let model = calling(&[("out__start", json!({})), ("out__never", json!({}))]);
+    let running = start(task(&home, &model, &[]));
+    eventually("the server is asked", || {
+        log(&home).contains("tools/call never")
+    });
+    assert!(home.until_running("sleep 4711"));
+    running.signal(Signal::KILL);
+    running.ended();
+    home.assert_deserted(&[]);
+}
+
+#[test]
+fn doctor_says_whether_servers_work() {
+    let home = Home::new();
+    let good = table(&home, "good", "", "");
+    let bad = table(&home, "bad", "dies", "startup_seconds = 0.5");
+    let home = home.config(&format!("{good}{bad}"));
+    let model = ModelServer::start(vec![Reply::text("ok")]);
+    let ran = run(home.openoxide_with(&model, &["doctor", "--json"]));
+    let findings: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+    let findings = findings.as_array().expect("a list").iter();
+    let about = findings.filter(|finding| finding["what"] == "external server");
+    let about: Vec<String> = about.map(Value::to_string).collect();
+    assert_eq!(about.len(), 2, "{about:?}");
+    assert!(about[0].contains("bad, failed") && about[0].contains("the licence has expired"));
+    assert!(about[1].contains("good, ready: ") && about[1].contains("\"fine\":true"));
+}
+
+#[test]
+fn a_server_behind_http_says_unasked_that_its_tools_changed() {
+    let server = outside::Http::start();
+    let home = Home::new().config(&format!(
+        "[mcp_servers.net]\nurl = '{}?announces'\nauto = ['*']\n",
+        server.url
+    ));
+    let model = calling(&[("net__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    eventually("it listens", || {
+        server.heads().iter().any(|head| head.starts_with("get "))
+    });
+    let model = calling(&[]);
+    run(task(&home, &model, &[])).expect(0);
+    assert!(offered(&model, 0).contains(&"net__fresh".to_owned()));
 }
 
 #[test]
