@@ -157,7 +157,7 @@ impl Wiring {
             .closed
             .iter()
             .filter(|place| !worktrees.starts_with(place));
-        let beside = entries(state).chain(["threads".into(), "directories".into()]);
+        let beside = entries(state).chain(["threads", "directories", "outlines"].map(Into::into));
         let beside = beside
             .filter(|name| name != "worktrees")
             .map(|name| state.join(name));

@@ -9,6 +9,7 @@ mod edit_file;
 pub mod gate;
 pub(crate) mod input;
 mod list_files;
+mod outline;
 mod output;
 mod read_file;
 pub mod registry;

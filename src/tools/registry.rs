@@ -6,7 +6,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles,
-    read_file::ReadFile, search::Search, shell::Shell, shell_input::ShellInput,
+    outline::Outline, read_file::ReadFile, search::Search, shell::Shell, shell_input::ShellInput,
     update_plan::UpdatePlan, write_file::WriteFile,
 };
 use crate::{
@@ -85,6 +85,7 @@ impl Registry {
         registry.add(ReadFile);
         registry.add(ListFiles);
         registry.add(Search);
+        registry.add(Outline);
         if may_edit {
             registry.add(EditFile);
             registry.add(WriteFile);

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod edit;
 pub mod file;
+pub mod outline;
 pub mod sandbox;
 pub mod search;
 pub mod seen;
@@ -20,6 +21,7 @@ use std::{
 
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
+use outline::Outlines;
 use seen::Seen;
 
 /// One working directory, what may be written from it, and what must stay closed.
@@ -31,6 +33,7 @@ pub struct Workspace {
     sandbox: SandboxPolicy,
     checkpoint: Checkpoint,
     seen: Seen,
+    outlines: Outlines,
 }
 
 /// What other programs act on where it exists: it may be created, and is then the user's.
@@ -140,6 +143,7 @@ impl Workspace {
             sandbox,
             checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
+            outlines: Outlines::new(bounds.state),
         })
     }
 
@@ -166,6 +170,11 @@ impl Workspace {
     /// What was in the files before the running turn changed them.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What is known of definitions.
+    pub fn outlines(&self) -> &Outlines {
+        &self.outlines
     }
 
     /// What the agent has seen of files.

@@ -81,6 +81,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("grep_regex", &["workspace/search"]),
     ("grep_searcher", &["workspace/search"]),
     ("regex_syntax", &["workspace/search"]),
+    ("tree_sitter", &["workspace/outline/grammar.rs"]),
     ("unicode_normalization", &["workspace"]),
     ("etcetera", &["config"]),
     ("clap", &["frontend/cli"]),
