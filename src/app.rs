@@ -15,7 +15,7 @@ use crate::{
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
     model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
     thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
-    tools::{command::Rules, registry::Settings},
+    tools::{command::Rules, gate::Gate, registry::Settings},
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -50,6 +50,8 @@ pub struct Setup {
     pub asker: Asker,
     /// Where what the model says is kept, to be played again.
     pub record: Option<PathBuf>,
+    /// Callers of the server may search, run and analyze with their own hands.
+    pub workspace_tools: bool,
     /// An openoxide that is executed to confine commands, where this program is not one.
     pub helper: Option<PathBuf>,
 }
@@ -231,6 +233,22 @@ impl App {
         let workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
         Ok((workspace, self.wiring.confinement(), settings))
+    }
+
+    /// Whether callers get tools for their own hands.
+    pub fn workspace_tools(&self) -> bool {
+        self.setup.workspace_tools
+    }
+
+    /// What stands before those tools in `cwd`: under the policies of a thread there, or with `only_reads` of a query.
+    pub fn hands(&self, cwd: Option<PathBuf>, only_reads: bool) -> Result<Gate, String> {
+        let wish = Wish {
+            cwd,
+            query: only_reads,
+            ..Wish::default()
+        };
+        let header = self.header(wish).map_err(|error| error.to_string())?;
+        self.wiring.hands(&header)
     }
 
     /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the

@@ -4,6 +4,7 @@
 //! ([`Tool::run`]). It never asks anybody, never picks a sandbox, and knows no threads: what it needs from above comes
 //! through [`Host`].
 
+mod analyze_file;
 pub mod command;
 mod edit_file;
 pub mod gate;
@@ -24,6 +25,7 @@ use std::{future::Future, sync::Arc};
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -101,6 +103,8 @@ pub struct Confined {
 pub struct Output {
     /// What the model reads.
     pub content: String,
+    /// The same for a program, where there is more to it than text.
+    pub structured: Option<Value>,
     /// The command that ran, where one did.
     pub command: Option<CommandRun>,
     /// The turn was stopped before it could finish.

@@ -319,6 +319,10 @@ pub(super) struct ServerArgs {
     #[arg(long)]
     pub(super) codex_tools: bool,
 
+    /// Add `search_codebase`, `run_command` and `analyze_file`: for callers who want hands and not an agent.
+    #[arg(long)]
+    pub(super) workspace_tools: bool,
+
     #[command(flatten)]
     pub(super) options: Options,
 }
@@ -327,6 +331,7 @@ impl ServerArgs {
     pub(super) fn setup(&self) -> anyhow::Result<Setup> {
         let mut setup = Setup {
             asker: Asker::Caller,
+            workspace_tools: self.workspace_tools,
             ..self.options.setup()?
         };
         if self.allow_full_access {
