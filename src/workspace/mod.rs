@@ -11,6 +11,7 @@ pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
+pub mod watch;
 mod width;
 pub mod worktree;
 

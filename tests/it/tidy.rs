@@ -65,7 +65,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("rustls", &["model"]),
     ("tower", &["model"]),
     ("bytes", &["model"]),
-    ("http", &["model"]),
+    ("http", &["model", "frontend/mcp"]),
     ("httpdate", &["model"]),
     ("portable_pty", &["workspace/shell"]),
     ("filedescriptor", &["workspace/shell"]),

@@ -358,7 +358,7 @@ impl Server {
     }
 }
 
-fn bounded(seconds: f64) -> Duration {
+pub(super) fn bounded(seconds: f64) -> Duration {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or(A_DAY);
     whole.min(A_DAY)
 }

@@ -10,6 +10,7 @@ mod cancel;
 mod codex;
 mod finding;
 mod follow;
+mod hands;
 mod news;
 mod patience;
 mod progress;
