@@ -124,6 +124,10 @@ mod events {
     pub(super) struct Events(Option<AsyncFd<OwnedFd>>);
 
     impl Events {
+        #[expect(
+            deprecated,
+            reason = "what its unsafe replacement asks the caller to keep, an `OwnedFd` keeps by itself"
+        )]
         pub(super) fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Self {
             let open = || {
                 let events = init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok()?;
@@ -132,7 +136,7 @@ mod events {
                     // A place that is no directory has one around it, and one that cannot be watched is looked at anyway.
                     let _ = add_watch(&events, place, of_interest());
                 }
-                AsyncFd::register_with_interest(events, Interest::READABLE).ok()
+                AsyncFd::with_interest(events, Interest::READABLE).ok()
             };
             Self(open())
         }

@@ -25,7 +25,7 @@ use super::{
     language::{Kind, Language},
     lexical::MOST,
     rank, reading,
-    survey::{File, Jobs, Spot, Survey, workers},
+    survey::{File, Jobs, Spot, Survey, spots, workers},
 };
 
 /// For one text.
@@ -143,7 +143,7 @@ impl Grammar {
                     "name" => name = Some(capture.node),
                     tag => {
                         if let Some(tag) = tag.strip_prefix("definition.") {
-                            defined = whole(capture.node).map(|node| (kind(tag), node));
+                            defined = whole(capture.node).map(|node| (kind(tag, node), node));
                         }
                     }
                 }
@@ -215,8 +215,16 @@ fn whole(node: Node<'_>) -> Option<Node<'_>> {
     None
 }
 
-fn kind(tag: &str) -> Kind {
+fn kind(tag: &str, node: Node<'_>) -> Kind {
     match tag {
+        // An associated type of Rust is called as its trait says.
+        _ if node.kind() == "type_item"
+            && node
+                .parent()
+                .is_some_and(|around| around.kind() == "declaration_list") =>
+        {
+            Kind::Group
+        }
         "function" | "method" => Kind::Function,
         "module" => Kind::Module,
         "group" => Kind::Group,
@@ -467,7 +475,7 @@ fn parse_all(
                         .filter(|_| reading::digest_of(&text) == file.digest)?;
                     let parsed = parsers.borrow_mut().parse(language, &path, &text);
                     Some(match parsed {
-                        Some(parsed) => parsed.definitions.iter().map(Spot::from).collect(),
+                        Some(parsed) => spots(&parsed.definitions, &text, language),
                         None => file.spots.clone(),
                     })
                 });

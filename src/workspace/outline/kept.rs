@@ -18,7 +18,7 @@ use super::{
 use crate::workspace::checkpoint::{ContentId, private_directory};
 
 /// Another number, another form.
-const FORM: &[u8; 8] = b"outline1";
+const FORM: &[u8; 8] = b"outline2";
 /// Files of other roots that stay beside the newest.
 const ROOTS: usize = 16;
 /// Bytes of all of them.
@@ -127,6 +127,7 @@ fn written(files: &[File]) -> Vec<u8> {
                 .unwrap_or(0);
             out.push(u8::try_from(kind).unwrap_or(0));
             out.push(spot.depth);
+            out.push(u8::from(spot.telling));
             for part in [spot.line, spot.end, spot.name, spot.score.to_bits()] {
                 out.extend_from_slice(&part.to_le_bytes());
             }
@@ -192,6 +193,7 @@ impl<'a> Reader<'a> {
         Some(Spot {
             kind: *KINDS.get(usize::from(self.byte()?))?,
             depth: self.byte()?,
+            telling: self.byte()? != 0,
             line: self.u32()?,
             end: self.u32()?,
             name: self.u32()?,
@@ -241,6 +243,7 @@ mod tests {
             line: 7,
             end: 9,
             name: 11,
+            telling: true,
             score: 0.5,
         };
         let one = File {

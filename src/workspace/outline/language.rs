@@ -762,6 +762,12 @@ impl Language {
         }
     }
 
+    /// Whether other files can refer to what `line` begins to define, as far as that is said there.
+    pub(super) fn is_open(&self, line: &[u8]) -> bool {
+        let line = line.trim_ascii_start();
+        self.name != "Rust" || line.starts_with(b"pub") || line.starts_with(b"macro_rules!")
+    }
+
     /// An import may be a call like any other, which no grammar tells apart.
     pub(super) fn calls_imports(&self) -> bool {
         matches!(self.name, "JavaScript" | "TypeScript" | "Ruby" | "Lua")

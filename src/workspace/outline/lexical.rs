@@ -78,6 +78,9 @@ pub(super) fn definitions(text: &[u8], code: &[u8], language: &Language) -> Vec<
         };
         let found = worded(trimmed, language).or_else(|| without_word(trimmed, bare, &place));
         if let Some((kind, name)) = found {
+            // An associated type of Rust is called as its trait says.
+            let associated = indent > 0 && language.lexis.rust && begins(trimmed, "type");
+            let kind = if associated { Kind::Group } else { kind };
             nest.open(indent, kind, name, at);
         }
     }

@@ -200,7 +200,7 @@ fn alone(workspace: &Workspace, real: &Path, root: &Path) -> Result<Survey, Outl
         .filter(|file| file.name == name)
         .flat_map(|file| file.spots.iter().map(|spot| (spot.name, spot.score)))
         .collect();
-    let mut spots: Vec<survey::Spot> = read.definitions.iter().map(survey::Spot::from).collect();
+    let mut spots: Vec<survey::Spot> = survey::spots(&read.definitions, &text, read.language);
     for spot in &mut spots {
         spot.score = scores.get(&spot.name).copied().unwrap_or_default();
     }

@@ -11,21 +11,23 @@ use super::survey::{File, Spot};
 const DAMPING: f32 = 0.85;
 /// After these the order does not change any more.
 const ROUNDS: usize = 12;
+/// What a reference by a name counts that may mean something else: a word of the library, a local.
+const VAGUE: f32 = 0.05;
 /// A name that more files define is nobody's.
 const MOST_DEFINERS: usize = 12;
 
 /// Gives `files` their ranks and their definitions their scores.
 pub(super) fn rank(files: &mut [File]) {
     let definers = definers(files);
-    let edges: Vec<Vec<(u32, u32)>> = files
+    let edges: Vec<Vec<Reference>> = files
         .iter()
         .map(|file| references(file, &definers))
         .collect();
     let ranks = page_rank(&definers.lists, &edges);
     let mut scores = vec![0.0; definers.lists.len()];
-    for (from, references) in edges.iter().enumerate() {
-        for (name, _) in references {
-            scores[*name as usize] += ranks[from] / references.len() as f32;
+    for (references, rank) in edges.iter().zip(&ranks) {
+        for Reference { list, part } in references {
+            scores[*list as usize] += rank * part;
         }
     }
     for (file, rank) in files.iter_mut().zip(ranks) {
@@ -43,20 +45,19 @@ pub(super) fn rank(files: &mut [File]) {
 struct Definers {
     by_name: HashMap<u32, u32>,
     lists: Vec<Vec<u32>>,
+    /// What a reference by the name counts.
+    weights: Vec<f32>,
 }
 
 fn definers(files: &[File]) -> Definers {
     let mut by_name = HashMap::new();
     let mut lists: Vec<Vec<u32>> = Vec::new();
+    let mut weights = Vec::new();
     for (at, file) in files.iter().enumerate() {
         let at = u32::try_from(at).unwrap_or(u32::MAX);
-        for name in file
-            .spots
-            .iter()
-            .map(|spot| spot.name)
-            .filter(|name| *name != 0)
-        {
-            let list = *by_name.entry(name).or_insert_with(|| {
+        for spot in file.spots.iter().filter(|spot| spot.name != 0) {
+            let list = *by_name.entry(spot.name).or_insert_with(|| {
+                weights.push(if spot.telling { 1.0 } else { VAGUE });
                 lists.push(Vec::new());
                 u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
             });
@@ -68,42 +69,53 @@ fn definers(files: &[File]) -> Definers {
         }
     }
     by_name.retain(|_, list| lists[*list as usize].len() <= MOST_DEFINERS);
-    Definers { by_name, lists }
+    Definers {
+        by_name,
+        lists,
+        weights,
+    }
 }
 
-/// The names of others that `file` refers to, by their lists, with how many files define each.
-fn references(file: &File, definers: &Definers) -> Vec<(u32, u32)> {
+/// A name of others that a file refers to: its list, and the part of the file's rank that it gets.
+struct Reference {
+    list: u32,
+    part: f32,
+}
+
+fn references(file: &File, definers: &Definers) -> Vec<Reference> {
     let mut own: Vec<u32> = file.spots.iter().map(|spot: &Spot| spot.name).collect();
     own.sort_unstable();
     let others = file
         .names
         .iter()
         .filter(|name| own.binary_search(name).is_err());
-    let known = others.filter_map(|name| definers.by_name.get(name));
-    known
-        .map(|list| {
-            (
-                *list,
-                u32::try_from(definers.lists[*list as usize].len()).unwrap_or(1),
-            )
-        })
-        .collect()
+    let lists: Vec<u32> = others
+        .filter_map(|name| definers.by_name.get(name).copied())
+        .collect();
+    let weight = |list: &u32| definers.weights[*list as usize];
+    let all: f32 = lists.iter().map(weight).sum();
+    let reference = |list: u32| Reference {
+        list,
+        part: weight(&list) / all,
+    };
+    lists.into_iter().map(reference).collect()
 }
 
-fn page_rank(lists: &[Vec<u32>], edges: &[Vec<(u32, u32)>]) -> Vec<f32> {
+fn page_rank(lists: &[Vec<u32>], edges: &[Vec<Reference>]) -> Vec<f32> {
     let count = edges.len().max(1) as f32;
     let mut ranks = vec![1.0 / count; edges.len()];
     for _ in 0..ROUNDS {
         let mut next = vec![0.0; edges.len()];
-        // What refers to nobody gives to all; else each name gets as much as any other.
+        // What refers to nobody gives to all; else each name gets its part.
         let mut idle = 0.0;
-        for (from, references) in edges.iter().enumerate() {
+        for (references, rank) in edges.iter().zip(&ranks) {
             if references.is_empty() {
-                idle += ranks[from];
+                idle += rank;
             }
-            for (name, definers) in references {
-                let share = ranks[from] / references.len() as f32 / *definers as f32;
-                for to in &lists[*name as usize] {
+            for Reference { list, part } in references {
+                let definers = &lists[*list as usize];
+                let share = rank * part / definers.len() as f32;
+                for to in definers {
                     next[*to as usize] += share;
                 }
             }
@@ -130,6 +142,7 @@ mod tests {
             line: 1,
             end: 1,
             name: words::number(name),
+            telling: true,
             score: 0.0,
         };
         let mut names: Vec<u32> = refers.iter().map(|name| words::number(name)).collect();

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Definition,
-    language::Kind,
+    language::{Kind, Language},
     reading::{self, Digest, Skipped},
     words,
 };
@@ -39,28 +39,41 @@ pub(super) struct Spot {
     pub(super) depth: u8,
     pub(super) line: u32,
     pub(super) end: u32,
-    /// The number of its name; none where nobody refers to it.
+    /// The number of its name; none where no other file can refer to it.
     pub(super) name: u32,
+    /// Whoever writes this name hardly means something else.
+    pub(super) telling: bool,
     /// How much it is referred to from elsewhere.
     pub(super) score: f32,
 }
 
-impl From<&Definition> for Spot {
-    fn from(definition: &Definition) -> Self {
-        let named = definition.kind != Kind::Group && definition.kind != Kind::Section;
-        Self {
-            kind: definition.kind,
-            depth: definition.depth,
-            line: definition.line,
-            end: definition.end,
-            name: if named {
-                words::number(&definition.name)
-            } else {
-                0
-            },
+/// What `definitions` of a `text` are to a rank.
+pub(super) fn spots(definitions: &[Definition], text: &[u8], language: &Language) -> Vec<Spot> {
+    let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let spot = |found: &Definition| {
+        let line = lines
+            .get((found.line as usize).saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
+        let named = !matches!(found.kind, Kind::Group | Kind::Section) && language.is_open(line);
+        Spot {
+            kind: found.kind,
+            depth: found.depth,
+            line: found.line,
+            end: found.end,
+            name: if named { words::number(&found.name) } else { 0 },
+            telling: is_telling(&found.name),
             score: 0.0,
         }
-    }
+    };
+    definitions.iter().map(spot).collect()
+}
+
+/// True for `BlockReader` and `read_block`, false for `read`, which is also a method of the library, a local, a word.
+fn is_telling(name: &str) -> bool {
+    let inside = name.trim_start_matches('_');
+    let camel = inside.contains(char::is_lowercase) && inside.contains(char::is_uppercase);
+    !name.starts_with('_') && (inside.contains('_') || camel) && name.len() >= 5
 }
 
 /// How a file looks from outside.
@@ -258,7 +271,7 @@ impl Known {
             name: name.to_owned(),
             digest,
             lines: read.lines,
-            spots: read.definitions.iter().map(Spot::from).collect(),
+            spots: spots(&read.definitions, &text, read.language),
             names: read.names,
             ..File::default()
         })

@@ -441,7 +441,7 @@ fn watch(client: &mut Client, dialect: Dialect, uris: &[&str]) -> (Vec<String>, 
     if dialect.is_modern() {
         let filter = json!({"notifications": {"resourceSubscriptions": uris}});
         let id = client.request("subscriptions/listen", filter);
-        let accepted = client.asked("notifications/subscriptions/acknowledged");
+        let accepted = told(client, "notifications/subscriptions/acknowledged");
         let accepted = accepted["params"]["notifications"]["resourceSubscriptions"]
             .as_array()
             .cloned();
@@ -461,11 +461,16 @@ fn watch(client: &mut Client, dialect: Dialect, uris: &[&str]) -> (Vec<String>, 
     (taken.map(|uri| (*uri).to_owned()).collect(), 0)
 }
 
+/// The next notification of this method.
+fn told(client: &mut Client, method: &str) -> Value {
+    client.until(method, |message| message["method"] == method)
+}
+
 const UPDATED: &str = "notifications/resources/updated";
 
 /// The address of the next resource that is told to have changed.
 fn updated(client: &mut Client) -> String {
-    let told = client.asked(UPDATED);
+    let told = told(client, UPDATED);
     told["params"]["uri"].as_str().expect("a uri").to_owned()
 }
 
