@@ -13,6 +13,8 @@ const DAMPING: f32 = 0.85;
 const ROUNDS: usize = 12;
 /// What a reference by a name counts that may mean something else: a word of the library, a local.
 const VAGUE: f32 = 0.05;
+/// A name that more files define may mean any of them.
+const COMMON: usize = 3;
 /// A name that more files define is nobody's.
 const MOST_DEFINERS: usize = 12;
 
@@ -66,6 +68,11 @@ fn definers(files: &[File]) -> Definers {
             if list.last() != Some(&at) && list.len() <= MOST_DEFINERS {
                 list.push(at);
             }
+        }
+    }
+    for (weight, list) in weights.iter_mut().zip(&lists) {
+        if list.len() > COMMON {
+            *weight *= VAGUE;
         }
     }
     by_name.retain(|_, list| lists[*list as usize].len() <= MOST_DEFINERS);
