@@ -1,11 +1,13 @@
 //! The only wiring: from configuration to parts, and from what somebody wishes to the header of a thread.
 
+mod outside;
 mod wiring;
 mod wish;
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::StreamExt;
@@ -13,9 +15,17 @@ use futures_util::StreamExt;
 use crate::{
     config::{Config, ConfigError, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Item, Redactor, SandboxPolicy, ThreadId},
-    model::{Head, Model, ModelError, ModelErrorKind, ModelEvent, Request, Tape, WireApi},
-    thread::{DirectoryStore, Header, NoStore, Policy, ThreadStore, Threads, ending},
-    tools::{command::Rules, gate::Gate, registry::Settings},
+    model::{
+        Head, Http, Model, ModelError, ModelErrorKind, ModelEvent, Request, Secret, Tape, WireApi,
+        served,
+    },
+    thread::{DirectoryStore, Header, NoStore, Places, Policy, ThreadStore, Threads, ending},
+    tools::{
+        command::Rules,
+        gate::Gate,
+        mcp::{self, Servers},
+        registry::Settings,
+    },
     workspace::{
         Workspace,
         sandbox::{Confinement, Sandbox},
@@ -23,6 +33,7 @@ use crate::{
     },
 };
 
+pub use outside::{External, Standing};
 pub use wish::{HeaderError, Wish};
 
 use wiring::{Key, Wiring};
@@ -89,6 +100,11 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        for (name, settings) in &config.mcp_servers {
+            settings
+                .check()
+                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+        }
         paths.close(&config.policy.credential_paths);
         let key = key_for(&config, &environment);
         let secret_variables = config
@@ -96,16 +112,19 @@ impl App {
             .env
             .iter()
             .filter(|(name, _)| shell::is_secret_name(name));
-        let secrets = config
-            .model
-            .headers
-            .values()
-            .chain(secret_variables.map(|(_, value)| value));
+        let outside = config.mcp_servers.values();
+        let tokens = outside
+            .clone()
+            .filter_map(|settings| settings.bearer_token_env.as_ref());
+        let tokens: Vec<String> = tokens.filter_map(|name| environment.get(name)).collect();
+        let outside = outside.flat_map(mcp::Settings::secrets).chain(&tokens);
         let known = match &key {
-            Some(Key::Known(key)) => Some(key),
+            Some(Key::Known(key)) => Some(Secret::new(key)),
             Some(Key::None) | None => None,
         };
-        let redactor = Redactor::new(known.into_iter().chain(secrets).cloned());
+        let secrets = config.model.endpoint(&config.model.name, known).secrets();
+        let variables = secret_variables.map(|(_, value)| value.clone());
+        let redactor = Redactor::new(secrets.into_iter().chain(variables).chain(outside.cloned()));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
@@ -115,9 +134,16 @@ impl App {
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             config: config.clone(),
             layers,
+            servers: Arc::new(Servers::new(
+                (!setup.ephemeral).then(|| paths.external()),
+                depth.saturating_add(1),
+                sandbox.keeper(),
+            )),
+            environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,
             key,
@@ -125,12 +151,14 @@ impl App {
             tape: setup.record.as_deref().map(tape).transpose()?,
             redactor,
             depth,
-            sandbox: Arc::new(Sandbox::new(setup.helper.clone())),
+            sandbox,
             model: setup.model.clone(),
             home_named: setup.cwd.canonicalize().ok().filter(|_| setup.cwd_named),
             asker: setup.asker,
+            places: Places::new(config.limits.turns_at_once),
+            http: Http::default(),
         };
-        let threads = Threads::new(store, Box::new(wiring.clone()));
+        let threads = Threads::new(store, Box::new(wiring.clone()), config.threads.idle());
         Ok(Self {
             config,
             setup,
@@ -188,6 +216,16 @@ impl App {
         Ok(model)
     }
 
+    /// Tokens that the server says the configured model takes; nothing where it does not say.
+    pub async fn served_window(&self) -> Option<u64> {
+        let name = &self.config.model.name;
+        if name.starts_with("recorded:") {
+            return None;
+        }
+        let endpoint = self.wiring.endpoint(name).ok()?;
+        served(&endpoint).await.ok().flatten()
+    }
+
     /// What the configured model answers to `question`, without tools and instructions; asked once.
     pub async fn ask(&self, question: &str) -> Result<String, ModelError> {
         let refused = |message: String| ModelError {
@@ -203,7 +241,7 @@ impl App {
             reasoning_effort: None,
         };
         let text = question.to_owned();
-        let input = model.encode(&[Item::UserMessage { text }]);
+        let input = Arc::new(model.encode(&[Item::UserMessage { text }]));
         let head = Arc::new(head);
         let mut stream = model.stream(Request { head, input });
         let mut answer = String::new();
@@ -269,10 +307,18 @@ impl App {
         }
     }
 
+    /// Interrupts every running turn and waits until its end is recorded, at most `grace`; then ends the external
+    /// servers.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.threads.shut_down(grace).await;
+        self.wiring.servers.end().await;
+    }
+
     /// Removes the worktrees of this process's threads that nothing came of. At the end of the process.
     pub fn clear_unused_worktrees(&self) {
-        for header in self.threads.headers() {
-            self.abandon(&header);
+        for worktree in self.threads.worktrees() {
+            // What cannot be looked through may hold something, and stays.
+            let _ = worktree::remove_if_unused(&worktree, &[]);
         }
     }
 
@@ -289,9 +335,9 @@ impl App {
         &self.setup.cwd
     }
 
-    /// The directory of our own files; none where nothing is kept.
+    /// The directory of our own files; none where nothing is kept, or can be.
     pub fn state(&self) -> Option<&Path> {
-        (!self.setup.ephemeral).then_some(self.wiring.paths.state.as_path())
+        self.wiring.kept()
     }
 
     /// Places that no caller may name.

@@ -4,6 +4,8 @@
 //! holds. Where the provider has refused the conversation as too long, only its last steps are sent, fewer each time,
 //! and in the end none: what was asked, the plan and the changed files are known without the model.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 
 use super::{
@@ -52,7 +54,7 @@ struct Notes {
 /// Has the model of `history` write down what it needs. What it costs goes to `usage`.
 pub(super) async fn compact(
     history: &History,
-    head: &std::sync::Arc<Head>,
+    head: &Arc<Head>,
     readable: Readable,
     means: &Means,
     usage: &mut Usage,
@@ -63,14 +65,14 @@ pub(super) async fn compact(
     };
     for part in parts {
         let part = match part {
-            1 => Some(history.encoded()),
+            1 => Some(history.encoded().to_vec()),
             part => history.tail(*part),
         };
         let Some(mut input) = part else { continue };
         input.extend(history.model().encode(&[Item::UserMessage {
             text: COMPACT.to_owned(),
         }]));
-        let head = head.clone();
+        let (head, input) = (head.clone(), Arc::new(input));
         match write_down(history, Request { head, input }, means, usage).await {
             Ok(Some(notes)) => return Compacted::To(history.compaction(&notes.text, notes.wire)),
             Ok(None) => return Compacted::Stopped,
@@ -97,8 +99,12 @@ async fn write_down(
             () = means.stop.cancelled() => return Ok(None),
             event = stream.next() => event,
         };
+        let redactor = &means.gate.redactor;
         match event {
-            Some(Ok(ModelEvent::Item(Item::AgentMessage { text, wire }))) => {
+            Some(Ok(ModelEvent::Item(item @ Item::AgentMessage { .. }))) => {
+                let Item::AgentMessage { text, wire } = item.cleaned(redactor) else {
+                    continue;
+                };
                 let room = NOTES_LIMIT.saturating_sub(notes.text.len());
                 notes.text += &text[..text.floor_char_boundary(room)];
                 notes.wire = wire;

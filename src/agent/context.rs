@@ -9,6 +9,7 @@ use super::gist::Gist;
 use crate::{
     conversation::{ApprovalPolicy, CallId, Item, SandboxPolicy, ThreadId, Wire},
     model::{Effort, Head, Model, ToolSpec},
+    tools::mcp::{Chosen, Outside},
 };
 
 const SYSTEM: &str = include_str!("../../prompts/system.md");
@@ -31,6 +32,9 @@ pub struct Context {
         skip_serializing_if = "Option::is_none"
     )]
     pub reasoning_effort: Option<Effort>,
+    /// Which of the tools stand for those of external servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
 }
 
 /// What a context is made from.
@@ -71,7 +75,15 @@ impl Context {
             preamble: preamble(around),
             tools,
             reasoning_effort,
+            outside: Vec::new(),
         }
+    }
+
+    /// The same with tools of external servers behind our own.
+    pub fn with(mut self, chosen: Chosen) -> Self {
+        self.tools.extend(chosen.specs);
+        self.outside = chosen.outside;
+        self
     }
 
     /// The head of every request of the thread.
@@ -119,7 +131,8 @@ fn preamble(around: Surroundings<'_>) -> String {
 #[derive(Clone)]
 pub struct History {
     model: Arc<dyn Model>,
-    encoded: Vec<Arc<RawValue>>,
+    /// Shared with the request on its way; by the time it grows, that is gone.
+    encoded: Arc<Vec<Arc<RawValue>>>,
     /// How many of these are the preamble.
     preamble: usize,
     /// Where in `encoded` a message of the user or a sample begins.
@@ -139,8 +152,14 @@ const TOKEN: usize = 4;
 const PICTURE: usize = 1_500;
 
 impl History {
-    /// The history of a thread for `model`: its preamble, then its items from the last compaction on.
-    pub fn new(model: Arc<dyn Model>, context: &Context, items: &[Item]) -> Self {
+    /// The history of a thread for `model`: its preamble, then its items from the last compaction on. Of how many items
+    /// a provider counted the tokens is known from the end of the last turn: `(tokens, items)`.
+    pub fn new(
+        model: Arc<dyn Model>,
+        context: &Context,
+        items: &[Item],
+        counted: Option<(u64, usize)>,
+    ) -> Self {
         let preamble = Item::UserMessage {
             text: context.preamble.clone(),
         };
@@ -149,7 +168,7 @@ impl History {
             preamble: encoded.len(),
             bytes: size(&encoded),
             model,
-            encoded,
+            encoded: Arc::new(encoded),
             steps: Vec::new(),
             calls: HashSet::new(),
             gist: Gist::default(),
@@ -160,7 +179,17 @@ impl History {
             .rposition(|item| matches!(item, Item::Compaction { .. }));
         let (before, since) = items.split_at(compacted.unwrap_or(0));
         before.iter().for_each(|item| history.note(item));
-        together(since).for_each(|items| history.extend(items));
+        let counted = counted.and_then(|(tokens, items)| {
+            let (items, rest) = since.split_at_checked(items.checked_sub(before.len())?)?;
+            Some((tokens, items, rest))
+        });
+        let mut rest = since;
+        if let Some((tokens, items, uncounted)) = counted {
+            together(items).for_each(|items| history.extend(items));
+            history.count(tokens);
+            rest = uncounted;
+        }
+        together(rest).for_each(|items| history.extend(items));
         history
     }
 
@@ -176,7 +205,7 @@ impl History {
             [Item::Picture(_)] => PICTURE * TOKEN,
             _ => size(&encoded),
         };
-        self.encoded.extend(encoded);
+        Arc::make_mut(&mut self.encoded).extend(encoded);
     }
 
     fn note(&mut self, item: &Item) {
@@ -187,7 +216,7 @@ impl History {
     }
 
     /// All of it.
-    pub fn encoded(&self) -> Vec<Arc<RawValue>> {
+    pub fn encoded(&self) -> Arc<Vec<Arc<RawValue>>> {
         self.encoded.clone()
     }
 
@@ -215,6 +244,11 @@ impl History {
         }
     }
 
+    /// The same if the provider has counted any of it: then the head is in its count.
+    pub fn counted(&self) -> Option<u64> {
+        self.counted.map(|_| self.tokens(0))
+    }
+
     /// True if there is more in it than a message, so that a compaction makes it shorter.
     pub(super) fn can_be_compacted(&self) -> bool {
         self.steps.len() > 1
@@ -238,7 +272,7 @@ impl History {
 
     /// Begins anew with `compaction`, which is recorded.
     pub(super) fn begin_anew(&mut self, compaction: &Item) {
-        self.encoded.truncate(self.preamble);
+        Arc::make_mut(&mut self.encoded).truncate(self.preamble);
         self.steps.clear();
         self.counted = None;
         self.bytes = size(&self.encoded);

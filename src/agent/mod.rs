@@ -17,8 +17,8 @@ pub trait Report: Send + Sync {
     /// Returns when the item is persisted; an error means that nothing may be done that relies on it.
     fn record(&self, item: Item) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Returns when it is known what the turn has come to so far.
-    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()>;
+    /// Returns when it is known what the turn has come to so far: `more` is what is new since this was last told.
+    fn so_far(&self, more: Tally) -> BoxFuture<'_, ()>;
 
     /// Tells what happens meanwhile. Lossy, never waits.
     fn publish(&self, event: Event);
@@ -35,6 +35,28 @@ pub struct Tally {
     pub denied: Vec<Denied>,
     /// Tokens and requests.
     pub usage: Usage,
+    /// Tokens for the budget: the provider's count, an estimate where it does not count.
+    pub spent: u64,
+}
+
+impl Tally {
+    /// The same without the first `commands` and `denied`, which are known: a turn may have thousands.
+    fn since(&self, commands: usize, denied: usize) -> Self {
+        Self {
+            content: self.content.clone(),
+            commands: self.commands[commands..].to_vec(),
+            denied: self.denied[denied..].to_vec(),
+            usage: self.usage,
+            spent: self.spent,
+        }
+    }
+
+    /// Puts what is new to it.
+    pub fn take(&mut self, more: Self) {
+        self.commands.extend(more.commands);
+        self.denied.extend(more.denied);
+        (self.content, self.usage, self.spent) = (more.content, more.usage, more.spent);
+    }
 }
 
 impl From<&Outcome> for Tally {
@@ -44,6 +66,7 @@ impl From<&Outcome> for Tally {
             commands: outcome.commands.clone(),
             denied: outcome.denied.clone(),
             usage: outcome.usage,
+            spent: outcome.usage.total(),
         }
     }
 }
@@ -67,6 +90,9 @@ pub struct Limits {
     pub park_seconds: f64,
     /// How long an MCP call waits before it returns `running`, in seconds; without it, as long as the turn takes.
     pub wait_seconds: Option<f64>,
+    /// Turns that run at once in one process; those beyond wait their turn. No part of a thread.
+    #[serde(skip_serializing, deserialize_with = "one_at_least")]
+    pub turns_at_once: usize,
 }
 
 impl Default for Limits {
@@ -78,6 +104,7 @@ impl Default for Limits {
             approval_seconds: 600.0,
             park_seconds: 600.0,
             wait_seconds: None,
+            turns_at_once: 32,
         }
     }
 }
@@ -91,6 +118,15 @@ impl Limits {
             max_tokens: self.max_tokens.min(ceiling.max_tokens),
             ..ceiling
         }
+    }
+}
+
+fn one_at_least<'de, D: serde::Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
+    match usize::deserialize(from)? {
+        0 => Err(serde::de::Error::custom(
+            "expected a number of turns above 0",
+        )),
+        turns => Ok(turns),
     }
 }
 

@@ -131,10 +131,12 @@ impl Sample {
             };
             match event {
                 Some(Ok(ModelEvent::TextDelta(text))) => {
+                    let text = self.means.gate.redactor.clean(text);
                     self.means.report.publish(Event::TextDelta { text })
                 }
                 Some(Ok(ModelEvent::ReasoningDelta(_))) => {}
                 Some(Ok(ModelEvent::Item(item))) => {
+                    let item = item.cleaned(&self.means.gate.redactor);
                     self.take(self.by_its_own_name(item, history)).await?;
                     if self.calls.len() >= CALLS_LIMIT {
                         return Ok(self.enough());

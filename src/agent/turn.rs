@@ -111,8 +111,7 @@ impl Turn {
             limits: self.limits,
             cuts: 0,
             refused: false,
-            spent: self.tally.usage.total(),
-            last_input: 0,
+            told: (self.tally.commands.len(), self.tally.denied.len()),
             tally: self.tally,
         };
         let started = Instant::now();
@@ -141,11 +140,9 @@ struct Run {
     cuts: u32,
     /// The provider would not take the conversation after it had been compacted.
     refused: bool,
-    /// Tokens so far, for the budget: the provider's count, an estimate where it does not count.
-    spent: u64,
-    /// Tokens of the last request: the next one has at least as many.
-    last_input: u64,
     tally: Tally,
+    /// Commands and refusals of it that the thread knows.
+    told: (usize, usize),
 }
 
 impl Run {
@@ -200,10 +197,17 @@ impl Run {
                 TurnErrorKind::StepLimit,
                 format!("the turn used its {max_steps} steps (`limits.max_steps`)"),
             )
-        } else if self.spent >= max_tokens || self.spent + self.last_input > max_tokens {
+        } else if self.tally.spent >= max_tokens {
             (
                 TurnErrorKind::TokenLimit,
                 format!("the turn used its {max_tokens} tokens (`limits.max_tokens`)"),
+            )
+        } else if self.with_the_next() > max_tokens {
+            (
+                TurnErrorKind::TokenLimit,
+                format!(
+                    "one more request would be more than the {max_tokens} tokens of the turn (`limits.max_tokens`)"
+                ),
             )
         } else {
             return None;
@@ -236,7 +240,6 @@ impl Run {
                 };
                 self.cuts = 0;
                 self.refused = false;
-                self.last_input = used.input_tokens;
                 sample.record().await?;
             }
             StreamEnd::Failed(error) if sample.is_nothing() && self.can_be_shorter(error) => {
@@ -260,7 +263,10 @@ impl Run {
     /// Runs the calls of a sample to their outputs. True if somebody asked for the turn to end.
     async fn run_calls(&mut self, sample: &mut Sample) -> Result<bool, StorageError> {
         // Before the calls, since one of them may ask, and whoever is asked sees what there is so far.
-        self.means.report.so_far(self.tally.clone()).await;
+        let (commands, denied) = self.told;
+        self.told = (self.tally.commands.len(), self.tally.denied.len());
+        let more = self.tally.since(commands, denied);
+        self.means.report.so_far(more).await;
         let passed = sample.finish(self.room_for_outputs()).await?;
         let outputs: Vec<Item> = passed
             .iter()
@@ -277,7 +283,16 @@ impl Run {
         if used.input_tokens > 0 {
             self.history.count(used.total());
         }
-        self.spent += self.tokens();
+        self.tally.spent += self.tokens();
+    }
+
+    /// Tokens so far and of the next request, as far as the provider has counted what stands in it. The first request of a
+    /// turn is always made, or a thread that is longer than a budget could never go on.
+    fn with_the_next(&self) -> u64 {
+        match self.tally.spent {
+            0 => 0,
+            spent => spent + self.history.counted().unwrap_or(0),
+        }
     }
 
     /// Whether `error` says that the conversation is too long, and that can be helped.
@@ -327,9 +342,8 @@ impl Run {
                     .record(item.clone())
                     .await
                     .map_err(StorageError)?;
-                self.spent += self.tokens();
+                self.tally.spent += self.tokens();
                 self.history.begin_anew(&item);
-                self.last_input = 0;
                 Ok(Step::Again)
             }
             Compacted::Failed(error) => Ok(Step::End(model_failed(error))),

@@ -5,15 +5,18 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use rustix::fs::{Access, access};
+
 use super::Asker;
 use crate::{
-    config::{Config, Layers, Paths},
+    config::{Config, Environment, Layers, Paths},
     conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
-    model::{Model, Recorded, Remote, Retry, Secret, Tape},
-    thread::{Assemble, Header, Parts, Policy},
+    model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
+    thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
         command::Rules,
         gate::Gate,
+        mcp::Servers,
         registry::{Registry, Settings},
     },
     workspace::{
@@ -43,6 +46,8 @@ pub(super) struct Wiring {
     /// Where what is known of directories is kept; none if nothing is.
     pub(super) state: Option<PathBuf>,
     pub(super) paths: Paths,
+    pub(super) servers: Arc<Servers>,
+    pub(super) environment: Environment,
     pub(super) key: Option<Key>,
     /// The key from a file or a command, once it was wanted. Nobody awaits under it.
     pub(super) stored_key: Arc<OnceLock<Result<Option<Secret>, String>>>,
@@ -54,6 +59,10 @@ pub(super) struct Wiring {
     /// Resolved.
     pub(super) home_named: Option<PathBuf>,
     pub(super) asker: Asker,
+    /// One set for all threads.
+    pub(super) places: Places,
+    /// As above.
+    pub(super) http: Http,
 }
 
 impl Assemble for Wiring {
@@ -67,7 +76,11 @@ impl Assemble for Wiring {
         }
         let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
         let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
-        let gate = self.gate(header, redactor.clone(), Registry::built_in)?;
+        let gate = self.gate(header, redactor.clone(), |sandbox, approval, settings| {
+            let mut tools = Registry::built_in(sandbox, approval, settings);
+            tools.extend(self.outside_tools(header));
+            tools
+        })?;
         let limits = match self.asker {
             // Who gave the limits may give others.
             Asker::Owner => self.config.limits,
@@ -79,6 +92,7 @@ impl Assemble for Wiring {
             limits,
             when_unattended: self.when_unattended(),
             redactor,
+            places: self.places.clone(),
         })
     }
 }
@@ -161,9 +175,14 @@ impl Wiring {
             writable_roots: policy.writable_roots.clone(),
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
-            state: self.state.clone(),
+            state: self.kept().map(Path::to_owned),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The directory of our own files, while it can be written.
+    pub(super) fn kept(&self) -> Option<&Path> {
+        self.state.as_deref().filter(|state| can_be_written(state))
     }
 
     /// Never for tools. A worktree of ours lies in our own directory: then all of that but the worktree.
@@ -250,15 +269,22 @@ impl Wiring {
         Ok((model, redactor))
     }
 
+    /// Where the model of that name is asked.
+    pub(super) fn endpoint(&self, name: &str) -> Result<Endpoint, String> {
+        Ok(Endpoint {
+            http: self.http.clone(),
+            ..self.config.model.endpoint(name, self.key()?)
+        })
+    }
+
     pub(super) fn remote(&self, name: &str) -> Result<(Remote, Redactor), String> {
         let model = &self.config.model;
-        let key = self.key()?;
-        let redactor = match &key {
+        let endpoint = self.endpoint(name)?;
+        let redactor = match &endpoint.key {
             Some(key) => self.redactor.and(key.expose()),
             None => self.redactor.clone(),
         };
-        let has_none = key.is_none() && model.headers.is_empty();
-        let endpoint = model.endpoint(name, key);
+        let has_none = endpoint.key.is_none() && model.headers.is_empty();
         let needs_key = endpoint.needs_key();
         let remote = Remote::new(endpoint).map_err(|error| error.to_string())?;
         if has_none && needs_key {
@@ -281,6 +307,13 @@ impl Wiring {
                 .clone(),
         }
     }
+}
+
+/// True if what is in `directory`, which need not exist, can be made and changed.
+fn can_be_written(directory: &Path) -> bool {
+    let there = directory.ancestors().find(|place| place.exists());
+    let mode = Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some_and(|place| place.is_dir() && access(place, mode).is_ok())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {

@@ -1,6 +1,9 @@
 //! From what somebody wishes to the header of a thread: the owner's ceilings, the project's narrowings, the roots.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use super::{App, Asker};
 use crate::{
@@ -14,7 +17,7 @@ use crate::{
         Header, Isolated, Policy,
         rollout::{VERSION, now},
     },
-    tools::{command::Rules, registry::Registry},
+    tools::{command::Rules, mcp, registry::Registry},
 };
 
 /// What somebody wishes of a new thread; by default nothing but defaults.
@@ -56,8 +59,9 @@ impl From<String> for HeaderError {
 }
 
 impl App {
-    /// The header of a new thread as wished.
-    pub fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
+    /// The header of a new thread as wished. Waits for external servers only where their tools were never seen, at most
+    /// as long as they may take to start.
+    pub async fn header(&self, wish: Wish) -> Result<Header, HeaderError> {
         let cwd = self.setup.cwd.join(wish.cwd.clone().unwrap_or_default());
         // Before anything of the directory is read, so that what is outside the roots cannot be probed.
         self.within_roots(&cwd)?;
@@ -67,6 +71,8 @@ impl App {
         let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
         config.narrow(&wish.narrowing);
+        // They start beside all that follows, the first request to the model included.
+        let servers = self.wiring.external(&config, &cwd, |_| true);
         let deny = config.policy.deny.clone();
         Rules::new(&[], &deny, &[])?;
         let policy = Policy {
@@ -99,6 +105,12 @@ impl App {
         };
         let settings = self.wiring.settings(sandbox);
         let tools = Registry::built_in(sandbox, approval_policy, &settings).specs();
+        let chosen = mcp::choose(&servers, wish.query, &tools).await;
+        for warning in &chosen.warnings {
+            tracing::warn!("{warning}");
+        }
+        let effort = config.model.reasoning_effort;
+        let context = Context::new(around, tools, effort).with(chosen);
         Ok(Header {
             version: VERSION,
             thread_id,
@@ -110,7 +122,7 @@ impl App {
             model,
             query: wish.query,
             limits: config.limits,
-            context: Context::new(around, tools, config.model.reasoning_effort),
+            context: Arc::new(context),
         })
     }
 

@@ -187,8 +187,8 @@ impl Layers {
         };
         let project: Narrowing = checked(&text, &path).map_err(|error| {
             error.hint(
-                "a project file may lower `limits`, choose a stricter `policy`, add to `policy.deny` and set `model.reasoning_effort`; \
-                 the rest belongs to your own configuration file",
+                "a project file may lower `limits`, choose a stricter `policy`, add to `policy.deny` and `deny_tools`, disable one of \
+                 `mcp_servers` and set `model.reasoning_effort`; the rest belongs to your own configuration file",
             )
         })?;
         self.over(&project)
@@ -206,6 +206,7 @@ impl Layers {
             .policy
             .deny
             .extend(project.policy.deny.iter().cloned());
+        config.narrow_servers(project);
         Ok(config)
     }
 }
@@ -233,6 +234,8 @@ fn narrowed(config: &Config) -> Result<Table, ConfigError> {
         model: NarrowModel {
             reasoning_effort: model.reasoning_effort,
         },
+        // Applied once all layers are there.
+        mcp_servers: BTreeMap::new(),
     })
     .map_err(|error| ConfigError::new(error.to_string()))
 }
@@ -293,7 +296,7 @@ fn merge(into: &mut Table, from: Table) {
 const LARGEST_FILE: usize = 256 * 1024;
 
 /// A regular file of a sane size: a pipe or a device in a repository must not hang or fill us.
-fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+pub(super) fn read(path: &Path) -> Result<Option<String>, ConfigError> {
     let fail = |why: &dyn fmt::Display| {
         ConfigError::new(format!(
             "failed to read config `{}`: {why}",

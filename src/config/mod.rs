@@ -3,6 +3,7 @@
 //! Order: defaults < user file < profile < project file < environment < flags < arguments of a call. The project file
 //! and the arguments of a call can only narrow ([`Narrowing`]).
 
+mod external;
 mod layers;
 mod paths;
 
@@ -14,8 +15,10 @@ use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
     model::{Effort, ModelConfig},
+    tools::mcp,
 };
 
+pub use external::{expand, named_in_project, of_file, of_flag};
 pub use layers::{ConfigError, Environment, Layers, assignment};
 pub use paths::Paths;
 
@@ -33,6 +36,8 @@ pub struct Config {
     pub threads: ThreadsConfig,
     /// How the MCP server behaves.
     pub server: ServerConfig,
+    /// External MCP servers, by the name that the owner calls them.
+    pub mcp_servers: BTreeMap<String, mcp::Settings>,
     /// Named sets of any of the above, chosen by `--profile`.
     pub profiles: BTreeMap<String, toml::Table>,
 }
@@ -67,32 +72,42 @@ pub struct PolicyConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThreadsConfig {
+    /// Minutes after its last use that a thread leaves memory, fractions allowed, `inf` for never. The next use reads
+    /// it from disk.
+    #[serde(deserialize_with = "above_zero")]
+    pub idle_minutes: f64,
     /// Days after its last turn that a thread leaves the disk.
-    #[serde(deserialize_with = "days")]
+    #[serde(deserialize_with = "above_zero")]
     pub keep_days: f64,
 }
 
 impl Default for ThreadsConfig {
     fn default() -> Self {
-        Self { keep_days: 30.0 }
+        Self {
+            idle_minutes: 30.0,
+            keep_days: 30.0,
+        }
     }
 }
 
 impl ThreadsConfig {
+    /// The time after which a thread that nobody used leaves memory.
+    pub fn idle(&self) -> Duration {
+        Duration::try_from_secs_f64(self.idle_minutes * 60.0).unwrap_or(Duration::MAX)
+    }
+
     /// The time after which a thread that nobody used is removed.
     pub fn keep(&self) -> Duration {
         Duration::try_from_secs_f64(self.keep_days * 86400.0).unwrap_or(Duration::MAX)
     }
 }
 
-fn days<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
-    let days = f64::deserialize(from)?;
-    // Not zero: a thread must outlive the process that made it.
-    match days > 0.0 {
-        true => Ok(days),
-        false => Err(serde::de::Error::custom(
-            "expected a number of days above 0",
-        )),
+fn above_zero<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    let time = f64::deserialize(from)?;
+    // Not zero: a thread must outlive the call, and the process, that made it.
+    match time > 0.0 {
+        true => Ok(time),
+        false => Err(serde::de::Error::custom("expected a number above 0")),
     }
 }
 
@@ -131,6 +146,9 @@ pub struct Narrowing {
     pub limits: NarrowLimits,
     /// How hard to think.
     pub model: NarrowModel,
+    /// External servers, or tools of theirs, taken away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, mcp::Narrowed>,
 }
 
 /// See [`Narrowing`].
@@ -202,7 +220,17 @@ impl Config {
         }
         self.policy.deny.extend(by.policy.deny.iter().cloned());
         self.policy.network &= by.policy.network.unwrap_or(true);
+        self.narrow_servers(by);
         self.model.reasoning_effort = by.model.reasoning_effort.or(self.model.reasoning_effort);
+    }
+
+    /// Takes away external servers and tools of theirs; of one that is not there nothing can be taken.
+    fn narrow_servers(&mut self, by: &Narrowing) {
+        for (name, narrowed) in &by.mcp_servers {
+            if let Some(settings) = self.mcp_servers.get_mut(name) {
+                settings.narrow(narrowed);
+            }
+        }
     }
 }
 

@@ -62,6 +62,11 @@ impl Paths {
         self.closed.extend(places.iter().map(absolute));
     }
 
+    /// What is kept about external servers.
+    pub fn external(&self) -> PathBuf {
+        self.state.join("mcp")
+    }
+
     /// Where threads work that have a copy of a directory to themselves.
     pub fn worktrees(&self) -> PathBuf {
         self.state.join("worktrees")

@@ -59,6 +59,8 @@ pub enum ApprovalKind {
     Command,
     /// Change files.
     Edit,
+    /// Ask an external server.
+    Tool,
 }
 
 /// The four answers.

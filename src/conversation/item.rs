@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CallId, CommandRun, Picture};
+use super::{CallId, CommandRun, Picture, Redactor};
 
 /// What a thread is made of, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,6 +62,46 @@ impl Item {
     }
 }
 
+impl Item {
+    /// The item without any secret that `redactor` knows, in the provider's form too: what is kept, shown, run and sent
+    /// back stays one.
+    pub fn cleaned(mut self, redactor: &Redactor) -> Self {
+        let clean = |text: &mut String| *text = redactor.clean(std::mem::take(text));
+        match &mut self {
+            Self::AgentMessage { text, .. } => clean(text),
+            Self::Reasoning { summary, .. } => clean(summary),
+            Self::ToolCall(call) => clean(&mut call.arguments),
+            // Cleaned where they come from.
+            Self::UserMessage { .. }
+            | Self::Picture(_)
+            | Self::ToolOutput(_)
+            | Self::Compaction { .. } => {}
+        }
+        let wire = match &mut self {
+            Self::AgentMessage { wire, .. } | Self::Reasoning { wire, .. } => wire.as_mut(),
+            Self::ToolCall(call) => call.wire.as_mut(),
+            _ => None,
+        };
+        if let Some(wire) = wire {
+            clean_values(&mut wire.json, redactor);
+        }
+        self
+    }
+}
+
+fn clean_values(json: &mut Value, redactor: &Redactor) {
+    match json {
+        Value::String(text) => *text = redactor.clean(std::mem::take(text)),
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| clean_values(value, redactor)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|value| clean_values(value, redactor)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// One use of a tool. Its arguments are the model's text, not yet understood.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
@@ -74,6 +114,16 @@ pub struct ToolCall {
     /// The call as the provider streamed it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<Wire>,
+}
+
+impl ToolCall {
+    /// What it is about, where one of its arguments says so: a command, a path, a pattern.
+    pub fn about(&self) -> Option<String> {
+        let arguments: Value = serde_json::from_str(&self.arguments).ok()?;
+        let told = ["command", "path", "pattern"];
+        let about = told.iter().find_map(|name| arguments[name].as_str());
+        about.map(str::to_owned)
+    }
 }
 
 /// The answer to a call, as the model sees it, with what others want to know of it.

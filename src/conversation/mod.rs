@@ -20,7 +20,7 @@ pub use outcome::{
     By, Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,
     TurnErrorKind, Usage, Worktree,
 };
-pub use policy::{Access, ApprovalPolicy, SandboxPolicy, WhenUnattended};
+pub use policy::{Access, ApprovalPolicy, OutsideAccess, SandboxPolicy, WhenUnattended};
 pub use prompt::{Picture, Prompt};
 pub use redact::Redactor;
 pub use shown::{shortened, shown_line, shown_text};

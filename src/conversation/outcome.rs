@@ -44,6 +44,9 @@ pub struct Outcome {
     pub usage: Usage,
     /// What stood between commands and the machine.
     pub sandbox: SandboxReport,
+    /// Why nothing of the thread is kept and it ends with its process, where nobody chose that; one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     /// Where the work is, if the thread has a copy of the directory to itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub worktree: Option<Worktree>,

@@ -108,4 +108,25 @@ pub enum Access {
         /// The command runs outside the sandbox.
         free: bool,
     },
+    /// Ask an external server.
+    Outside(Box<OutsideAccess>),
+}
+
+/// What would be asked of an external server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideAccess {
+    /// As the owner calls it.
+    pub server: String,
+    /// As the server calls it.
+    pub tool: String,
+    /// All that goes there.
+    pub arguments: String,
+    /// What the server says of the tool; nobody has checked it.
+    pub about: String,
+    /// Of what it says of the tool now; an approval holds for no other.
+    pub identity: String,
+    /// It says something else than when the thread began.
+    pub changed: bool,
+    /// The owner lets it run without a question.
+    pub unasked: bool,
 }

@@ -14,6 +14,9 @@ use crate::conversation::{Redactor, shortened, shown_line};
 /// Characters of a message; a provider's own words can be a page.
 const MESSAGE_LIMIT: usize = 600;
 
+/// Between two looks at a server that loads its model (llama.cpp).
+const LOADING: Duration = Duration::from_secs(5);
+
 /// What a provider said, from an HTTP answer or from an event in a stream.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Failure {
@@ -53,11 +56,18 @@ impl Failure {
             .into_iter()
             .find(|found| !found.is_null())
             .unwrap_or(json);
-        let words = match &error["message"] {
+        let mut words = match &error["message"] {
             Value::Null if error.is_string() => text_of(error),
             Value::Null => error.to_string(),
             message => text_of(message),
         };
+        // llama.cpp says what it has beside its words.
+        if let Some(tokens) = error["n_ctx"]
+            .as_u64()
+            .filter(|_| error["message"].is_string())
+        {
+            words += &format!(" [n_ctx {tokens}]");
+        }
         Self {
             status: None,
             codes: [&error["code"], &error["type"]].map(|code| text_of(code).to_lowercase()),
@@ -73,8 +83,10 @@ impl Failure {
         let worded = |known: &[&str]| known.iter().any(|words| text.contains(words));
         if coded(CONTEXT_CODES) || worded(CONTEXT_WORDS) {
             ModelErrorKind::ContextLength
-        } else if coded(QUOTA_CODES) {
+        } else if coded(QUOTA_CODES) || worded(QUOTA_WORDS) {
             ModelErrorKind::Quota
+        } else if coded(MISSAMPLED_CODES) {
+            ModelErrorKind::Busy
         } else if coded(AUTH_CODES) || worded(AUTH_WORDS) {
             ModelErrorKind::Auth
         } else if coded(REJECTED_CODES) {
@@ -88,7 +100,7 @@ impl Failure {
 
     /// Whether it is the model's name that the provider does not know.
     pub(super) fn is_about_the_model(&self) -> bool {
-        self.codes[0] == "model_not_found"
+        ["model_not_found", "deploymentnotfound"].contains(&self.codes[0].as_str())
             || self.status == Some(404) && self.words.to_lowercase().contains("model")
     }
 }
@@ -99,13 +111,18 @@ const CONTEXT_CODES: &[&str] = &[
     "request_too_large",
     "string_above_max_length",
 ];
-/// OpenAI and vLLM, OpenAI's Responses, llama.cpp, Anthropic behind gateways, and a request above the rate limit by
-/// itself, which comes as 429 and never succeeds.
+/// OpenAI, vLLM and Mistral, OpenAI's Responses, llama.cpp, Anthropic (two), LM Studio (three), Gemini, and a request
+/// above the rate limit by itself, which comes as 429 and never succeeds.
 const CONTEXT_WORDS: &[&str] = &[
     "maximum context length",
     "context window",
     "available context size",
     "prompt is too long",
+    "exceed context limit",
+    "context length of only",
+    "reached context length",
+    "greater than the context length",
+    "exceeds the maximum number of tokens allowed",
     "request too large",
 ];
 const QUOTA_CODES: &[&str] = &[
@@ -115,6 +132,10 @@ const QUOTA_CODES: &[&str] = &[
     "billing_not_active",
     "usage_limit_reached",
 ];
+/// Anthropic's comes as 400.
+const QUOTA_WORDS: &[&str] = &["credit balance is too low"];
+/// What the model sampled was no call, and the server made an error of it: the next sample may be better (Groq).
+const MISSAMPLED_CODES: &[&str] = &["tool_use_failed"];
 const AUTH_CODES: &[&str] = &["invalid_api_key", "authentication_error", "invalid_token"];
 const AUTH_WORDS: &[&str] = &["api key not valid", "incorrect api key"];
 const REJECTED_CODES: &[&str] = &[
@@ -153,10 +174,15 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     })
 }
 
-/// "Please try again in 1.5s", "… in 28ms", "… in 6m0s", "… in 20 seconds".
+/// "Please try again in 1.5s", "… in 28ms", "… in 6m0s", "… in 20 seconds", and Gemini's "Please retry in 32.5s". A server
+/// that loads its model is busy for longer than it takes to ask five times.
 fn wait_in_words(words: &str) -> Option<Duration> {
     let lower = words.to_lowercase();
-    let mut rest = lower.split_once("try again in ")?.1;
+    if lower.contains("loading model") {
+        return Some(LOADING);
+    }
+    let said = |mark: &str| Some(lower.split_once(mark)?.1);
+    let mut rest = said("try again in ").or_else(|| said("retry in "))?;
     let mut seconds = None;
     while let Some((count, unit, after)) = leading_span(rest) {
         *seconds.get_or_insert(0.0) += count * unit;
@@ -381,6 +407,42 @@ mod tests {
                 "the request exceeds the available context size",
             ),
             (500, "<h1>oops</h1>", Busy, "a page of HTML"),
+            (
+                400,
+                r#"{"error":{"message":"too long","type":"exceed_context_size_error","n_prompt_tokens":5000,"n_ctx":4096}}"#,
+                ContextLength,
+                "too long [n_ctx 4096]",
+            ),
+            (
+                400,
+                r#"{"error":"Trying to keep the first 5000 tokens, but the model is loaded with context length of only 4096 tokens"}"#,
+                ContextLength,
+                "Trying to keep the first 5000 tokens, but the model is loaded with context length of only 4096 tokens",
+            ),
+            (
+                400,
+                r#"[{"error":{"code":400,"message":"The input token count (9) exceeds the maximum number of tokens allowed (8).","status":"INVALID_ARGUMENT"}}]"#,
+                ContextLength,
+                "The input token count (9) exceeds the maximum number of tokens allowed (8).",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Failed to call a function.","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"<function"}}"#,
+                Busy,
+                "Failed to call a function.",
+            ),
+            (
+                400,
+                r#"{"error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#,
+                Quota,
+                "Your credit balance is too low to access the Anthropic API.",
+            ),
+            (
+                503,
+                r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
+                Busy,
+                "Loading model",
+            ),
             (501, "", Rejected, ""),
             (502, "bad\x1b[2J gateway", Busy, "bad\\u{1b}[2J gateway"),
             (
@@ -490,6 +552,8 @@ mod tests {
             ("Please try again in 28ms.", Some(28)),
             ("Try again in 6m0s.", Some(360_000)),
             ("please try again in 20 seconds", Some(20_000)),
+            ("Quota exceeded. Please retry in 32.5s.", Some(32_500)),
+            ("Loading model", Some(5_000)),
             ("try again in a while", None),
             ("try again in 5", None),
             ("no wait", None),

@@ -18,6 +18,7 @@ mod responses;
 mod retry;
 mod think;
 mod transport;
+mod windows;
 #[cfg(test)]
 mod wire_tests;
 
@@ -31,16 +32,29 @@ pub use record::Tape;
 pub use recorded::{Recorded, RecordingError};
 pub use remote::Remote;
 pub use retry::Retry;
-pub use transport::{Endpoint, EndpointError, Secret};
+pub use transport::{Endpoint, EndpointError, Http, Secret, http_client};
+pub use windows::served;
 
 use crate::conversation::{CallId, Item, ThreadId, TurnErrorKind, Usage};
 
 /// Calls in one sample. More is a model that repeats itself; what it called so far is run and shown to it.
 pub const CALLS_LIMIT: usize = 1000;
 
-/// A name for a call that came without one, or with one that is taken.
+/// A name for a call that came without one, or with one that is taken: nine letters and digits, the only form that
+/// Mistral takes.
 pub fn new_call_id() -> CallId {
-    CallId(format!("call_{}", uuid::Uuid::now_v7().simple()))
+    CallId(short_name(uuid::Uuid::now_v7().as_u128()))
+}
+
+/// Nine letters and digits made of a number.
+fn short_name(mut number: u128) -> String {
+    const DIGITS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let digit = |_| {
+        let digit = DIGITS[(number % 62) as usize];
+        number /= 62;
+        char::from(digit)
+    };
+    (0..9).map(digit).collect()
 }
 
 /// Something that continues a conversation.
@@ -71,8 +85,8 @@ pub trait Model: Send + Sync {
 pub struct Request {
     /// Instructions and tools.
     pub head: Arc<Head>,
-    /// The conversation, encoded by the same model.
-    pub input: Vec<Arc<RawValue>>,
+    /// The conversation, encoded by the same model. Shared with whoever keeps it: it is long, and sent often.
+    pub input: Arc<Vec<Arc<RawValue>>>,
 }
 
 /// The part of a request that stays the same from the first to the last step of a thread.

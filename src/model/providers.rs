@@ -114,6 +114,13 @@ const KNOWN: &[Provider] = &[
     },
 ];
 
+impl Provider {
+    /// Whether it is somebody's service, known by its host.
+    pub(super) fn is_service(&self) -> bool {
+        !self.hosts.is_empty()
+    }
+}
+
 /// Who answers at `url`. A server on this machine that is not known by its port needs no key, and that is all that is
 /// known of it.
 pub(super) fn at(url: &Url, is_loopback: bool) -> Provider {
@@ -124,52 +131,16 @@ pub(super) fn at(url: &Url, is_loopback: bool) -> Provider {
         known.hosts.iter().any(|end| is_host(end)) || by_port
     };
     let provider = KNOWN.iter().find(is_it).unwrap_or(&ANY);
+    // Azure's older addresses, of one deployment each, only speak Chat Completions.
+    let wire_api = match url.path().contains("/deployments/") {
+        true => WireApi::Chat,
+        false => provider.wire_api,
+    };
     Provider {
         needs_key: provider.needs_key && !is_loopback,
+        wire_api,
         ..*provider
     }
-}
-
-/// Input tokens that a model takes, by the beginning of its name without the vendor's prefix; the longest beginning
-/// counts. A server may be set to less (Ollama's `num_ctx`), which `model.context_window` says.
-const WINDOWS: &[(&str, u64)] = &[
-    ("claude-", 200_000),
-    ("codestral", 256_000),
-    ("deepseek", 128_000),
-    ("devstral", 128_000),
-    ("gemini-", 1_000_000),
-    ("gemma", 128_000),
-    ("glm-4", 128_000),
-    ("glm-4.6", 200_000),
-    ("glm-5", 200_000),
-    ("gpt-3.5", 16_000),
-    ("gpt-4", 8_000),
-    ("gpt-4-turbo", 128_000),
-    ("gpt-4.1", 1_000_000),
-    ("gpt-4o", 128_000),
-    ("gpt-5", 272_000),
-    ("gpt-oss", 128_000),
-    ("grok-4", 256_000),
-    ("kimi-k2", 256_000),
-    ("llama-3", 128_000),
-    ("llama3", 128_000),
-    ("minimax-m", 200_000),
-    ("mistral", 128_000),
-    ("o1", 200_000),
-    ("o3", 200_000),
-    ("o4", 200_000),
-    ("qwen2.5-coder", 32_000),
-    ("qwen3", 128_000),
-    ("qwen3-coder", 256_000),
-];
-
-/// What is known of the window of `model`, in tokens.
-pub(super) fn window(model: &str) -> Option<u64> {
-    let name = model.rsplit('/').next().unwrap_or(model).to_lowercase();
-    let known = WINDOWS.iter().filter(|(start, _)| name.starts_with(start));
-    known
-        .max_by_key(|(start, _)| start.len())
-        .map(|(_, window)| *window)
 }
 
 #[cfg(test)]
@@ -192,6 +163,13 @@ mod tests {
                 false,
                 "Azure",
                 Responses,
+                true,
+            ),
+            (
+                "https://me.openai.azure.com/openai/deployments/gpt?api-version=2024-10-21",
+                false,
+                "Azure",
+                Chat,
                 true,
             ),
             (
@@ -232,21 +210,6 @@ mod tests {
             let known = at(&Url::parse(url).unwrap(), is_loopback);
             let found = (known.name, known.wire_api, known.needs_key);
             assert_eq!(found, (name, wire_api, needs_key), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_window_is_known_by_the_longest_beginning() {
-        let table = [
-            ("gpt-4", Some(8_000)),
-            ("openai/gpt-4.1-mini", Some(1_000_000)),
-            ("gpt-5.5", Some(272_000)),
-            ("Qwen/Qwen3-Coder-30B", Some(256_000)),
-            ("qwen3:8b", Some(128_000)),
-            ("never-heard-of", None),
-        ];
-        for (model, expect) in table {
-            assert_eq!(window(model), expect, "{model}");
         }
     }
 }

@@ -218,7 +218,7 @@ mod tests {
             };
             let mut stream = model.stream(Request {
                 head: Arc::new(head),
-                input: model.encode(&items),
+                input: Arc::new(model.encode(&items)),
             });
             while let Some(event) = stream.next().await {
                 match event {

@@ -31,6 +31,9 @@ pub enum RecordingError {
     /// The file could not be read; the path is in the cause.
     #[error("no recording: {0}")]
     Unreadable(#[from] std::io::Error),
+    /// Nothing was recorded: the session that made it ended before the model had answered.
+    #[error("recording `{0}` is empty: its session ended before the model had answered")]
+    Empty(String),
     /// It is not JSON, or not of this shape; line and column are in the cause.
     #[error("recording `{file}` is malformed: {source}")]
     Malformed {
@@ -111,6 +114,9 @@ impl Recorded {
     ///
     /// It is no recording.
     pub fn parse(file: &str, text: &str) -> Result<Self, RecordingError> {
+        if text.trim().is_empty() {
+            return Err(RecordingError::Empty(file.to_owned()));
+        }
         let recording: Recording =
             serde_json::from_str(text).map_err(|source| RecordingError::Malformed {
                 file: file.to_owned(),
@@ -173,13 +179,18 @@ impl Recorded {
     fn ended(&self, number: usize) -> ModelError {
         ModelError {
             kind: ModelErrorKind::Rejected,
-            message: format!("the recording has no sample {}", number + 1),
+            message: format!(
+                "the recording has no sample {}: it ends after {}; record a longer session, or begin a new thread",
+                number + 1,
+                self.recording.samples.len()
+            ),
             retry_after: None,
         }
     }
 }
 
-/// One more than the highest number of a sample in `input`.
+/// One more than the number of the last sample in `input`. Looked for from the end, so that a step costs the same
+/// however long the conversation is.
 fn samples_held(input: &[Arc<RawValue>]) -> usize {
     #[derive(Deserialize)]
     struct Sampled {
@@ -188,10 +199,9 @@ fn samples_held(input: &[Arc<RawValue>]) -> usize {
     let sample = |item: &Arc<RawValue>| serde_json::from_str::<Sampled>(item.get()).ok()?.sample;
     input
         .iter()
-        .filter_map(sample)
-        .map(|sample| sample + 1)
-        .max()
-        .unwrap_or(0)
+        .rev()
+        .find_map(sample)
+        .map_or(0, |sample| sample + 1)
 }
 
 impl Sample {
@@ -300,7 +310,7 @@ mod tests {
                 tools: Vec::new(),
                 reasoning_effort: None,
             }),
-            input,
+            input: Arc::new(input),
         }
     }
 
@@ -368,7 +378,7 @@ call_0_1 shell {"command": tru
 done 10
 text "Done."
 done 0
-Rejected: the recording has no sample 3"#;
+Rejected: the recording has no sample 3: it ends after 2; record a longer session, or begin a new thread"#;
         assert_eq!(played(text).await, expect);
     }
 
@@ -381,6 +391,10 @@ Rejected: the recording has no sample 3"#;
     #[test]
     fn what_is_no_recording_is_named_with_its_place() {
         let table = [
+            (
+                "\n",
+                "recording `x.json` is empty: its session ended before the model had answered",
+            ),
             (
                 "{\n \"model\": }",
                 "recording `x.json` is malformed: expected value at line 2 column 11",

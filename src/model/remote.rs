@@ -7,7 +7,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,9 +26,10 @@ use super::{
     chat,
     config::{Prices, WireApi},
     failure::Peer,
-    providers::{self, Provider},
+    providers::Provider,
     responses,
     transport::{connect, model_error},
+    windows,
 };
 use crate::conversation::{Item, Usage};
 
@@ -55,7 +56,8 @@ impl Remote {
             api: endpoint.spoken(),
             window: endpoint
                 .context_window
-                .or_else(|| providers::window(&endpoint.model)),
+                .or_else(|| windows::known(&endpoint.model)),
+            told_window: AtomicU64::new(0),
             prices: endpoint.prices,
             idle: endpoint.idle,
             refused: AtomicU16::new(match endpoint.takes_tools {
@@ -88,17 +90,21 @@ impl Model for Remote {
     }
 
     fn window(&self) -> Option<u64> {
-        self.connection.window
+        match self.connection.told_window.load(Ordering::Relaxed) {
+            0 => self.connection.window,
+            told => Some(told),
+        }
     }
 
     fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
         match self.connection.api {
             WireApi::Responses => responses::encode(&self.origin, items),
             WireApi::Chat => {
+                let fields = self.connection.fields();
                 let server = chat::Server {
                     origin: &self.origin,
-                    takes_reasoning_back: self.connection.provider.takes_reasoning_back,
-                    takes_tools: self.connection.fields().has(Field::Tools),
+                    takes_reasoning_back: fields.has(Field::Reasoning),
+                    takes_tools: fields.has(Field::Tools),
                 };
                 chat::encode(server, items)
             }
@@ -152,7 +158,17 @@ const OPTIONAL: &[(Field, &str)] = &[
     (Field::Tools, "does not support tools"),
     (Field::Tools, "does not support function calling"),
     (Field::Tools, "support tool use"),
+    (Field::Tools, "--enable-auto-tool-choice"),
+    (Field::Tools, "tools param requires --jinja"),
     (Field::UserRuns, "roles must alternate"),
+    (Field::UserAfterTool, "role 'user' after role 'tool'"),
+    (Field::LongIds, "with a length of 9"),
+    // Kimi and DeepSeek want it with every message, Groq and Mistral with none.
+    (Field::NoReasoning, "reasoning_content is missing"),
+    (Field::NoReasoning, "must be passed back"),
+    (Field::Reasoning, "reasoning_content"),
+    (Field::Reasoning, "reasoning_details"),
+    (Field::Reasoning, "'reasoning' is unsupported"),
     (Field::Pictures, "image_url"),
     (Field::Pictures, "mage input"),
     (Field::Pictures, "support image"),
@@ -172,6 +188,14 @@ pub(super) enum Field {
     /// Messages of the user that follow each other, which the templates of some models refuse.
     UserRuns = 128,
     Pictures = 256,
+    /// A server's own reasoning, sent back to it.
+    Reasoning = 512,
+    /// Ids of calls in another form than Mistral's.
+    LongIds = 1024,
+    /// A message of the user right behind the output of a call.
+    UserAfterTool = 2048,
+    /// Messages of the assistant without reasoning.
+    NoReasoning = 4096,
 }
 
 /// The fields that go into a request.
@@ -193,6 +217,8 @@ struct Connection {
     provider: Provider,
     api: WireApi,
     window: Option<u64>,
+    /// What the server told of it when it refused a conversation as too long; 0 where it did not.
+    told_window: AtomicU64,
     prices: Option<Prices>,
     idle: Duration,
     /// The bits of [`Field`]s that the server refused. Only grows.
@@ -241,18 +267,30 @@ impl Connection {
         timeout(self.idle, sent)
             .await
             .map_err(|_| self.silent())?
-            .map_err(|error| model_error(error, &self.peer))
+            .map_err(|error| self.learn(model_error(error, &self.peer)))
+    }
+
+    /// Takes from `error` what it tells of the window, so that the next conversation is summed up before it is refused.
+    fn learn(&self, error: ModelError) -> ModelError {
+        if error.kind == ModelErrorKind::ContextLength
+            && let Some(tokens) = windows::told_in(&error.message)
+        {
+            self.told_window.store(tokens, Ordering::Relaxed);
+        }
+        error
     }
 
     fn fields(&self) -> Fields {
         let Provider {
             counts_in_stream,
             takes_cache_key,
+            takes_reasoning_back,
             ..
         } = self.provider;
         let unknown = [
             (Field::StreamOptions, counts_in_stream),
             (Field::CacheKey, takes_cache_key),
+            (Field::Reasoning, takes_reasoning_back),
         ];
         let unknown = unknown.iter().filter(|(_, takes)| !takes);
         let bits = unknown.fold(0, |bits, (field, _)| bits | *field as u16);
@@ -262,9 +300,9 @@ impl Connection {
     /// Notes the field that `error` blames; false if it blames none that was sent.
     fn leave_out(&self, error: &ModelError, sent: Fields) -> bool {
         let blames = |words: &str| error.message.contains(words);
-        let blamed = OPTIONAL
-            .iter()
-            .find(|(field, words)| sent.has(*field) && blames(words));
+        // The first that fits, or what is wanted would be left out next.
+        let blamed = OPTIONAL.iter().find(|(_, words)| blames(words));
+        let blamed = blamed.filter(|(field, _)| sent.has(*field));
         // Where a template of a model fails, the status says that the server is broken.
         let can_be = [ModelErrorKind::Rejected, ModelErrorKind::Busy].contains(&error.kind);
         let Some((field, words)) = blamed.filter(|_| can_be) else {
@@ -323,7 +361,7 @@ impl Sample {
                 None => {}
             }
             if let Err(error) = self.read().await {
-                return (Err(error), None);
+                return (Err(self.connection.learn(error)), None);
             }
         }
     }

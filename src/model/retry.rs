@@ -196,7 +196,7 @@ mod tests {
                 tools: Vec::new(),
                 reasoning_effort: None,
             }),
-            input: Vec::new(),
+            input: Arc::default(),
         }
     }
 

@@ -4,13 +4,22 @@
 //! reading of errors (the status is lost where the body is unusual) and its environment variables have no part here.
 //! The key never reaches it: the service puts our headers on each request.
 
-use std::{error::Error, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_openai::{
     Client, config::OpenAIConfig, error::OpenAIError, middleware::HttpRequestFactory,
 };
 use reqwest::{
-    Response, Url,
+    Request, Response, Url,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
 };
 
@@ -19,7 +28,7 @@ use super::{
     failure::{Failure, Peer},
     providers::{self, Auth, Provider},
 };
-use crate::conversation::Redactor;
+use crate::{conversation::Redactor, workspace::shell::is_secret_name};
 
 /// A model is given this long between two events before it counts as gone; Codex waits as long.
 const IDLE: Duration = Duration::from_secs(300);
@@ -28,6 +37,8 @@ const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Of a body that explains a failure.
 const ERROR_BODY_LIMIT: usize = 64 * 1024;
+/// Of what a server tells of itself; OpenRouter's list of models has half a megabyte.
+const ABOUT_ITSELF_LIMIT: usize = 8 << 20;
 const ERROR_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// Which model to ask, where, and as whom.
@@ -53,6 +64,17 @@ pub struct Endpoint {
     pub headers: Vec<(String, Secret)>,
     /// Longest silence between two events, the wait for the first one included.
     pub idle: Duration,
+    /// What requests go over.
+    pub http: Http,
+}
+
+/// HTTP clients that a process makes once, as each is needed: a client for each thread would be connections, buffers
+/// and a hundred certificates for each. A clone is the same ones.
+#[derive(Clone, Debug, Default)]
+pub struct Http {
+    clients: Arc<[OnceLock<reqwest::Client>; 3]>,
+    /// Since then there may be a connection that is used again.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Endpoint {
@@ -69,6 +91,7 @@ impl Endpoint {
             takes_tools: true,
             headers: Vec::new(),
             idle: IDLE,
+            http: Http::default(),
         }
     }
 
@@ -148,7 +171,7 @@ pub(super) fn connect(
     let url = base_url(&endpoint.base_url)?;
     let provider = providers::at(&url, is_loopback(&url));
     let headers = headers(endpoint, provider.auth)?;
-    let http = http_client(&url)?;
+    let http = endpoint.http.client(&url)?;
     let peer = Arc::new(Peer {
         base: shown_base(&url),
         model: endpoint.model.clone(),
@@ -159,7 +182,7 @@ pub(super) fn connect(
         },
         has_key: headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY),
         is_loopback: is_loopback(&url),
-        redactor: Redactor::new(secrets(endpoint)),
+        redactor: Redactor::new(endpoint.secrets()),
     });
     // All four are set, or the crate takes them from the environment and sends them to whatever server this is.
     let config = OpenAIConfig::new()
@@ -172,6 +195,7 @@ pub(super) fn connect(
         headers,
         query: url.query().map(str::to_owned),
         peer: peer.clone(),
+        has_answered: endpoint.http.has_answered.clone(),
     };
     let service = tower::service_fn(move |request: HttpRequestFactory| {
         let sender = sender.clone();
@@ -179,6 +203,48 @@ pub(super) fn connect(
     });
     let client = Client::build(http, config).with_http_service(service);
     Ok((client, peer, provider))
+}
+
+/// Asks a server about itself, with the key and the headers of an endpoint.
+pub(super) struct Reader {
+    http: reqwest::Client,
+    headers: HeaderMap,
+    base: Url,
+    /// It is nobody's service, so it may be a server that tells of itself elsewhere too.
+    is_unknown: bool,
+}
+
+impl Reader {
+    pub(super) fn new(endpoint: &Endpoint) -> Result<Self, EndpointError> {
+        let url = base_url(&endpoint.base_url)?;
+        let provider = providers::at(&url, is_loopback(&url));
+        let mut headers = headers(endpoint, provider.auth)?;
+        headers.remove(ACCEPT);
+        let mut base = url.clone();
+        base.set_path(&format!("{}/", url.path().trim_end_matches('/')));
+        Ok(Self {
+            http: http_client(url.as_str())?,
+            headers,
+            base,
+            is_unknown: !provider.is_service(),
+        })
+    }
+
+    /// The JSON at `place`, as seen from the base URL; nothing where there is none. Key, headers and query only go to
+    /// what is below the base URL.
+    pub(super) async fn get(&self, place: &str) -> Option<serde_json::Value> {
+        let mut url = self.base.join(place).ok()?;
+        let mut request = self.http.get(url.clone());
+        if url.path().starts_with(self.base.path()) {
+            url.set_query(self.base.query());
+            request = self.http.get(url).headers(self.headers.clone());
+        } else if !self.is_unknown {
+            return None;
+        }
+        let mut response = request.send().await.ok()?.error_for_status().ok()?;
+        let body = beginning(&mut response, ABOUT_ITSELF_LIMIT).await;
+        serde_json::from_slice(&body).ok()
+    }
 }
 
 /// What the error that came through async-openai means.
@@ -206,20 +272,32 @@ struct Sender {
     headers: HeaderMap,
     query: Option<String>,
     peer: Arc<Peer>,
+    /// Of all that go over the same connections.
+    has_answered: Arc<AtomicBool>,
 }
 
 impl Sender {
     async fn send(&self, request: HttpRequestFactory) -> Result<Response, OpenAIError> {
-        let mut request = request.build().await?;
-        request.headers_mut().remove(AUTHORIZATION);
-        request.headers_mut().extend(self.headers.clone());
-        request.url_mut().set_query(self.query.as_deref());
-        let sent = self.http.execute(request).await;
+        let mut sent = self.http.execute(self.prepared(&request).await?).await;
+        // A server may give up an idle connection just when it is used again. That says nothing about the server, so
+        // it is no failed try: the client does not use that connection again, and nobody has to hear of it.
+        if sent.as_ref().is_err_and(is_stale) && self.has_answered.swap(false, Ordering::Relaxed) {
+            sent = self.http.execute(self.prepared(&request).await?).await;
+        }
         let response = sent.map_err(|error| boxed(self.unsent(&error)))?;
+        self.has_answered.store(true, Ordering::Relaxed);
         if response.status().is_success() && is_event_stream(&response) {
             return Ok(body::read_to_the_end(response));
         }
         Err(boxed(self.refusal(response).await))
+    }
+
+    async fn prepared(&self, request: &HttpRequestFactory) -> Result<Request, OpenAIError> {
+        let mut request = request.build().await?;
+        request.headers_mut().remove(AUTHORIZATION);
+        request.headers_mut().extend(self.headers.clone());
+        request.url_mut().set_query(self.query.as_deref());
+        Ok(request)
     }
 
     fn unsent(&self, error: &reqwest::Error) -> ModelError {
@@ -239,7 +317,8 @@ impl Sender {
 
     async fn refusal(&self, mut response: Response) -> ModelError {
         let status = response.status();
-        let body = tokio::time::timeout(ERROR_BODY_TIME, beginning(&mut response)).await;
+        let body =
+            tokio::time::timeout(ERROR_BODY_TIME, beginning(&mut response, ERROR_BODY_LIMIT)).await;
         let failure = Failure::from_answer(
             status.as_u16(),
             response.headers(),
@@ -273,17 +352,22 @@ impl Sender {
     }
 }
 
+/// Whether the connection was there, and broke before anything of an answer came.
+fn is_stale(error: &reqwest::Error) -> bool {
+    error.is_request() && !error.is_connect() && !error.is_timeout()
+}
+
 fn boxed(error: ModelError) -> OpenAIError {
     OpenAIError::Boxed(Box::new(error))
 }
 
 /// As much of a body as an explanation needs; what came before the connection broke counts.
-async fn beginning(response: &mut Response) -> Vec<u8> {
+async fn beginning(response: &mut Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
-        if body.len() >= ERROR_BODY_LIMIT {
-            body.truncate(ERROR_BODY_LIMIT);
+        if body.len() >= limit {
+            body.truncate(limit);
             break;
         }
     }
@@ -386,15 +470,46 @@ fn key(endpoint: &Endpoint) -> Option<&str> {
     (!key.is_empty()).then_some(key)
 }
 
-fn secrets(endpoint: &Endpoint) -> impl Iterator<Item = String> {
-    let headers = endpoint
-        .headers
-        .iter()
-        .map(|(_, value)| value.expose().trim());
-    key(endpoint).into_iter().chain(headers).map(str::to_owned)
+impl Endpoint {
+    /// What of it nobody may see: the key, the values of headers, of one with a scheme (`Bearer …`) also what is behind
+    /// it, and what looks like a key in the base URL.
+    pub fn secrets(&self) -> Vec<String> {
+        let headers = self.headers.iter().map(|(_, value)| value.expose().trim());
+        let bare = headers.clone().filter_map(|value| value.split_once(' '));
+        let bare = bare.map(|(_, rest)| rest.trim());
+        let shown = key(self).into_iter().chain(headers).chain(bare);
+        let mut secrets: Vec<String> = shown.map(str::to_owned).collect();
+        if let Ok(url) = Url::parse(&self.base_url) {
+            let secret = url.query_pairs().filter(|(name, _)| is_secret_name(name));
+            secrets.extend(secret.map(|(_, value)| value.into_owned()));
+        }
+        secrets
+    }
 }
 
-fn http_client(url: &Url) -> Result<reqwest::Client, EndpointError> {
+impl Http {
+    fn client(&self, url: &Url) -> Result<reqwest::Client, EndpointError> {
+        let kind = match (is_loopback(url), url.scheme()) {
+            (false, _) => 0,
+            (true, "http") => 1,
+            (true, _) => 2,
+        };
+        let known = &self.clients[kind];
+        if let Some(client) = known.get() {
+            return Ok(client.clone());
+        }
+        let made = client_for(url)?;
+        // Two at once: one of them is dropped.
+        Ok(known.get_or_init(|| made).clone())
+    }
+}
+
+/// A client for `url` and others like it: our root certificates and provider, no redirects, no proxy to this machine.
+pub fn http_client(url: &str) -> Result<reqwest::Client, EndpointError> {
+    client_for(&base_url(url)?)
+}
+
+fn client_for(url: &Url) -> Result<reqwest::Client, EndpointError> {
     // Fails where somebody was first, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -452,6 +567,27 @@ mod tests {
         endpoint.key = None;
         endpoint.headers = vec![("bad name".into(), Secret::new("x"))];
         assert!(refused(endpoint).starts_with("the header `bad name` cannot be sent"));
+    }
+
+    #[test]
+    fn what_nobody_may_see_is_known_in_every_form() {
+        let mut endpoint = Endpoint::new(
+            "https://h/v1?api-version=2024-10-21&api-key=in-the-url",
+            "m",
+        );
+        endpoint.key = Some(Secret::new(" the-key\n"));
+        endpoint.headers = vec![
+            ("Authorization".into(), Secret::new("Bearer behind-it")),
+            ("X-Team".into(), Secret::new("red")),
+        ];
+        let expect = [
+            "the-key",
+            "Bearer behind-it",
+            "red",
+            "behind-it",
+            "in-the-url",
+        ];
+        assert_eq!(endpoint.secrets(), expect);
     }
 
     #[test]

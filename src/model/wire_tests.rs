@@ -8,7 +8,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     Effort, Endpoint, Head, Model, ModelEvent, Remote, Request, Retry, Secret, ToolSpec, WireApi,
 };
-use crate::conversation::{CallId, Item, OutputStatus, ThreadId, ToolOutput, Wire};
+use crate::conversation::{CallId, Item, OutputStatus, ThreadId, ToolCall, ToolOutput, Wire};
 
 mod chat;
 
@@ -17,9 +17,12 @@ mod chat;
 mod model_server;
 use model_server::{ModelServer, Reply};
 
+/// How long a server may say nothing where a test waits for just that; elsewhere a busy machine is no stall.
+const SILENCE: Duration = Duration::from_secs(1);
+
 fn endpoint(server: &ModelServer) -> Endpoint {
     let mut endpoint = Endpoint::new(server.base_url(), "gpt-test");
-    endpoint.idle = Duration::from_millis(250);
+    endpoint.idle = Duration::from_secs(30);
     endpoint.key = Some(Secret::new(" sk-0123456789\n"));
     endpoint.wire_api = Some(WireApi::Responses);
     endpoint
@@ -69,7 +72,7 @@ async fn sampled(server: &ModelServer, model: &impl Model) -> String {
     let input = model.encode(&[user("hi")]);
     let mut stream = model.stream(Request {
         head: head(),
-        input,
+        input: Arc::new(input),
     });
     let mut lines = Vec::new();
     while let Some(event) = stream.next().await {
@@ -82,8 +85,15 @@ async fn sampled(server: &ModelServer, model: &impl Model) -> String {
 }
 
 async fn check(script: Vec<Reply>, expect: &str) {
+    check_within(Duration::from_secs(30), script, expect).await;
+}
+
+/// The same with a server that may say nothing for this long.
+async fn check_within(idle: Duration, script: Vec<Reply>, expect: &str) {
     let server = ModelServer::start(script);
-    let lines = sampled(&server, &model(endpoint(&server))).await;
+    let mut endpoint = endpoint(&server);
+    endpoint.idle = idle;
+    let lines = sampled(&server, &model(endpoint)).await;
     assert_eq!(lines, expect);
     assert_eq!(server.violations(), [""; 0], "{expect}");
 }
@@ -94,7 +104,7 @@ async fn check_cut(fault: impl Fn(Reply) -> Reply, why: &str) {
     let expect = format!(
         "+\"it \"\n+\"works\"\nsays \"it works\"\nretrying: {why}\n+\"it \"\n+\"works\"\nsays \"it works\"\ndone 0/0/0 in 2"
     );
-    check(script, &expect).await;
+    check_within(SILENCE, script, &expect).await;
 }
 
 /// What an answer of this status and body is for a person.
@@ -184,7 +194,7 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
         "`BASE` ended the answer early: stream closed before completion",
     )
     .await;
-    check_cut(Reply::stalled, "`BASE` said nothing for 250ms").await;
+    check_cut(Reply::stalled, "`BASE` said nothing for 1s").await;
     check_cut(
         |reply| reply.garbage("data: {\"type\n\n"),
         "`BASE` sent an event that is not JSON",
@@ -209,6 +219,29 @@ async fn an_answer_that_is_cut_is_asked_for_again() {
     .await;
     let slow = |reply: Reply| reply.delayed(Duration::from_millis(20));
     check(vec![slow(Reply::default())], "done 0/0/0 in 1").await;
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_just_left_costs_no_try() {
+    for api in [WireApi::Responses, WireApi::Chat] {
+        let server = ModelServer::start(vec![
+            Reply::text("one").then_leaves(),
+            Reply::text("two"),
+            Reply::text("three"),
+        ]);
+        let mut endpoint = endpoint(&server);
+        endpoint.wire_api = Some(api);
+        let (model, head) = (model(endpoint), head());
+        let mut items = vec![user("hi")];
+        let mut input = model.encode(&items);
+        for expect in ["one", "two", "three"] {
+            let lines = step(&model, &head, &mut items, &mut input).await;
+            assert_eq!(lines.last().unwrap(), "done 0/0/0 in 1", "{lines:?}");
+            assert!(lines.contains(&format!("says {expect:?}")), "{lines:?}");
+            settled(&server).await;
+        }
+        assert_eq!((server.requests().len(), server.connections().0), (3, 2));
+    }
 }
 
 #[tokio::test]
@@ -302,11 +335,8 @@ async fn arguments_without_end_are_refused() {
     let large = "x".repeat((2 << 20) + 1);
     let call = json!({"type": "function_call", "call_id": "a", "name": "f", "arguments": large});
     let server = ModelServer::start(vec![Reply::item(call)]);
-    let mut endpoint = endpoint(&server);
-    // A debug build takes its time with this much.
-    endpoint.idle = Duration::from_secs(30);
     let expect = "Rejected: `gpt-test` sent the arguments of a call of more than 2 MiB";
-    assert_eq!(sampled(&server, &model(endpoint)).await, expect);
+    assert_eq!(sampled(&server, &model(endpoint(&server))).await, expect);
 }
 
 #[tokio::test]
@@ -318,7 +348,7 @@ async fn nobody_there_is_said_with_the_address() {
     let model = Remote::new(Endpoint::new(&base_url, "m")).unwrap();
     let request = Request {
         head: head(),
-        input: Vec::new(),
+        input: Arc::default(),
     };
     let error = model.stream(request).next().await.unwrap().unwrap_err();
     let expect = format!(
@@ -371,21 +401,37 @@ async fn a_request_is_what_the_contract_says() {
     assert_eq!(without.target, "/v1/responses?api-version=1");
 }
 
-/// Samples with `model`, answers each call, and adds all of it to `items` and `input`.
+/// Waits until the last answer has been read to its end beside us, so that its connection can be used again. Ends since
+/// every answer does.
+async fn settled(server: &ModelServer) {
+    while server.answered() < server.requests().len() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // All of it is here now; it only has to be looked at, by tasks of this one thread.
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Samples with `model`, answers each call, and adds all of it to `items` and `input`. Gives an event a line.
 async fn step(
     model: &impl Model,
     head: &Arc<Head>,
     items: &mut Vec<Item>,
     input: &mut Vec<Arc<RawValue>>,
-) {
+) -> Vec<String> {
     let request = Request {
         head: head.clone(),
-        input: input.clone(),
+        input: Arc::new(input.clone()),
     };
     let events: Vec<_> = model.stream(request).collect().await;
     let mut new: Vec<Item> = Vec::new();
+    let mut lines = Vec::new();
     for event in events {
-        if let ModelEvent::Item(item) = event.unwrap() {
+        let event = event.unwrap();
+        lines.push(told(&event));
+        if let ModelEvent::Item(item) = event {
             new.push(item);
         }
     }
@@ -406,6 +452,7 @@ async fn step(
     }));
     input.extend(model.encode(&new));
     items.extend(new);
+    lines
 }
 
 #[tokio::test]
@@ -425,8 +472,7 @@ async fn a_conversation_grows_by_appending_on_one_connection() {
     let mut input = model.encode(&items);
     for _ in 0..4 {
         step(&model, &head, &mut items, &mut input).await;
-        // The connection is read to its end beside us.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        settled(&server).await;
     }
     assert_eq!(server.violations(), [""; 0]);
     assert_eq!(server.connections(), (1, 0));
@@ -505,7 +551,7 @@ async fn dropping_the_stream_hangs_up() {
         let model = Remote::new(Endpoint::new(server.base_url(), "m")).unwrap();
         let mut stream = model.stream(Request {
             head: head(),
-            input: Vec::new(),
+            input: Arc::default(),
         });
         let first = tokio::time::timeout(Duration::from_millis(100), stream.next()).await;
         drop((first, stream));

@@ -34,10 +34,10 @@ struct Pending {
 }
 
 impl Approvals {
-    pub(super) fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration, granted: HashSet<String>) -> Self {
         Self {
             pending: Vec::new(),
-            granted: HashSet::new(),
+            granted,
             leases: Vec::new(),
             patience,
         }
@@ -64,6 +64,11 @@ impl Approvals {
     pub(super) fn is_being_asked(&self, id: ApprovalId) -> bool {
         let found = self.pending.iter().find(|open| open.approval.id == id);
         self.is_attended() && found.is_none_or(|open| !open.left_open)
+    }
+
+    /// What was approved for the session.
+    pub(super) fn granted(&self) -> &HashSet<String> {
+        &self.granted
     }
 
     /// True if an approval for the session covers `key`.

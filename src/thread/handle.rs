@@ -1,7 +1,10 @@
 //! What others hold of a thread: verbs, and a way to follow what happens. Dropping it changes nothing.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +26,8 @@ pub(super) const ANOTHER_LOOK: Duration = Duration::from_millis(50);
 pub struct ThreadHandle {
     header: Arc<Header>,
     mailbox: mpsc::Sender<Request>,
+    /// Requests so far, of all handles.
+    uses: Arc<AtomicU64>,
 }
 
 /// A handle that does not keep its thread in memory.
@@ -30,12 +35,16 @@ pub struct ThreadHandle {
 pub(super) struct WeakHandle {
     header: Arc<Header>,
     mailbox: mpsc::WeakSender<Request>,
+    uses: Arc<AtomicU64>,
 }
 
 impl WeakHandle {
     pub(super) fn upgrade(&self) -> Option<ThreadHandle> {
-        let mailbox = self.mailbox.upgrade()?;
-        Some(ThreadHandle::new(self.header.clone(), mailbox))
+        Some(ThreadHandle {
+            header: self.header.clone(),
+            mailbox: self.mailbox.upgrade()?,
+            uses: self.uses.clone(),
+        })
     }
 }
 
@@ -91,6 +100,8 @@ pub struct Standing {
     pub outcome: Outcome,
     /// The questions are the caller's to answer: whoever was asked left them.
     pub left_open: bool,
+    /// Why it does not go on, if it waits for other turns.
+    pub waits: Option<String>,
 }
 
 /// Why the decision of a caller does not count.
@@ -151,13 +162,18 @@ pub enum HandleError {
 
 impl ThreadHandle {
     pub(super) fn new(header: Arc<Header>, mailbox: mpsc::Sender<Request>) -> Self {
-        Self { header, mailbox }
+        Self {
+            header,
+            mailbox,
+            uses: Arc::default(),
+        }
     }
 
     pub(super) fn downgrade(&self) -> WeakHandle {
         WeakHandle {
             header: self.header.clone(),
             mailbox: self.mailbox.downgrade(),
+            uses: self.uses.clone(),
         }
     }
 
@@ -285,7 +301,32 @@ impl ThreadHandle {
         self.request(Request::EndSessions).await
     }
 
+    /// How many handles there are, this one included.
+    pub(super) fn holders(&self) -> usize {
+        self.mailbox.strong_count()
+    }
+
+    /// How often the thread was asked for anything.
+    pub(super) fn uses(&self) -> u64 {
+        self.uses.load(Ordering::SeqCst)
+    }
+
+    /// Whether the thread was not used for `idle` and nothing of it goes on; then it has written down what it
+    /// remembers. Is no use of it.
+    pub(super) async fn rest(&self, idle: Duration) -> Result<bool, HandleError> {
+        self.ask(|reply| Request::Rest { idle, reply }).await
+    }
+
     async fn request<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, HandleError> {
+        // Before it is sent: a request that its maker gave up may still be read.
+        self.uses.fetch_add(1, Ordering::SeqCst);
+        self.ask(request).await
+    }
+
+    async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> Request,
     ) -> Result<T, HandleError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
+use super::places::Place;
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
     conversation::{Answer, CallId, Decision, Event, Item, Redactor, TurnId},
@@ -25,9 +26,9 @@ pub(super) enum TurnMessage {
         title: String,
         reply: oneshot::Sender<Result<(), String>>,
     },
-    /// What the turn has come to so far.
+    /// What is new of what the turn has come to.
     SoFar {
-        tally: Tally,
+        more: Tally,
         reply: oneshot::Sender<()>,
     },
     /// What differs on disk, for those who are told that the turn waits.
@@ -48,12 +49,12 @@ pub(super) enum TurnMessage {
 }
 
 /// Held by one turn.
-#[derive(Clone)]
 pub(super) struct Link {
     pub(super) messages: mpsc::Sender<TurnMessage>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     /// What a turn tells may hold what a file or a command printed.
     pub(super) redactor: Redactor,
+    pub(super) place: Arc<Place>,
 }
 
 const LOST: &str = "the thread is closed";
@@ -77,6 +78,15 @@ impl Link {
         }
     }
 
+    /// Returns when the turn may run.
+    pub(super) async fn take_place(&self) {
+        self.place.take(|why| self.warn(why)).await;
+    }
+
+    fn warn(&self, message: String) {
+        self.send(Event::Warning { message });
+    }
+
     fn send(&self, event: Event) {
         // Nobody listens: then nobody misses it.
         let _ = self.events.send(Arc::new(event));
@@ -93,10 +103,10 @@ impl Report for Link {
         .boxed()
     }
 
-    fn so_far(&self, tally: Tally) -> BoxFuture<'_, ()> {
+    fn so_far(&self, more: Tally) -> BoxFuture<'_, ()> {
         async move {
             // If the thread let go of the turn, nobody wants to know.
-            let _ = self.tell(|reply| TurnMessage::SoFar { tally, reply }).await;
+            let _ = self.tell(|reply| TurnMessage::SoFar { more, reply }).await;
         }
         .boxed()
     }
@@ -114,9 +124,9 @@ impl Host for Link {
                 answer: Answer::from(Decision::Deny),
                 by_nobody: true,
             };
-            self.tell(|reply| TurnMessage::Ask { question, reply })
-                .await
-                .unwrap_or(lost)
+            let answer = self.tell(|reply| TurnMessage::Ask { question, reply });
+            let answer = self.place.while_asking(answer, |why| self.warn(why)).await;
+            answer.unwrap_or(lost)
         }
         .boxed()
     }

@@ -10,8 +10,10 @@ pub mod export;
 pub mod fork;
 mod handle;
 mod holder;
+mod idle;
 mod lease;
 mod link;
+mod places;
 pub mod rollout;
 mod skim;
 pub mod store;
@@ -26,6 +28,7 @@ pub use handle::{
 };
 pub use holder::{Visit, Watch};
 pub use lease::Lease;
+pub use places::Places;
 pub use rollout::{Header, Isolated, Loaded, Policy, Record};
 pub use store::{DirectoryStore, NoStore, StoreError, ThreadStore, ThreadSummary};
 pub use threads::{Assemble, Threads, ThreadsError};

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -51,7 +52,7 @@ pub struct Header {
     #[serde(default)]
     pub limits: Limits,
     /// What is sent before the conversation, exactly.
-    pub context: Context,
+    pub context: Arc<Context>,
 }
 
 /// A thread that works side by side with others.
@@ -131,15 +132,25 @@ pub enum Record {
     TurnSuspended {
         /// So far.
         outcome: Box<Outcome>,
+        /// Tokens that count for its budget, where the provider has not counted as many.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        spent: u64,
     },
     /// A turn ended.
     TurnEnded {
         /// With this.
         outcome: Box<Outcome>,
+        /// Tokens of the conversation as it stands then, if the provider counted them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tokens: Option<u64>,
     },
     /// A piece of the conversation; its own `type` tells which.
     #[serde(untagged)]
     Item(Item),
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A record with its time, as it stands in the file.
@@ -183,6 +194,8 @@ pub struct Loaded {
     pub items: Vec<Item>,
     /// The turns, in order.
     pub turns: Vec<LoadedTurn>,
+    /// What the provider counted at the end of the last turn, and how many items that were.
+    pub counted: Option<(u64, usize)>,
     /// Lines that could not be read.
     pub damaged: usize,
 }
@@ -198,6 +211,8 @@ pub struct LoadedTurn {
     pub outcome: Option<Outcome>,
     /// What it had come to when a process let go of it.
     pub suspended: Option<Outcome>,
+    /// Tokens that counted for its budget by then, where the provider had not counted as many.
+    pub spent: u64,
     /// Calls that have no output yet, in order.
     pub open_calls: Vec<Left>,
     /// Questions that have no answer yet.
@@ -239,16 +254,25 @@ pub fn read(bytes: &[u8]) -> Result<Loaded, ReadError> {
         header,
         items: Vec::new(),
         turns: Vec::new(),
+        counted: None,
         damaged: 0,
     };
     for line in lines.filter(|line| !line.is_empty()) {
-        match serde_json::from_slice::<Line<Record>>(line) {
-            Ok(line) => loaded.add(line.record),
+        match record(line) {
+            Ok(record) => loaded.add(record),
             Err(_) => loaded.damaged += 1,
         }
     }
     loaded.pair_calls_and_outputs();
     Ok(loaded)
+}
+
+/// Most lines are items, and these can be read straight; the way over [`Line`] holds each line in memory as well.
+fn record(line: &[u8]) -> serde_json::Result<Record> {
+    match serde_json::from_slice::<Item>(line) {
+        Ok(item) => Ok(Record::Item(item)),
+        Err(_) => serde_json::from_slice::<Line<Record>>(line).map(|line| line.record),
+    }
 }
 
 impl Loaded {
@@ -261,6 +285,7 @@ impl Loaded {
                 first_item: self.items.len(),
                 outcome: None,
                 suspended: None,
+                spent: 0,
                 open_calls: Vec::new(),
                 open_approvals: Vec::new(),
                 given: Vec::new(),
@@ -282,8 +307,13 @@ impl Loaded {
                 },
                 Some(turn),
             ) => turn.resolved(approval_id, resolution),
-            (Record::TurnSuspended { outcome }, Some(turn)) => turn.suspended = Some(*outcome),
-            (Record::TurnEnded { outcome }, Some(turn)) => turn.outcome = Some(*outcome),
+            (Record::TurnSuspended { outcome, spent }, Some(turn)) => {
+                (turn.suspended, turn.spent) = (Some(*outcome), spent);
+            }
+            (Record::TurnEnded { outcome, tokens }, Some(turn)) => {
+                turn.outcome = Some(*outcome);
+                self.counted = tokens.map(|tokens| (tokens, self.items.len()));
+            }
             // Outside a turn these have nothing to belong to.
             (_, None) => self.damaged += 1,
         }
@@ -308,6 +338,9 @@ impl Loaded {
         pairs.make_good();
         starts.push(pairs.items.len());
         self.items = pairs.items;
+        if let Some((_, items)) = &mut self.counted {
+            *items = starts[*items];
+        }
         for turn in &mut self.turns {
             turn.first_item = starts[turn.first_item];
             let ended = turn.outcome.is_some();

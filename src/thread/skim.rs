@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, BufRead, BufReader, Read},
     os::unix::fs::FileExt,
     path::Path,
 };
@@ -26,6 +26,20 @@ pub(super) fn skim(path: &Path) -> io::Result<Vec<u8>> {
         lines.extend(tail(&file, start, length)?);
     }
     Ok(lines)
+}
+
+/// The number of turns that were begun, in the whole lines of the file.
+///
+/// # Errors
+/// The file cannot be read.
+pub(super) fn turns(path: &Path) -> io::Result<usize> {
+    let mut lines = BufReader::with_capacity(LOOK as usize, File::open(path)?);
+    let (mut line, mut turns) = (Vec::new(), 0);
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        turns += usize::from(line.ends_with(b"\n") && is_record(&line, &["turn_started"]));
+        line.clear();
+    }
+    Ok(turns)
 }
 
 /// Whole lines from the beginning, up to the first message.
@@ -75,10 +89,14 @@ fn tail(file: &File, start: u64, length: u64) -> io::Result<Vec<u8>> {
 /// True if a line is a record of one of these types. A record's `type` stands right after its time, so text that only
 /// quotes one is not taken for it.
 fn is_record(line: &[u8], types: &[&str]) -> bool {
-    let start = String::from_utf8_lossy(&line[..line.len().min(80)]);
-    types
-        .iter()
-        .any(|name| start.contains(&format!("\"type\":\"{name}\"")))
+    const TYPE: &[u8] = b"\"type\":\"";
+    let start = &line[..line.len().min(80)];
+    let Some(at) = start.windows(TYPE.len()).position(|part| part == TYPE) else {
+        return false;
+    };
+    let name = &start[at + TYPE.len()..];
+    let name = name.split(|byte| *byte == b'"').next().unwrap_or_default();
+    types.iter().any(|one| one.as_bytes() == name)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::{
     holder,
     rollout::{self, Header, Loaded, ReadError, Record},
-    skim::skim,
+    skim,
 };
 use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
 
@@ -61,6 +61,11 @@ pub trait Journal: Send {
 
     /// Writes one record. It is in the file, not yet on the disk.
     fn append(&mut self, record: &Record) -> io::Result<()>;
+
+    /// Why nothing is kept, where somebody wanted it kept; one sentence.
+    fn not_kept(&self) -> Option<String> {
+        None
+    }
 
     /// Where what belongs to the thread besides its records is kept; none if nothing of it is.
     fn folder(&self) -> Option<PathBuf> {
@@ -110,6 +115,9 @@ pub struct ThreadSummary {
     /// Turns so far; none where they were not counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub turns: Option<usize>,
+    /// The thread it was forked from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ThreadId>,
     /// The beginning of what was first asked.
     pub title: String,
     /// A question only: read-only for its life.
@@ -134,6 +142,7 @@ impl ThreadSummary {
             created_at: loaded.header.created_at.clone(),
             status: open.or(loaded.last_outcome().map(|outcome| outcome.status)),
             turns: Some(loaded.turns.len()),
+            parent: loaded.header.parent,
             title: title.unwrap_or_default(),
             query: loaded.header.query,
         }
@@ -165,8 +174,8 @@ impl DirectoryStore {
     /// A thread without its middle: how it began and how it stands.
     pub(super) fn ends(&self, id: ThreadId) -> Result<Loaded, StoreError> {
         let path = self.folder(id).join("rollout.jsonl");
-        let bytes = match skim(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let bytes = match skim::skim(&path) {
+            Err(error) if is_absent(&error) => {
                 return Err(StoreError::Unknown(id));
             }
             read => read.map_err(|error| named(&path, &error))?,
@@ -174,10 +183,16 @@ impl DirectoryStore {
         rollout::read(&bytes).map_err(|error| StoreError::Damaged { path, error })
     }
 
+    /// The turns of a thread, at the cost of reading it and without understanding the rest.
+    pub fn count_turns(&self, id: ThreadId) -> Result<usize, StoreError> {
+        let path = self.folder(id).join("rollout.jsonl");
+        Ok(skim::turns(&path).map_err(|error| named(&path, &error))?)
+    }
+
     fn load(&self, id: ThreadId) -> Result<(Loaded, u64), StoreError> {
         let path = self.folder(id).join("rollout.jsonl");
         let bytes = match fs_err::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if is_absent(&error) => {
                 return Err(StoreError::Unknown(id));
             }
             read => read?,
@@ -196,7 +211,12 @@ impl ThreadStore for DirectoryStore {
             .create(&directory)
             .map_err(|error| named(&directory, &error))?;
         let mut journal = Rollout::at(self.clone(), header.thread_id, 0);
-        journal.write(&rollout::header_line(header).map_err(io::Error::other)?)?;
+        let line = rollout::header_line(header).map_err(io::Error::other)?;
+        if let Err(error) = journal.write(&line) {
+            // On a full disk say; what is there is no thread, and if it stays it is passed over.
+            let _ = std::fs::remove_dir_all(&directory);
+            return Err(error.into());
+        }
         journal.release();
         Ok(Box::new(journal))
     }
@@ -222,7 +242,7 @@ impl ThreadStore for DirectoryStore {
 
     fn ids(&self) -> Result<Vec<ThreadId>, StoreError> {
         let entries = match fs_err::read_dir(&self.root) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
             entries => entries?,
         };
         let mut ids: Vec<ThreadId> = entries
@@ -389,6 +409,14 @@ impl Journal for Rollout {
     }
 }
 
+/// True where there is nothing, nor can be.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }
@@ -399,7 +427,7 @@ pub struct NoStore;
 
 impl ThreadStore for NoStore {
     fn create(&self, _: &Header) -> Result<Box<dyn Journal>, StoreError> {
-        Ok(Box::new(Nowhere))
+        Ok(Box::new(Nowhere::default()))
     }
 
     fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError> {
@@ -419,9 +447,27 @@ impl ThreadStore for NoStore {
     }
 }
 
-struct Nowhere;
+/// A thread that is kept nowhere.
+#[derive(Default)]
+pub(super) struct Nowhere {
+    because: Option<String>,
+}
+
+impl Nowhere {
+    /// It was to be kept, and that does not work.
+    pub(super) fn because(error: &io::Error) -> Self {
+        let because = format!("this thread is not kept and ends with the process: {error}");
+        Self {
+            because: Some(because),
+        }
+    }
+}
 
 impl Journal for Nowhere {
+    fn not_kept(&self) -> Option<String> {
+        self.because.clone()
+    }
+
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
         Ok(None)
     }

@@ -1,22 +1,23 @@
 //! The threads of one process: made, found again, and told to stop at its end.
 //!
-//! A small map under a lock that nobody awaits under; the threads themselves are actors.
+//! A small map under a lock that nobody awaits under; the threads themselves are actors. One that rests is not in it
+//! (`idle`).
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, MutexGuard},
     time::Duration,
 };
 
 use super::{
     actor::{Actor, Parts, blank_state},
     handle::ThreadHandle,
-    rollout::{Header, Record},
-    store::{StoreError, ThreadStore},
+    idle::{Memory, Open, Remembered},
+    rollout::{Header, Loaded, Record},
+    store::{Journal, Nowhere, StoreError, ThreadStore},
     writers::Writers,
 };
 use crate::{
-    conversation::{Item, ThreadId, TurnId},
+    conversation::{Item, ThreadId, TurnId, Worktree},
     thread::handle::Follow,
 };
 
@@ -41,17 +42,17 @@ pub enum ThreadsError {
 pub struct Threads {
     store: Arc<dyn ThreadStore>,
     assemble: Box<dyn Assemble>,
-    open: Mutex<HashMap<ThreadId, ThreadHandle>>,
+    memory: Arc<Memory>,
     writers: Writers,
 }
 
 impl Threads {
-    /// No threads yet.
-    pub fn new(store: Arc<dyn ThreadStore>, assemble: Box<dyn Assemble>) -> Self {
+    /// No threads yet. `idle`: how long one that nobody uses stays in memory.
+    pub fn new(store: Arc<dyn ThreadStore>, assemble: Box<dyn Assemble>, idle: Duration) -> Self {
         Self {
             store,
             assemble,
-            open: Mutex::default(),
+            memory: Memory::new(idle),
             writers: Writers::default(),
         }
     }
@@ -62,10 +63,8 @@ impl Threads {
             .assemble
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
-        let journal = self.store.create(&header)?;
-        let handle = Actor::spawn(blank_state(header), parts, journal, self.writers.clone());
-        self.map().insert(handle.id(), handle.clone());
-        Ok(handle)
+        let journal = self.place(&header)?;
+        Ok(self.keep(blank_state(header), parts, journal))
     }
 
     /// Makes a thread that begins with `items` of another, as far as each call in them has its output.
@@ -74,7 +73,7 @@ impl Threads {
             .assemble
             .assemble(&header)
             .map_err(ThreadsError::Assemble)?;
-        let mut journal = self.store.create(&header)?;
+        let mut journal = self.place(&header)?;
         let mut state = blank_state(header);
         for item in whole(items) {
             let record = Record::Item(item.clone());
@@ -82,15 +81,28 @@ impl Threads {
             state.add(record);
         }
         journal.release();
-        let handle = Actor::spawn(state, parts, journal, self.writers.clone());
-        self.map().insert(handle.id(), handle.clone());
-        Ok(handle)
+        Ok(self.keep(state, parts, journal))
+    }
+
+    /// Where a new thread is kept: nowhere, and saying so, if it cannot be written.
+    fn place(&self, header: &Header) -> Result<Box<dyn Journal>, StoreError> {
+        match self.store.create(header) {
+            Err(StoreError::Io(error)) => Ok(Box::new(Nowhere::because(&error))),
+            placed => placed,
+        }
+    }
+
+    fn keep(&self, state: Loaded, parts: Parts, journal: Box<dyn Journal>) -> ThreadHandle {
+        let writers = self.writers.clone();
+        let handle = Actor::spawn(state, parts, journal, writers, Remembered::default());
+        self.memory.keep(&mut self.open(), &handle);
+        handle
     }
 
     /// The thread of that name, from memory or from the store. Loading starts nothing.
     pub fn find(&self, id: ThreadId) -> Result<ThreadHandle, ThreadsError> {
-        let mut open = self.map();
-        if let Some(handle) = open.get(&id) {
+        let mut open = self.open();
+        if let Some(handle) = open.threads.get(&id) {
             return Ok(handle.clone());
         }
         let (loaded, journal) = self.store.open(id)?;
@@ -98,27 +110,25 @@ impl Threads {
             .assemble
             .assemble(&loaded.header)
             .map_err(ThreadsError::Assemble)?;
-        let handle = Actor::spawn(loaded, parts, journal, self.writers.clone());
-        open.insert(id, handle.clone());
+        let remembered = open.wake(id, journal.folder().as_deref());
+        let handle = Actor::spawn(loaded, parts, journal, self.writers.clone(), remembered);
+        self.memory.keep(&mut open, &handle);
         Ok(handle)
     }
 
-    /// What the threads in memory were made with.
-    pub fn headers(&self) -> Vec<Header> {
-        let open = self.map();
-        open.values()
-            .map(|handle| handle.header().clone())
-            .collect()
+    /// The copies of directories that threads of this process have to themselves.
+    pub fn worktrees(&self) -> Vec<Worktree> {
+        self.open().worktrees()
     }
 
     /// The thread of that name if this process has it in memory. Loads nothing.
     pub fn in_memory(&self, id: ThreadId) -> Option<ThreadHandle> {
-        self.map().get(&id).cloned()
+        self.open().threads.get(&id).cloned()
     }
 
     /// The thread that a turn belongs to, if it is known here or kept. Reads every thread that is kept, newest first.
     pub async fn of_turn(&self, turn: TurnId) -> Option<ThreadId> {
-        let open: Vec<ThreadHandle> = self.map().values().cloned().collect();
+        let open: Vec<ThreadHandle> = self.open().threads.values().cloned().collect();
         for thread in open {
             if thread.has(turn).await.unwrap_or(false) {
                 return Some(thread.id());
@@ -145,14 +155,14 @@ impl Threads {
     /// Lets go of every turn, as [`ThreadHandle::leave`] says, and waits until that is recorded and nothing runs in the
     /// background, at most `grace`.
     pub async fn shut_down(&self, grace: Duration) {
-        let handles: Vec<ThreadHandle> = self.map().values().cloned().collect();
+        let handles: Vec<ThreadHandle> = self.open().threads.values().cloned().collect();
         let stopped = futures_util::future::join_all(handles.iter().map(stop));
         // What does not stop in time is found open in the rollout and closed when the thread is next used.
         let _ = tokio::time::timeout(grace, stopped).await;
     }
 
-    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<ThreadId, ThreadHandle>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.memory.open()
     }
 }
 

@@ -17,8 +17,9 @@ use super::{
 };
 use crate::{
     conversation::{
-        Access, ApprovalKind, ApprovalPolicy, CommandRun, Decision, Denied, OutputStatus, Redactor,
-        SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened, shown_line,
+        Access, ApprovalKind, ApprovalPolicy, CommandRun, Decision, Denied, OutputStatus,
+        OutsideAccess, Redactor, SandboxPolicy, SandboxReport, ToolCall, ToolOutput, shortened,
+        shown_line, shown_text,
     },
     workspace::{
         Workspace,
@@ -175,6 +176,11 @@ impl Gate {
         self.tools.sessions().spare().dismiss();
     }
 
+    /// True if something runs in the background of the thread.
+    pub fn is_running(&self) -> bool {
+        self.tools.sessions().is_running()
+    }
+
     /// Ends what runs in the background of the thread. Returns when nothing is left of it.
     pub async fn end_sessions(&self) {
         self.tools.sessions().end().await;
@@ -271,9 +277,11 @@ impl Gate {
             Access::Run {
                 command, workdir, ..
             } => self.rules.named(command, &self.workspace, workdir),
-            Access::Nothing | Access::Read(_) | Access::Write { .. } | Access::Type { .. } => {
-                Named::default()
-            }
+            Access::Nothing
+            | Access::Read(_)
+            | Access::Write { .. }
+            | Access::Type { .. }
+            | Access::Outside(_) => Named::default(),
         }
     }
 
@@ -334,6 +342,16 @@ impl Gate {
                     covers,
                 )
             }
+            Access::Outside(outside) => common(
+                ApprovalKind::Tool,
+                format!(
+                    "at the external server `{}`: {why}",
+                    shown_line(&outside.server)
+                ),
+                outside_detail(outside),
+                None,
+                Some(outside_covers(outside)),
+            ),
             Access::Nothing | Access::Read(_) => common(
                 ApprovalKind::Edit,
                 place(self.workspace.cwd()),
@@ -432,6 +450,8 @@ impl Gate {
         let may_write = match access {
             Access::Run { .. } => !confined,
             Access::Type { free, .. } => *free,
+            // Nothing holds an external server, and some are there to write files.
+            Access::Outside(_) => true,
             Access::Nothing | Access::Read(_) | Access::Write { .. } => return None,
         };
         let may_write = may_write || self.workspace.sandbox() != SandboxPolicy::ReadOnly;
@@ -531,6 +551,12 @@ fn summary(access: &Access, title: &str) -> String {
             shown_line(command)
         ),
         Access::Write { .. } => format!("edit `{}`", shown_line(title)),
+        Access::Outside(outside) => format!(
+            "ask `{}` of the external server `{}`: {}",
+            shown_line(&outside.tool),
+            shown_line(&outside.server),
+            shown_line(title)
+        ),
         Access::Nothing | Access::Read(_) => shown_line(title),
     }
 }
@@ -547,6 +573,7 @@ pub fn verdict(
 ) -> Verdict {
     match access {
         Access::Nothing | Access::Read(_) => Verdict::Run,
+        Access::Outside(access) => outside(access, approval),
         Access::Write { paths, .. } => match (forbidden(sandbox, paths, protection), approval) {
             (Some(why), ApprovalPolicy::Never) => Verdict::Refuse(why),
             (Some(why), _) => Verdict::Ask(why),
@@ -581,6 +608,43 @@ fn held(shortfall: Option<String>, approval: ApprovalPolicy) -> Verdict {
         (Some(why), _) => Verdict::Ask(why),
         (None, _) => unsandboxed(approval),
     }
+}
+
+/// What the table says of a tool of an external server; the sandbox has no part in it.
+fn outside(access: &OutsideAccess, approval: ApprovalPolicy) -> Verdict {
+    match approval {
+        _ if access.unasked => Verdict::Run,
+        ApprovalPolicy::Never => Verdict::Refuse(format!(
+            "it is not in `mcp_servers.{}.auto`, or not any more what it was when the thread began, and the policy is to never ask",
+            shown_line(&access.server)
+        )),
+        _ if access.changed => Verdict::Ask(
+            "the server describes this tool differently than when the thread began".to_owned(),
+        ),
+        _ => Verdict::Ask("it is not among those that its owner lets run unasked".to_owned()),
+    }
+}
+
+/// What a person should see before it goes out: all of what goes there, then the server's own words.
+fn outside_detail(outside: &OutsideAccess) -> String {
+    let arguments = shown_text(&outside.arguments);
+    match outside.about.as_str() {
+        "" => arguments,
+        about => format!(
+            "{arguments}\n\nThe server says of the tool: {}",
+            shown_text(about)
+        ),
+    }
+}
+
+/// The key of an approval for the session. With what the server says of the tool, it is another key.
+fn outside_covers(outside: &OutsideAccess) -> String {
+    format!(
+        "calls of `{}` of the external server `{}`, as it describes it now ({})",
+        shown_line(&outside.tool),
+        shown_line(&outside.server),
+        outside.identity.get(..12).unwrap_or(&outside.identity)
+    )
 }
 
 /// A command that leaves nothing behind which it should be: only `untrusted` asks.
@@ -639,6 +703,17 @@ mod tests {
             free,
         };
         let read = Access::Read(vec!["/w/a".into()]);
+        let asked_outside = |unasked| {
+            Access::Outside(Box::new(OutsideAccess {
+                server: "s".into(),
+                tool: "t".into(),
+                arguments: String::new(),
+                about: String::new(),
+                identity: String::new(),
+                changed: false,
+                unasked,
+            }))
+        };
         for (access, sandbox, approval, expected) in [
             (&read, ReadOnly, Untrusted, "run"),
             (&edit("/w/a"), WorkspaceWrite, Untrusted, "ask"),
@@ -661,6 +736,12 @@ mod tests {
             (&command(false), ReadOnly, Untrusted, "ask"),
             (&command(true), ReadOnly, OnRequest, "ask"),
             (&command(true), ReadOnly, Never, "refuse"),
+            (&asked_outside(true), ReadOnly, Untrusted, "run"),
+            (&asked_outside(true), ReadOnly, OnRequest, "run"),
+            (&asked_outside(true), ReadOnly, Never, "run"),
+            (&asked_outside(false), DangerFullAccess, Untrusted, "ask"),
+            (&asked_outside(false), DangerFullAccess, OnRequest, "ask"),
+            (&asked_outside(false), DangerFullAccess, Never, "refuse"),
             (&keys(false), WorkspaceWrite, Untrusted, "ask"),
             (&keys(false), WorkspaceWrite, OnRequest, "run"),
             (&keys(false), ReadOnly, Never, "run"),

@@ -10,6 +10,7 @@ mod edit_file;
 pub mod gate;
 pub(crate) mod input;
 mod list_files;
+pub mod mcp;
 mod outline;
 mod output;
 mod read_file;

@@ -125,6 +125,11 @@ impl Registry {
             .push((T::NAME.to_owned(), Box::new(Arc::new(tool))));
     }
 
+    /// Adds tools of external servers at the end.
+    pub fn extend(&mut self, tools: impl IntoIterator<Item = (String, Box<dyn AnyTool>)>) {
+        self.tools.extend(tools);
+    }
+
     /// All of them as the model sees them.
     pub fn specs(&self) -> Vec<ToolSpec> {
         self.tools.iter().map(|(_, tool)| tool.spec()).collect()

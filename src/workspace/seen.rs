@@ -17,13 +17,17 @@ const SHOWN_LINES: usize = 40;
 const SHOWN_CHARACTERS: usize = 300;
 
 /// A fingerprint of each line of each file as the agent last read or wrote it: enough to say which lines changed, and
-/// a fraction of the file. Forgotten with the process: a resumed thread is not told of what changed before.
+/// a fraction of the file. Forgotten with the process: a thread that another one resumes is not told of what changed
+/// before.
 ///
 /// The lock is held for the time of a map operation; nobody awaits under it.
 #[derive(Debug, Default)]
 pub struct Seen {
     files: Mutex<HashMap<PathBuf, Vec<u64>>>,
 }
+
+/// What is known of files, to be kept and believed by the same process only. Paths that are not UTF-8 are left out.
+pub type Known = HashMap<String, Vec<u64>>;
 
 impl Seen {
     /// The agent knows `real` as `content` from here on.
@@ -42,6 +46,23 @@ impl Seen {
         let changed = edit::changed_lines(&known, &now);
         self.files().insert(real.to_owned(), now);
         (!changed.is_empty()).then(|| told(&changed, content))
+    }
+
+    /// All of it.
+    pub fn known(&self) -> Known {
+        let files = self.files();
+        let named = files
+            .iter()
+            .filter_map(|(path, lines)| Some((path.to_str()?, lines)));
+        named
+            .map(|(path, lines)| (path.to_owned(), lines.clone()))
+            .collect()
+    }
+
+    /// Knows again what was known.
+    pub fn recall(&self, known: Known) {
+        self.files()
+            .extend(known.into_iter().map(|(path, lines)| (path.into(), lines)));
     }
 
     fn files(&self) -> MutexGuard<'_, HashMap<PathBuf, Vec<u64>>> {

@@ -19,7 +19,7 @@ use crate::support::{
 };
 
 /// Random moments where nothing else is said.
-const MOMENTS: u64 = 30;
+const MOMENTS: u64 = 50;
 
 /// How long the person at the client thinks about a question.
 const THOUGHT: Duration = Duration::from_millis(10);

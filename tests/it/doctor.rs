@@ -1,6 +1,6 @@
 //! `openoxide doctor`: what it finds of configuration, key and model, and what it says to do.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
     home::{Home, KEY},
@@ -54,6 +54,54 @@ fn a_model_that_answers_is_fine_and_each_setting_has_its_origin() {
         assert_eq!(looked_at.len(), 1, "{what}");
     }
     assert!(home.threads().is_empty());
+}
+
+#[test]
+fn a_window_that_the_server_tells_is_shown_with_the_line_to_set() {
+    let models = json!({"data": [{"id": "other", "context_length": 1000}, {"id": "qwen3:8b", "context_length": 32_768}]});
+    let running = json!({"models": [{"name": "qwen3:8b", "context_length": 4096}]});
+    let table = [
+        ("qwen3:8b", vec![], "128000 tokens", None),
+        (
+            "qwen3:8b",
+            vec![("/v1/models", &models)],
+            "128000 tokens, but the server says 32768",
+            Some(32_768),
+        ),
+        // Ollama, which cuts what is longer and says nothing.
+        (
+            "qwen3:8b",
+            vec![("/v1/models", &models), ("/api/ps", &running)],
+            "128000 tokens, but the server says 4096",
+            Some(4096),
+        ),
+        (
+            "other",
+            vec![("/v1/models", &models)],
+            "not known of `other`; the server says 1000 tokens",
+            Some(1000),
+        ),
+    ];
+    for (name, pages, expect, set) in table {
+        let model = ModelServer::start(vec![Reply::text("ok")]);
+        pages
+            .into_iter()
+            .for_each(|(target, page)| model.tell(target, page.clone()));
+        let home = Home::new().config(&format!("[model]\nname = \"{name}\"\n"));
+        let (window, _) = findings(
+            home.openoxide_by_default(&model, &["doctor", "--json"]),
+            "window",
+        );
+        assert_eq!(found(&window), [expect]);
+        let to_do = window[0]["to_do"].as_str().unwrap_or_default();
+        let line = set
+            .map(|set| format!("`model.context_window = {set}`"))
+            .unwrap_or_default();
+        assert!(
+            to_do.contains(&line) && to_do.is_empty() == set.is_none(),
+            "{to_do}"
+        );
+    }
 }
 
 #[test]

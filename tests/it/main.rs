@@ -12,8 +12,10 @@ mod command_line;
 mod crash;
 mod damage;
 mod doctor;
+mod external;
 #[cfg(target_os = "linux")]
 mod flood;
+mod keeping;
 #[cfg(target_os = "linux")]
 mod leaks;
 mod long;
@@ -28,4 +30,6 @@ mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+#[cfg(target_os = "linux")]
+mod unkept;
 mod wire;

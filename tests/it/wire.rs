@@ -47,6 +47,18 @@ fn a_server_of_ones_own_is_spoken_with_over_chat_completions() {
 }
 
 #[test]
+fn a_connection_that_the_server_has_just_left_is_none_of_a_persons_business() {
+    let (home, mut script) = (Home::new(), writes_a_file());
+    script[0] = script[0].clone().then_leaves();
+    let model = ModelServer::start(script);
+    let (code, out, err) = run(home.openoxide_by_default(&model, &["-m", "make it"]));
+    assert_eq!((code, out.trim()), (Some(0), "it is there"), "{err}");
+    assert!(!err.contains("trying again"), "{err}");
+    assert!(model.answered() > 0, "the first answer was whole");
+    assert_eq!((model.requests().len(), model.connections().0), (2, 2));
+}
+
+#[test]
 fn the_first_request_is_small() {
     let home = Home::new();
     for api in ["chat", "responses"] {
@@ -135,6 +147,27 @@ fn a_key_comes_from_a_command_and_is_told_to_nobody_else() {
     for text in [out, err, rollout] {
         assert!(!text.contains(key), "{text}");
     }
+}
+
+#[test]
+fn a_key_in_the_words_of_a_model_goes_nowhere() {
+    let command = format!("echo {KEY} >seen.txt; wc -c <seen.txt");
+    let script = vec![
+        Reply::reasoning(&format!("I think of {KEY}"))
+            .and_text(&format!("the key is {KEY}"))
+            .and_call("a", "shell", json!({"command": command})),
+        Reply::text("done"),
+    ];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let arguments = ["-m", "hi", "--output", "stream-json"];
+    let (code, out, err) = run(home.openoxide_by_default(&model, &arguments));
+    assert_eq!(code, Some(0), "{err}");
+    let rollout = std::fs::read_to_string(home.rollout_file(&home.threads()[0])).unwrap();
+    let sent = model.requests()[1].body.to_string();
+    for text in [out, err, rollout, sent, home.read("seen.txt")] {
+        assert!(!text.contains(KEY), "{text}");
+    }
+    assert_eq!(home.read("seen.txt"), "[redacted]\n");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use toml::Table;
 use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
-    config::{ConfigError, assignment},
+    config::{ConfigError, Environment, assignment, of_file, of_flag},
     conversation::{
         Answer, ApprovalId, ApprovalPolicy, Decision, SandboxPolicy, ThreadId, WhenUnattended,
     },
@@ -115,6 +115,9 @@ pub(super) enum Command {
     /// See, undo, fork, export or delete what is kept of threads.
     #[command(subcommand)]
     Threads(ThreadsCommand),
+    /// The external MCP servers that the agent may use.
+    #[command(subcommand)]
+    Mcp(ExternalCommand),
     /// Run a command exactly as the agent would, to see what it may do.
     Sandbox(SandboxArgs),
     /// Check configuration, key, model, sandbox, git and where threads are kept, and say what to do about each. Asks the
@@ -210,6 +213,35 @@ pub(super) enum ThreadsCommand {
     },
     /// Answer a question of a thread that another process works on, an MCP server say.
     Answer(AnswerArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ExternalCommand {
+    /// What is configured, and what it offered last; starts nothing.
+    List(ExternalArgs),
+    /// Start them and see: state, tools, how long it takes, their last words, what to do.
+    Test(ExternalArgs),
+    /// Let a server start that the project's `.mcp.json` names.
+    Trust {
+        /// Which.
+        name: String,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+}
+
+/// Which external servers.
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExternalArgs {
+    /// Only this one.
+    pub(super) name: Option<String>,
+
+    /// One JSON array.
+    #[arg(long)]
+    pub(super) json: bool,
+
+    #[command(flatten)]
+    pub(super) options: Box<Options>,
 }
 
 /// How a thread is exported.
@@ -429,6 +461,14 @@ pub(super) struct Options {
     #[arg(short = 'c', long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
 
+    /// External MCP servers from a file of the usual shape, `{"mcpServers": {…}}`; can be given more than once.
+    #[arg(long, value_name = "FILE")]
+    pub(super) mcp_config: Vec<PathBuf>,
+
+    /// One external MCP server, for example `time:stdio:"uvx mcp-server-time"`; can be given more than once.
+    #[arg(long, value_name = "NAME:TRANSPORT:TARGET")]
+    pub(super) mcp_server: Vec<String>,
+
     /// Read variables such as the key from this file.
     #[arg(long, value_name = "FILE")]
     pub(super) env_file: Option<PathBuf>,
@@ -439,6 +479,15 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// The external servers of files, then those of flags.
+    fn external(&self) -> Result<Vec<Table>, ConfigError> {
+        let environment = Environment::read(self.env_file.as_deref())?;
+        let files = self.mcp_config.iter();
+        let files = files.map(|file| of_file(file, |name| environment.get(name)));
+        let servers = self.mcp_server.iter().map(|server| of_flag(server));
+        files.chain(servers).collect()
+    }
+
     /// What the flags set, as configuration; named flags win over `--set`.
     pub(super) fn flags(&self) -> Result<Vec<Table>, ConfigError> {
         let mut flags: Vec<Table> = self
@@ -449,6 +498,7 @@ impl Options {
         if let Some(model) = &self.model {
             flags.push(assignment(&format!("model.name={}", quoted(model)))?);
         }
+        flags.extend(self.external()?);
         flags.extend(
             self.sandbox
                 .map(|policy| chosen("policy.sandbox", policy))

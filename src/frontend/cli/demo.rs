@@ -119,6 +119,7 @@ pub(super) async fn run() -> anyhow::Result<u8> {
     })?;
     let header = app
         .header(Wish::default())
+        .await
         .map_err(HeaderError::into_anyhow)?;
     let thread = app.threads().create(header)?;
     let outcome = follow_quietly(&thread, TASK, Report::Stdout).await?;

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Stopped by a signal, or by a reader that went away.
-const INTERRUPTED: u8 = 130;
+pub(super) const INTERRUPTED: u8 = 130;
 
 /// How long an interrupted turn may take to wind down.
 const GRACE: Duration = Duration::from_secs(5);
@@ -79,9 +79,21 @@ impl Run {
 
     /// Runs it and gives the exit code.
     pub(super) async fn drive(self, app: App) -> anyhow::Result<u8> {
-        let message = self.message(&app)?;
+        let ended = self.go(&app).await;
+        // Whatever came of it, nothing stays behind: neither turns nor external servers.
+        app.shut_down(GRACE).await;
+        app.clear_unused_worktrees();
+        ended
+    }
+
+    async fn go(self, app: &App) -> anyhow::Result<u8> {
+        let message = self.message(app)?;
         app.expire_threads();
-        let thread = self.thread(&app)?;
+        // It may wait for external servers, which must not outlive us.
+        let thread = tokio::select! {
+            thread = self.thread(app) => thread?,
+            signalled = signalled() => return signalled.map(|()| INTERRUPTED).map_err(Into::into),
+        };
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)
         } else {
@@ -119,11 +131,10 @@ impl Run {
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
-        app.clear_unused_worktrees();
         Ok(exit_code(&outcome))
     }
 
-    fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
+    async fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
         let id = match (self.resume, self.newest) {
             (Some(id), _) => id,
             (None, true) => newest_here(app)?,
@@ -133,7 +144,7 @@ impl Run {
                     isolated: self.isolated,
                     ..Wish::default()
                 };
-                let header = app.header(wish).map_err(HeaderError::into_anyhow)?;
+                let header = app.header(wish).await.map_err(HeaderError::into_anyhow)?;
                 return Ok(app.threads().create(header)?);
             }
         };
@@ -227,13 +238,7 @@ async fn follow(
 /// The first signal interrupts the turn. The second, or [`GRACE`], ends the process. A task of its own: a reader of our
 /// output that has stopped reading keeps whoever writes to it waiting, and that must not make us deaf.
 fn heed_signals(thread: ThreadHandle) -> io::Result<()> {
-    let kinds = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-        SignalKind::quit(),
-    ];
-    let mut signals: Vec<Signal> = kinds.into_iter().map(signal).collect::<io::Result<_>>()?;
+    let mut signals = signals()?;
     tokio::spawn(async move {
         any(&mut signals).await;
         // If the thread is gone, so is what could be interrupted.
@@ -245,6 +250,22 @@ fn heed_signals(thread: ThreadHandle) -> io::Result<()> {
         std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(())
+}
+
+/// Returns when a signal says that it is enough.
+pub(super) async fn signalled() -> io::Result<()> {
+    any(&mut signals()?).await;
+    Ok(())
+}
+
+fn signals() -> io::Result<Vec<Signal>> {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ];
+    kinds.into_iter().map(signal).collect()
 }
 
 async fn any(signals: &mut [Signal]) {

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod log;
+mod mcp;
 mod prompt;
 mod report;
 mod sandbox;
@@ -25,7 +26,7 @@ use crate::{
     app::{App, Asker, Setup},
     config::ConfigError,
     conversation::shown_text,
-    frontend::mcp,
+    frontend::mcp as served,
     workspace::{self, shell},
 };
 use args::{Args, Command, Isolation, LogFormat, Options, ThreadsCommand};
@@ -57,12 +58,16 @@ fn run(args: Args) -> anyhow::Result<u8> {
             let app = App::build(server.setup()?)?;
             let wait = server.wait()?;
             start(async move {
-                mcp::serve(app, wait, server.codex_tools).await?;
+                served::serve(app, wait, server.codex_tools).await?;
                 Ok(OK)
             })
         }
         (Some(Command::Threads(ThreadsCommand::Answer(args))), _) => start(answer::run(args)),
         (Some(Command::Threads(command)), _) => threads::run(command),
+        (Some(Command::Mcp(command)), _) => {
+            log_to_stderr(LogFormat::Text);
+            start(mcp::run(command))
+        }
         (Some(Command::Sandbox(args)), _) => sandbox::run(args),
         (Some(Command::Doctor { json, options }), _) => {
             start(async move { doctor::run(json, &options).await })

@@ -92,6 +92,9 @@ fn usage(loaded: &Loaded) -> String {
     let turns = loaded.turns.iter();
     let outcomes = turns.filter_map(|turn| turn.outcome.as_ref().or(turn.suspended.as_ref()));
     outcomes.for_each(|outcome| usage += outcome.usage);
+    if usage.requests == 0 {
+        return String::new();
+    }
     let cost = usage.cost.map(|cost| format!(" · cost {cost:.4}"));
     format!(
         "\nusage: {} requests · {} input tokens, {} of them cached · {} output tokens{}\n",
@@ -118,10 +121,14 @@ fn item(item: &Item, beside: &[Item]) -> String {
                 Item::ToolOutput(output) if output.call_id == call.call_id => Some(output),
                 _ => None,
             });
-            let arguments = shortened(&shown_line(&call.arguments), 200);
+            let about = match call.about() {
+                Some(about) => format!(": {about}"),
+                None => format!(" {}", call.arguments),
+            };
             format!(
-                "• {} {arguments}\n{}",
+                "• {}{}\n{}",
                 shown_line(&call.name),
+                shortened(&shown_line(&about), 200),
                 answer.map(output).unwrap_or_default()
             )
         }

@@ -70,8 +70,7 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
     if json {
         // Told only here, since to count them the whole thread is read.
         for thread in &mut threads {
-            let loaded = store.read(thread.thread_id).ok();
-            thread.turns = loaded.map(|loaded| loaded.turns.len());
+            thread.turns = store.count_turns(thread.thread_id).ok();
         }
         return Ok(serde_json::to_string_pretty(&threads)? + "\n");
     }
@@ -84,11 +83,13 @@ fn list(store: &DirectoryStore, cwd: Option<PathBuf>, json: bool) -> anyhow::Res
 fn summary(thread: &ThreadSummary) -> String {
     let status = thread.status.map_or("new", Status::as_str);
     let cwd = shown_line(&thread.cwd.to_string_lossy());
+    let fork = thread.parent.map(|parent| format!(" (fork of {parent})"));
     format!(
-        "{}  {}  {status:<13}  {cwd}\n    {}\n",
+        "{}  {}  {status:<17}  {cwd}\n    {}{}\n",
         thread.thread_id,
         &thread.created_at[..16.min(thread.created_at.len())],
-        thread.title
+        thread.title,
+        fork.unwrap_or_default()
     )
 }
 

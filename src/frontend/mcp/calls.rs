@@ -70,7 +70,7 @@ impl Server {
             isolated: isolation == Isolation::Worktree,
             ..Wish::default()
         };
-        let header = self.shared.app.header(wish).map_err(said)?;
+        let header = self.shared.app.header(wish).await.map_err(said)?;
         let message = self.attached(&prompt, &files, &header.cwd);
         let message = message.inspect_err(|_| self.shared.app.abandon(&header))?;
         let thread = self.create(header)?;
@@ -165,7 +165,7 @@ impl Server {
                     query: true,
                     ..Wish::default()
                 };
-                let header = self.shared.app.header(wish).map_err(said)?;
+                let header = self.shared.app.header(wish).await.map_err(said)?;
                 (self.create(header)?, Some(query.into()))
             }
         };
@@ -310,7 +310,10 @@ impl Server {
         }
         let items = thread.subscribe().await.map_err(said)?.items;
         let seen = self.callers().seen.insert(thread.id(), items.len());
-        let news = news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let standing = thread.standing().await.map_err(said)?;
+        let waits = standing.and_then(|standing| standing.waits);
+        let news = || news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let news = waits.unwrap_or_else(news);
         Ok(result::running(thread.id(), turn_id, &news).into())
     }
 

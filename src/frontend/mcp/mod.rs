@@ -61,7 +61,7 @@ pub async fn serve(app: App, wait: Option<Option<Duration>>, codex: bool) -> std
     };
     let winding_down = async {
         eof.cancelled().await;
-        app.threads().shut_down(WINDING_DOWN).await;
+        app.shut_down(WINDING_DOWN).await;
         let app = app.clone();
         // As long as it takes, or until this is overdue.
         let _ = tokio::task::spawn_blocking(move || app.clear_unused_worktrees()).await;

@@ -1,7 +1,5 @@
 //! What happened in a thread since its caller last looked, in a few words.
 
-use serde_json::Value;
-
 use crate::conversation::{Item, ToolCall, shortened, shown_line};
 
 /// Calls that are named.
@@ -41,11 +39,7 @@ pub(super) fn of(items: &[Item]) -> String {
 
 /// The tool, and what it is about.
 fn title(call: &ToolCall) -> String {
-    let arguments: Value = serde_json::from_str(&call.arguments).unwrap_or_default();
-    let about = ["command", "path", "pattern"]
-        .iter()
-        .find_map(|name| arguments[name].as_str());
-    let title = match about {
+    let title = match call.about() {
         Some(about) => format!("{}: {about}", call.name),
         None => call.name.clone(),
     };

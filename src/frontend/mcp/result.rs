@@ -128,6 +128,9 @@ fn text(outcome: &Outcome, remarks: &[String]) -> String {
     if let Some(why) = &outcome.partial_changes {
         lines.push(format!("perhaps not all changes: {}", shown_line(why)));
     }
+    if let Some(why) = &outcome.not_kept {
+        lines.push(shown_line(why));
+    }
     if let Some(worktree) = &outcome.worktree {
         let path = worktree.path.to_string_lossy();
         let branch = &worktree.branch;

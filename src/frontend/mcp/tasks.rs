@@ -94,7 +94,10 @@ fn ended(outcome: &Outcome) -> TaskPayload {
 
 /// A question that only the caller may answer is a result; `openoxide-reply` goes on.
 fn open(standing: Option<Standing>, way: Way) -> TaskPayload {
-    let Some(Standing { outcome, left_open }) = standing else {
+    let Some(Standing {
+        outcome, left_open, ..
+    }) = standing
+    else {
         return TaskPayload::Working;
     };
     match outcome.status {

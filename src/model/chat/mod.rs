@@ -3,17 +3,19 @@
 //! This is what is sent: items that were sampled together go back as one message of the assistant. What comes back is
 //! for the [`decoder`].
 
+mod concessions;
 mod decoder;
 mod partial;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{
     Map, Value, json,
     value::{RawValue, to_raw_value},
 };
 
+use concessions::CONCESSIONS;
 pub(super) use decoder::Decoder;
 
 use super::{
@@ -50,34 +52,6 @@ pub(super) fn encode(server: Server<'_>, items: &[Item]) -> Vec<Arc<RawValue>> {
 
 fn raw(message: &Value) -> Arc<RawValue> {
     Arc::from(to_raw_value(message).expect("JSON can be written"))
-}
-
-/// `messages` with those of the user that follow each other put into one.
-fn in_turns(messages: &[Arc<RawValue>]) -> Vec<Arc<RawValue>> {
-    let user = |message: &RawValue| {
-        let message: Value = serde_json::from_str(message.get()).unwrap_or_default();
-        let text = message["content"]
-            .as_str()
-            .filter(|_| message["role"] == "user");
-        text.map(str::to_owned)
-    };
-    let mut turns: Vec<Arc<RawValue>> = Vec::new();
-    let mut open: Option<String> = None;
-    for message in messages {
-        match (user(message), open.take()) {
-            (Some(text), Some(before)) => {
-                turns.pop();
-                let text = format!("{before}\n\n{text}");
-                turns.push(raw(&json!({"role": "user", "content": text})));
-                open = Some(text);
-            }
-            (text, _) => {
-                turns.push(message.clone());
-                open = text;
-            }
-        }
-    }
-    turns
 }
 
 /// Messages on their way to being whole.
@@ -210,7 +184,16 @@ pub(super) struct Body<'a> {
     parallel_tool_calls: Option<bool>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools: Vec<Tool<'a>>,
-    messages: Vec<Arc<RawValue>>,
+    #[serde(serialize_with = "one_list")]
+    messages: (Arc<RawValue>, Cow<'a, [Arc<RawValue>]>),
+}
+
+/// The system message and the conversation, which is not copied for it.
+fn one_list<S: Serializer>(
+    (system, rest): &(Arc<RawValue>, Cow<'_, [Arc<RawValue>]>),
+    to: S,
+) -> Result<S::Ok, S::Error> {
+    to.collect_seq(std::iter::once(system).chain(rest.iter()))
 }
 
 #[derive(Serialize)]
@@ -228,15 +211,13 @@ impl<'a> Body<'a> {
         };
         let instructions = head.instructions.clone() + more;
         let system = raw(&json!({"role": "system", "content": instructions}));
-        let mut messages = Vec::with_capacity(request.input.len() + 1);
-        messages.push(system);
-        messages.extend(request.input.iter().cloned());
+        let mut messages = Cow::Borrowed(request.input.as_slice());
         if !fields.has(Field::Pictures) {
             let unseen = raw(&json!({"role": "user", "content": UNSEEN}));
-            messages = without_pictures(&messages, "image_url", unseen);
+            messages = without_pictures(&messages, "image_url", unseen).into();
         }
-        if !fields.has(Field::UserRuns) {
-            messages = in_turns(&messages);
+        for (_, concede) in CONCESSIONS.iter().filter(|(field, _)| !fields.has(*field)) {
+            messages = concede(&messages).into();
         }
         Self {
             model,
@@ -257,7 +238,7 @@ impl<'a> Body<'a> {
                     function,
                 })
                 .collect(),
-            messages,
+            messages: (system, messages),
         }
     }
 }

@@ -57,10 +57,11 @@ impl Partial {
 
     /// Whether `part` belongs to this call. An index or an id that differs is another call; without both, a part with a
     /// name is one, since only the first part has it. Some count every call as 0: there a second whole one is another.
+    /// Some make up an id for every part: there one without a name goes on with the call of its index.
     pub(super) fn goes_on_with(&self, part: &Self) -> bool {
         let differs = |a: &str, b: &str| !a.is_empty() && !b.is_empty() && a != b;
         if differs(&self.id, &part.id) {
-            return false;
+            return self.index.is_some() && self.index == part.index && part.name.is_empty();
         }
         match (self.index, part.index) {
             (Some(mine), Some(its)) if mine != its => return false,

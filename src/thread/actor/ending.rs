@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Actor, starting::measured};
 use crate::{
-    agent::sample::EFFECTS_UNKNOWN,
+    agent::{context::History, sample::EFFECTS_UNKNOWN},
     conversation::{
         Decision, Event, Item, Outcome, OutputStatus, ResolvedBy, Status, ToolOutput, TurnError,
         TurnErrorKind, TurnId, WhenUnattended,
@@ -41,6 +41,7 @@ impl Actor {
         let mut outcome = outcome;
         let recorded = self.append(Record::TurnEnded {
             outcome: Box::new(outcome.clone()),
+            tokens: self.history.as_ref().and_then(History::counted),
         });
         let synced = self.journal.sync().await;
         if let Err(error) = recorded.and(synced) {
@@ -99,6 +100,7 @@ impl Actor {
             // As above.
             let _ = self.append(Record::TurnEnded {
                 outcome: outcome.clone(),
+                tokens: None,
             });
             self.publish(Event::TurnCompleted { outcome });
         }
@@ -144,6 +146,7 @@ impl Actor {
         // Without this record the turn is open all the same, and only forgets what it had come to.
         let _ = self.append(Record::TurnSuspended {
             outcome: Box::new(so_far.clone()),
+            spent: running.tally.spent,
         });
         let _ = self.journal.sync().await;
         self.release();

@@ -15,7 +15,7 @@ mod starting;
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -28,8 +28,10 @@ use super::{
         ThreadHandle, WeakHandle,
     },
     holder::Door,
+    idle::Remembered,
     lease::Lease,
     link::TurnMessage,
+    places::Places,
     rollout::{Header, Loaded, Record},
     store::Journal,
     writers::Writers,
@@ -44,8 +46,9 @@ use crate::{
     tools::gate::Gate,
 };
 
-/// Events that a slow follower may be behind before it loses the oldest.
-const EVENT_BACKLOG: usize = 1024;
+/// Events that a slow follower may be behind before it loses the oldest. There is room for as many in every thread, 32
+/// bytes each.
+const EVENT_BACKLOG: usize = 256;
 
 /// What a thread works with; built by `app`.
 #[derive(Clone)]
@@ -60,6 +63,8 @@ pub struct Parts {
     pub when_unattended: WhenUnattended,
     /// Takes secrets out of what people write.
     pub redactor: Redactor,
+    /// How many turns run at once, its own among them.
+    pub places: Places,
 }
 
 /// What handles ask for.
@@ -106,6 +111,10 @@ pub(super) enum Request {
     },
     Leave(oneshot::Sender<()>),
     EndSessions(oneshot::Sender<()>),
+    Rest {
+        idle: Duration,
+        reply: oneshot::Sender<bool>,
+    },
 }
 
 type Waiter = oneshot::Sender<Arc<Outcome>>;
@@ -131,6 +140,8 @@ pub(super) struct Actor {
     forgone: HashSet<ApprovalId>,
     writers: Writers,
     events: broadcast::Sender<Arc<Event>>,
+    /// When it last was asked for something, or did something.
+    used: Instant,
 }
 
 impl Actor {
@@ -140,11 +151,13 @@ impl Actor {
         parts: Parts,
         journal: Box<dyn Journal>,
         writers: Writers,
+        remembered: Remembered,
     ) -> ThreadHandle {
         let (mailbox, requests) = mpsc::channel(64);
         let handle = ThreadHandle::new(Arc::new(state.header.clone()), mailbox);
         let patience =
             Duration::try_from_secs_f64(parts.limits.approval_seconds).unwrap_or(Duration::MAX);
+        parts.gate.workspace.seen().recall(remembered.seen);
         let actor = Self {
             state,
             parts,
@@ -156,10 +169,11 @@ impl Actor {
             messages: None,
             queue: VecDeque::new(),
             waiting: Vec::new(),
-            approvals: Approvals::new(patience),
+            approvals: Approvals::new(patience, remembered.granted),
             forgone: HashSet::new(),
             writers,
             events: broadcast::channel(EVENT_BACKLOG).0,
+            used: Instant::now(),
         };
         tokio::spawn(actor.run(requests));
         handle
@@ -185,7 +199,13 @@ impl Actor {
 
     /// Whoever asked may be gone by the time of the answer; then nobody needs it.
     async fn serve(&mut self, request: Request) {
+        if let Request::Rest { idle, reply } = request {
+            let _ = reply.send(self.rests(idle));
+            return;
+        }
+        self.used = Instant::now();
         match request {
+            Request::Rest { .. } => {}
             Request::Start { prompt, reply } => {
                 let prompt = prompt.map(|prompt| prompt.cleaned(&self.parts.redactor));
                 self.start(Wanted::new(prompt, reply));
@@ -227,6 +247,7 @@ impl Actor {
     }
 
     async fn hear(&mut self, message: TurnMessage) {
+        self.used = Instant::now();
         match message {
             TurnMessage::Record { item, reply } => drop(reply.send(self.record(item))),
             TurnMessage::Starting {
@@ -234,9 +255,9 @@ impl Actor {
                 title,
                 reply,
             } => drop(reply.send(self.starting(call_id, title).await)),
-            TurnMessage::SoFar { tally, reply } => {
+            TurnMessage::SoFar { more, reply } => {
                 if let Some(running) = &mut self.running {
-                    running.tally = tally;
+                    running.tally.take(more);
                 }
                 let _ = reply.send(());
             }
@@ -279,6 +300,25 @@ impl Actor {
             .map_err(|error| error.to_string())?;
         self.publish(Event::CallStarted { call_id, title });
         Ok(())
+    }
+
+    /// See [`ThreadHandle::rest`]. A thread that is kept nowhere never does: it would be lost.
+    fn rests(&self, idle: Duration) -> bool {
+        let goes_on = self.running.is_some()
+            || !self.queue.is_empty()
+            || !self.waiting.is_empty()
+            || self.approvals.is_attended()
+            || self.events.receiver_count() > 0
+            || self.parts.gate.is_running();
+        let folder = self.journal.folder();
+        let Some(folder) = folder.filter(|_| !goes_on && self.used.elapsed() >= idle) else {
+            return false;
+        };
+        let remembered = Remembered {
+            granted: self.approvals.granted().clone(),
+            seen: self.parts.gate.workspace.seen().known(),
+        };
+        remembered.write(&folder).is_ok()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -324,6 +364,7 @@ pub(super) fn blank_state(header: Header) -> Loaded {
         header,
         items: Vec::new(),
         turns: Vec::new(),
+        counted: None,
         damaged: 0,
     }
 }

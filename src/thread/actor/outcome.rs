@@ -47,6 +47,10 @@ impl Actor {
         self.state.open_turn().map(|_| Standing {
             outcome: self.so_far(Measured::default()),
             left_open: self.approvals.all_left_open(),
+            waits: self
+                .running
+                .as_ref()
+                .and_then(|running| running.place.wait()),
         })
     }
 
@@ -156,6 +160,7 @@ impl Actor {
             content: String::new(),
             changes: Vec::new(),
             partial_changes: None,
+            not_kept: self.journal.not_kept(),
             commands: Vec::new(),
             approvals: Vec::new(),
             beside,

@@ -1,6 +1,7 @@
 //! From a wish for a turn to a turn that runs: under the lock, with what another process left open taken up or ended.
 
 use std::{
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,8 +18,9 @@ use crate::{
         handle::{Follow, LEAVING, StartError, Started},
         holder::Door,
         link::{Link, TurnMessage},
+        places::Place,
         rollout::{LoadedTurn, Record},
-        store::StoreError,
+        store::{Nowhere, StoreError},
         writers::AtWork,
     },
     workspace::{
@@ -48,6 +50,7 @@ pub(super) struct Running {
     pub(super) beside: Vec<ThreadId>,
     /// The way of its messages, for what is measured meanwhile.
     pub(super) messages: mpsc::Sender<TurnMessage>,
+    pub(super) place: Arc<Place>,
     _at_work: Option<AtWork>,
 }
 
@@ -197,9 +200,16 @@ impl Actor {
 
     /// Takes the thread, and what another process added to it.
     pub(super) fn hold(&mut self) -> Result<(), StoreError> {
-        if let Some(newer) = self.journal.hold()? {
-            self.state = newer;
-            self.history = None;
+        match self.journal.hold() {
+            Ok(Some(newer)) => {
+                self.state = newer;
+                self.history = None;
+            }
+            Ok(None) => {}
+            Err(StoreError::Io(error)) if may_not_be_written(&error) => {
+                self.journal = Box::new(Nowhere::because(&error));
+            }
+            Err(error) => return Err(error),
         }
         if self.door.is_none() {
             self.door = self.journal.socket().and_then(|socket| {
@@ -265,6 +275,9 @@ impl Actor {
         self.append(Record::TurnStarted { turn_id, resumes })
             .map_err(|error| StartError::Storage(error.to_string()))?;
         self.publish(Event::TurnStarted { turn_id });
+        if let Some(message) = self.journal.not_kept() {
+            self.publish(Event::Warning { message });
+        }
         Ok(())
     }
 
@@ -281,6 +294,7 @@ impl Actor {
                 self.parts.model.clone(),
                 &self.state.header.context,
                 &self.state.items,
+                self.state.counted,
             )
         })
     }
@@ -293,12 +307,15 @@ impl Actor {
         let LoadedTurn {
             turn_id,
             suspended,
+            spent,
             open_calls,
             ..
         } = open;
         let (to_actor, messages) = mpsc::channel(64);
-        let tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
-        let turn = self.turn(open_calls, tally.clone(), &to_actor);
+        let mut tally = suspended.as_ref().map(Tally::from).unwrap_or_default();
+        tally.spent = tally.spent.max(spent);
+        let link = self.link(&to_actor);
+        let turn = self.turn(open_calls, tally.clone(), link.clone());
         let (_at_work, beside) = self.enter();
         let begun = self.checkpoint(turn_id);
         let (changed_before, partial_before) = suspended
@@ -317,9 +334,10 @@ impl Actor {
             begun: begun.clone(),
             beside,
             messages: to_actor.clone(),
+            place: link.place.clone(),
             _at_work,
         });
-        tokio::spawn(run_and_tell(turn, turn_id, begun, to_actor));
+        tokio::spawn(run_and_tell(turn, turn_id, begun, link));
     }
 
     /// Begins to look at what the turn changes, or goes on with what is known of it.
@@ -337,17 +355,21 @@ impl Actor {
         begun
     }
 
+    fn link(&self, to_actor: &mpsc::Sender<TurnMessage>) -> Arc<Link> {
+        Arc::new(Link {
+            messages: to_actor.clone(),
+            events: self.events.clone(),
+            redactor: self.parts.redactor.clone(),
+            place: Arc::new(self.parts.places.place()),
+        })
+    }
+
     fn turn(
         &mut self,
         left: Vec<crate::agent::sample::Left>,
         tally: Tally,
-        to_actor: &mpsc::Sender<TurnMessage>,
+        link: Arc<Link>,
     ) -> Turn {
-        let link = Arc::new(Link {
-            messages: to_actor.clone(),
-            events: self.events.clone(),
-            redactor: self.parts.redactor.clone(),
-        });
         let head: Head = self.state.header.context.head(self.state.header.thread_id);
         Turn {
             head: Arc::new(head),
@@ -399,10 +421,25 @@ impl Actor {
     }
 }
 
+/// True where it will stay so. On a full disk there may be room again, and the turn is better refused than forgotten.
+fn may_not_be_written(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 /// Runs a turn and reports its end, also when it panics.
-async fn run_and_tell(turn: Turn, turn_id: TurnId, begun: Begun, actor: mpsc::Sender<TurnMessage>) {
+async fn run_and_tell(turn: Turn, turn_id: TurnId, begun: Begun, link: Arc<Link>) {
     let workspace = turn.gate.workspace.clone();
+    tokio::select! {
+        () = link.take_place() => {}
+        // Then it ends as soon as it begins.
+        () = turn.stop.cancelled() => {}
+    }
     let ended = tokio::spawn(turn.run()).await;
+    link.place.leave();
+    let actor = &link.messages;
     if actor.is_closed() {
         // It was let go of: whoever takes it up measures it, and nobody needs this end.
         return;

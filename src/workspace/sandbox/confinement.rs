@@ -168,7 +168,7 @@ impl Confinement {
             return Ok(scratch);
         }
         // Two at once: the second is dropped, and with it its directories.
-        let made = Scratch::make()?;
+        let made = Scratch::make(self.sandbox.ground()?)?;
         Ok(self.scratch.get_or_init(|| made))
     }
 }
@@ -243,6 +243,7 @@ mod tests {
                 layers: Some(layers),
                 troubles: Vec::new(),
             }),
+            ground: Mutex::default(),
         };
         let confinement = Confinement::new(Arc::new(sandbox), false);
         let policy = SandboxPolicy::WorkspaceWrite;

@@ -22,13 +22,14 @@ use std::{
     io,
     path::PathBuf,
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 pub use circumstances::Circumstances;
 pub use confinement::Confinement;
 pub use errand::Errand;
 use plan::{Layers, Plan};
+use scratch::Ground;
 pub use scratch::clear_up;
 
 /// Runs as the sandbox's helper, if that is what the program's own `arguments` ask for. To be called first of all.
@@ -58,6 +59,8 @@ pub enum Protection {
 pub struct Sandbox {
     program: PathBuf,
     offer: OnceLock<probe::Offer>,
+    /// Made with the first command. Held while it is; nobody awaits under it.
+    ground: Mutex<Option<Arc<Ground>>>,
 }
 
 impl Sandbox {
@@ -66,6 +69,7 @@ impl Sandbox {
         Self {
             program: program.unwrap_or_else(|| PathBuf::from("/proc/self/exe")),
             offer: OnceLock::new(),
+            ground: Mutex::default(),
         }
     }
 
@@ -79,7 +83,17 @@ impl Sandbox {
         Self {
             program: PathBuf::new(),
             offer: OnceLock::from(offer),
+            ground: Mutex::default(),
         }
+    }
+
+    /// Where the private directories of threads are.
+    fn ground(&self) -> io::Result<Arc<Ground>> {
+        let mut ground = self.ground.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ground) = ground.as_ref().filter(|ground| ground.is_there()) {
+            return Ok(ground.clone());
+        }
+        Ok(ground.insert(Arc::new(Ground::make()?)).clone())
     }
 
     /// Finds out what there is, in the background, so that the first command need not wait; and removes what killed

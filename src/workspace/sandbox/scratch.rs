@@ -1,14 +1,15 @@
 //! What becomes a thread's private `/tmp` and `/dev/shm`.
 //!
 //! The directories go with their thread, or with the program ([`clear_up`]). What a killed program has left is removed
-//! by the next one: a directory that is in use is locked, and the kernel takes the lock away with the process.
+//! by the next one: those of one process lie in one that is locked, and the kernel takes the lock away with the process.
+//! A lock for each thread would be open files for each, and a process may have 1024.
 
 use std::{
     fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, Once, PoisonError},
+    sync::{Arc, Mutex, Once, PoisonError},
     time::Duration,
 };
 
@@ -25,9 +26,18 @@ const MOST_REMOVED: usize = 64;
 /// All that this process has made. Held for a look at a list; nobody awaits under it.
 static MADE: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
 
-/// Two directories that last as long as this.
+/// Two directories of one thread that last as long as this.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    tmp: TempDir,
+    shm: TempDir,
+    /// After those in it.
+    _ground: Arc<Ground>,
+}
+
+/// Where the threads of a process have theirs.
+#[derive(Debug)]
+pub(super) struct Ground {
     tmp: Locked,
     shm: Option<Locked>,
 }
@@ -38,13 +48,32 @@ struct Locked {
     _lock: File,
 }
 
-impl Scratch {
+impl Ground {
     /// Under `/tmp` and `/dev/shm`, which are covered for every command, so that no thread sees another's.
     pub(super) fn make() -> io::Result<Self> {
         let tmp =
             Locked::make(Path::new("/tmp")).or_else(|_| Locked::make(&std::env::temp_dir()))?;
         let shm = Locked::make(Path::new("/dev/shm")).ok();
-        let scratch = Self { tmp, shm };
+        Ok(Self { tmp, shm })
+    }
+
+    /// False if somebody tidied it away.
+    pub(super) fn is_there(&self) -> bool {
+        let all = [Some(&self.tmp), self.shm.as_ref()];
+        all.into_iter()
+            .flatten()
+            .all(|one| one.directory.path().is_dir())
+    }
+}
+
+impl Scratch {
+    pub(super) fn make(ground: Arc<Ground>) -> io::Result<Self> {
+        let shm = ground.shm.as_ref().unwrap_or(&ground.tmp);
+        let scratch = Self {
+            tmp: TempDir::new_in(ground.tmp.directory.path())?,
+            shm: TempDir::new_in(shm.directory.path())?,
+            _ground: ground,
+        };
         for place in scratch.places() {
             fs::create_dir(&place)?;
             fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
@@ -53,11 +82,7 @@ impl Scratch {
     }
 
     pub(super) fn places(&self) -> [PathBuf; 2] {
-        let shm = self.shm.as_ref().unwrap_or(&self.tmp);
-        [
-            self.tmp.directory.path().join("tmp"),
-            shm.directory.path().join("shm"),
-        ]
+        [self.tmp.path().join("tmp"), self.shm.path().join("shm")]
     }
 }
 

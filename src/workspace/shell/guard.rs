@@ -3,6 +3,7 @@
 use super::tree::{self, Tree};
 
 /// Ends the tree when it is dropped. None once nothing is left of it.
+#[derive(Debug)]
 pub(super) struct TreeGuard(pub(super) Option<Tree>);
 
 impl TreeGuard {

@@ -8,6 +8,7 @@
 //! the shell has ended delays the answer by a short grace, never longer.
 
 mod child;
+pub mod companion;
 mod environment;
 mod guard;
 mod output;

@@ -110,6 +110,15 @@ impl Sessions {
             .collect()
     }
 
+    /// True if one of them has not ended.
+    pub fn is_running(&self) -> bool {
+        let state = self.state();
+        state
+            .live
+            .values()
+            .any(|session| !session.task.is_finished())
+    }
+
     /// Takes one out. None if there is none; dropping the future ends it.
     pub async fn take(&self, id: u64) -> Option<Running> {
         let session = self.state().live.remove(&id)?;

@@ -30,8 +30,8 @@ use openoxide::{
     },
     model::{Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request},
     thread::{
-        Assemble, DirectoryStore, Header, Lease, Parts, Policy, Started, ThreadHandle, ThreadStore,
-        Threads,
+        Assemble, DirectoryStore, Header, Lease, Parts, Places, Policy, Started, ThreadHandle,
+        ThreadStore, Threads,
         rollout::{VERSION, now},
     },
     tools::{
@@ -70,6 +70,7 @@ pub(crate) struct Harness {
     tools: Vec<AddTool>,
     store: Arc<dyn ThreadStore>,
     answers: Vec<Decision>,
+    idle: Duration,
     book: Book,
 }
 
@@ -96,6 +97,7 @@ impl Harness {
             tools: Vec::new(),
             store: Arc::new(store),
             answers: Vec::new(),
+            idle: Duration::MAX,
             book: Book::default(),
         }
     }
@@ -182,6 +184,12 @@ impl Harness {
         self
     }
 
+    /// A thread that nobody uses for so long leaves memory.
+    pub(crate) fn idle(mut self, time: Duration) -> Self {
+        self.idle = time;
+        self
+    }
+
     /// Makes the thread and runs its first turn.
     pub(crate) async fn run(self, prompt: &str) -> Ran {
         let lab = self.thread();
@@ -202,7 +210,9 @@ impl Harness {
 
     /// The set of threads of one more process.
     pub(crate) fn threads(&self) -> Threads {
-        Threads::new(self.store.clone(), Box::new(Assembly(self.clone())))
+        let places = Places::new(self.limits.turns_at_once);
+        let assembly = Assembly(self.clone(), places);
+        Threads::new(self.store.clone(), Box::new(assembly), self.idle)
     }
 
     pub(crate) fn work(&self) -> PathBuf {
@@ -241,7 +251,7 @@ impl Harness {
             model: self.model.name().to_owned(),
             query: false,
             limits: self.limits,
-            context,
+            context: Arc::new(context),
         }
     }
 
@@ -271,11 +281,11 @@ fn held() -> Arc<Sandbox> {
 }
 
 /// Parts as `app` builds them, with the harness's model and tools.
-struct Assembly(Harness);
+struct Assembly(Harness, Places);
 
 impl Assemble for Assembly {
     fn assemble(&self, header: &Header) -> Result<Parts, String> {
-        let Self(harness) = self;
+        let Self(harness, places) = self;
         let workspace = Workspace::open(&header.cwd, header.policy.sandbox, Boundaries::default())
             .map_err(|error| error.to_string())?;
         let redactor = Redactor::new(harness.secrets.clone());
@@ -301,6 +311,7 @@ impl Assemble for Assembly {
                 limits: header.limits,
                 when_unattended: harness.unattended,
                 redactor,
+                places: places.clone(),
             });
         }
         let model = Checked {
@@ -314,6 +325,7 @@ impl Assemble for Assembly {
             limits: header.limits,
             when_unattended: harness.unattended,
             redactor,
+            places: places.clone(),
         })
     }
 }
@@ -651,7 +663,10 @@ impl Sent {
         else {
             return false;
         };
-        let stands_for_all = rest.len() == 1 && rest[0].contains("# What came before");
+        // A turn may have ended right after it, so that others follow it already.
+        let stands_for_all = rest.first().is_some_and(|first| {
+            first.contains("# What came before") && last.input.get(1) != Some(first)
+        });
         let tail = &rest[..rest.len().saturating_sub(1)];
         let asks = self.asks_for_notes() && last.input.ends_with(tail);
         preamble == before && (asks || stands_for_all)

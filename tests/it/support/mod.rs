@@ -5,3 +5,4 @@ pub(crate) mod commands;
 pub(crate) mod harness;
 pub(crate) mod home;
 pub(crate) mod model_server;
+pub(crate) mod outside;

@@ -28,6 +28,7 @@ pub(crate) struct Reply {
     delay: Duration,
     fault: Option<Fault>,
     begins_anew: bool,
+    leaves: bool,
 }
 
 /// What goes wrong with an answer. Those in mid-answer come after its items and before its last event.
@@ -230,6 +231,13 @@ impl Reply {
         }
     }
 
+    /// The connection stays open, and is closed when the next request comes on it: what a client sees of a server that
+    /// just then gave up an idle connection.
+    pub(crate) fn then_leaves(self) -> Self {
+        let leaves = true;
+        Self { leaves, ..self }
+    }
+
     fn fault(self, fault: Fault) -> Self {
         let fault = Some(fault);
         Self { fault, ..self }
@@ -288,6 +296,11 @@ impl ModelServer {
         server
     }
 
+    /// Answers `target` with `json`: what a server tells of itself.
+    pub(crate) fn tell(&self, target: &str, json: Value) {
+        self.book().pages.insert(target.to_owned(), json);
+    }
+
     /// What `OPENAI_BASE_URL` should be.
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
@@ -301,6 +314,11 @@ impl ModelServer {
     /// What was wrong with them, a sentence each. Tests assert that this is empty.
     pub(crate) fn violations(&self) -> Vec<String> {
         self.book().violations.clone()
+    }
+
+    /// How many answers were sent to their last byte.
+    pub(crate) fn answered(&self) -> usize {
+        self.book().answered
     }
 
     /// How many connections were made, and on how many the client hung up in mid-answer.
@@ -331,7 +349,9 @@ struct Book {
     /// Per `prompt_cache_key`: replies given, and the last request.
     threads: HashMap<String, (usize, Option<Prefix>)>,
     seen: Vec<Seen>,
+    pages: HashMap<String, Value>,
     violations: Vec<String>,
+    answered: usize,
     connections: usize,
     hung_up: usize,
 }
@@ -517,9 +537,27 @@ async fn connection(mut stream: TcpStream, book: Arc<Mutex<Book>>) {
                 .lock()
                 .expect("nobody panics with it")
                 .reply(api, target, headers, &body),
-            None => Reply::http(404, r#"{"error":{"message":"no such route"}}"#),
+            None => match book
+                .lock()
+                .expect("nobody panics with it")
+                .pages
+                .get(&target)
+            {
+                Some(page) => Reply::http(200, &page.to_string()),
+                None => Reply::http(404, r#"{"error":{"message":"no such route"}}"#),
+            },
         };
-        match answer(&mut stream, api.unwrap_or(Api::Responses), reply).await {
+        let leaves = reply.leaves;
+        let sent = answer(&mut stream, api.unwrap_or(Api::Responses), reply).await;
+        if let Ok(true) = sent {
+            book.lock().expect("nobody panics with it").answered += 1;
+        }
+        match sent {
+            Ok(true) if leaves => {
+                // Read and not answered.
+                let _ = request(&mut stream, &mut buffer).await;
+                return;
+            }
             Ok(true) => {}
             Ok(false) => return,
             Err(_) => {

@@ -36,7 +36,7 @@ pub(super) fn state(app: &App) -> Finding {
         Err(error) => Finding::lacking(
             "threads",
             shown_line(&format!("cannot be kept in {}: {error}", place.display())),
-            "make it writable, set OPENOXIDE_HOME, or use `--ephemeral`",
+            "make it writable or set OPENOXIDE_HOME; until then every thread ends with its process, as with `--ephemeral`",
         ),
     }
 }

@@ -63,20 +63,50 @@ pub(super) async fn model(app: &App) -> Vec<Finding> {
             return vec![key, Finding::lacking("model", shown_line(&error), to_do)];
         }
     };
-    let window = match model.window() {
-        Some(tokens) => Finding::fine("window", format!("{tokens} tokens")),
-        None => Finding {
-            to_do: Some("set `model.context_window`, or long threads are cut short only when the server refuses them".to_owned()),
-            ..Finding::fine("window", format!("not known of `{}`", shown_line(model.name())))
-        },
-    };
     let endpoint = match app.wire_api() {
         _ if config.name.starts_with("recorded:") => "a recording".to_owned(),
         WireApi::Responses => format!("{}/responses", without_query(&config.base_url)),
         WireApi::Chat => format!("{}/chat/completions", without_query(&config.base_url)),
     };
     let endpoint = Finding::fine("endpoint", shown_line(&endpoint));
-    vec![key, endpoint, window, answer(app).await]
+    let answer = answer(app).await;
+    // Asked last: some servers only know of a model that they have loaded.
+    let window = match answer.fine {
+        true => window(model.name(), model.window(), app.served_window().await),
+        false => window(model.name(), model.window(), None),
+    };
+    if config.name.starts_with("recorded:") {
+        return vec![endpoint, answer];
+    }
+    vec![key, endpoint, window, answer]
+}
+
+/// What is `known` of the window of a model, and what its server says. One that is larger than it is is no small thing:
+/// some servers cut a conversation that is too long, and say nothing.
+fn window(name: &str, known: Option<u64>, served: Option<u64>) -> Finding {
+    let name = shown_line(name);
+    let (found, to_do) = match (known, served) {
+        (Some(known), Some(served)) if served < known => (
+            format!("{known} tokens, but the server says {served}"),
+            Some(format!("set `model.context_window = {served}`, or give the server more")),
+        ),
+        (Some(known), _) => (format!("{known} tokens"), None),
+        (None, Some(served)) => (
+            format!("not known of `{name}`; the server says {served} tokens"),
+            Some(format!("set `model.context_window = {served}`")),
+        ),
+        (None, None) => (
+            format!("not known of `{name}`"),
+            Some(
+                "set `model.context_window`, or long threads are summed up only when the server refuses them"
+                    .to_owned(),
+            ),
+        ),
+    };
+    Finding {
+        to_do,
+        ..Finding::fine("window", found)
+    }
 }
 
 async fn answer(app: &App) -> Finding {

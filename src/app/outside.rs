@@ -1,0 +1,192 @@
+//! The external MCP servers of threads: which there are for a directory, which may start, and the tools they bring.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use super::{App, wiring::Wiring};
+use crate::{
+    config::{self, Config, ConfigError},
+    conversation::shown_line,
+    thread::Header,
+    tools::{
+        mcp::{self, Servers},
+        registry::AnyTool,
+    },
+};
+
+/// An external server as `openoxide mcp` shows it.
+pub struct External {
+    /// As the owner or the project calls it.
+    pub name: String,
+    /// What is configured, variables of a project's file not filled in.
+    pub settings: mcp::Settings,
+    /// Where it stands.
+    pub standing: Standing,
+    /// What came of starting it, where that was wished and it can be.
+    pub started: Option<Result<mcp::Usable, String>>,
+}
+
+/// Where an external server stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It can be started.
+    Enabled,
+    /// The owner or the project has switched it off.
+    Disabled,
+    /// The project names it, and the owner has not agreed.
+    Untrusted,
+}
+
+impl App {
+    /// The external servers that threads of the working directory would have, with where each stands, and the
+    /// handle of those that can be started and are to `start`.
+    pub fn external(&self, start: impl Fn(&str) -> bool) -> Result<Vec<External>, ConfigError> {
+        let config = self.wiring.layers.in_project(&self.setup.cwd)?;
+        Ok(self.wiring.listed(&config, &self.setup.cwd, start))
+    }
+
+    /// The external servers of this process.
+    pub fn servers(&self) -> &Servers {
+        &self.wiring.servers
+    }
+
+    /// What the owner has agreed to of what projects name.
+    pub fn trust(&self) -> mcp::Trust {
+        self.wiring.trust()
+    }
+}
+
+impl Wiring {
+    /// The tools of external servers that were recorded for a thread.
+    pub(super) fn outside_tools(&self, header: &Header) -> Vec<(String, Box<dyn AnyTool>)> {
+        let recorded = &header.context.outside;
+        if recorded.is_empty() {
+            return Vec::new();
+        }
+        // What the project has taken away since stays away; a file that cannot be read takes away all.
+        let servers = match self.layers.in_project(&header.cwd) {
+            Ok(config) => self.external(&config, &header.cwd, |name| {
+                recorded.iter().any(|outside| outside.server == name)
+            }),
+            Err(error) => {
+                tracing::warn!("no external servers: {error}");
+                Vec::new()
+            }
+        };
+        self.servers
+            .tools(recorded, &header.context.tools, &servers)
+    }
+
+    /// The external servers for threads of `cwd` that are `wished`, started. What keeps one away is a warning.
+    pub(super) fn external(
+        &self,
+        config: &Config,
+        cwd: &Path,
+        wished: impl Fn(&str) -> bool,
+    ) -> Vec<mcp::Usable> {
+        let mut servers = Vec::new();
+        for (name, settings, project) in self.configured(config, cwd) {
+            let name_shown = shown_line(&name);
+            if !settings.enabled || !wished(&name) {
+                continue;
+            }
+            if project && !self.trust().holds(&name, &settings, &self.directory(cwd)) {
+                tracing::warn!(
+                    "this project names the external server `{name_shown}`, which starts only after `openoxide mcp trust {name_shown}`"
+                );
+                continue;
+            }
+            match self.start(&name, &settings, cwd, project) {
+                Ok(server) => servers.push(server),
+                Err(why) => {
+                    tracing::warn!("external server `{name_shown}` is left out: {why}");
+                }
+            }
+        }
+        servers
+    }
+
+    /// The same to look at.
+    pub(super) fn listed(
+        &self,
+        config: &Config,
+        cwd: &Path,
+        start: impl Fn(&str) -> bool,
+    ) -> Vec<External> {
+        let trust = self.trust();
+        let standing = |name: &str, settings: &mcp::Settings, project| {
+            if project && !trust.holds(name, settings, &self.directory(cwd)) {
+                Standing::Untrusted
+            } else if settings.enabled {
+                Standing::Enabled
+            } else {
+                Standing::Disabled
+            }
+        };
+        let servers = self.configured(config, cwd).into_iter();
+        servers
+            .map(|(name, settings, project)| {
+                let standing = standing(&name, &settings, project);
+                let starts = standing == Standing::Enabled && start(&name);
+                External {
+                    standing,
+                    started: starts.then(|| self.start(&name, &settings, cwd, project)),
+                    name,
+                    settings,
+                }
+            })
+            .collect()
+    }
+
+    /// The owner's servers and then those of the project's `.mcp.json` that have other names, which are marked; in
+    /// stable order.
+    fn configured(&self, config: &Config, cwd: &Path) -> Vec<(String, mcp::Settings, bool)> {
+        // A file of the project that cannot be read must not cost the owner's.
+        let named = config::named_in_project(cwd).unwrap_or_else(|error| {
+            tracing::warn!("{error}");
+            BTreeMap::new()
+        });
+        let mut all: BTreeMap<String, (mcp::Settings, bool)> = named
+            .into_iter()
+            .map(|(name, settings)| (name, (settings, true)))
+            .collect();
+        let own = config.mcp_servers.clone().into_iter();
+        all.extend(own.map(|(name, settings)| (name, (settings, false))));
+        all.into_iter()
+            .map(|(name, (settings, project))| (name, settings, project))
+            .collect()
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        settings: &mcp::Settings,
+        cwd: &Path,
+        project: bool,
+    ) -> Result<mcp::Usable, String> {
+        // The key is for the model; a project cannot have it sent anywhere.
+        let variable = |name: &str| {
+            let ours = project
+                && (name == self.config.model.api_key_env || name.starts_with("OPENOXIDE_"));
+            self.environment.get(name).filter(|_| !ours)
+        };
+        let mut settings = settings.clone();
+        if project {
+            settings = config::expand(settings, &variable)?;
+            // What runs unasked is for the owner to say.
+            settings.auto.clear();
+        }
+        self.servers
+            .start(name, &settings, &self.directory(cwd), variable)
+    }
+
+    fn directory(&self, cwd: &Path) -> PathBuf {
+        cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned())
+    }
+
+    pub(super) fn trust(&self) -> mcp::Trust {
+        mcp::Trust::read(&self.paths.external().join("trusted.json"))
+    }
+}

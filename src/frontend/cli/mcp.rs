@@ -1,0 +1,204 @@
+//! `openoxide mcp`: the external servers that the agent may use, whether they work, and which of a project's are
+//! trusted.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use anyhow::{Context, bail};
+
+use super::{
+    OK,
+    args::ExternalCommand,
+    exec::{INTERRUPTED, signalled},
+};
+use crate::{
+    app::{App, External, Standing},
+    conversation::{shortened, shown_line},
+    tools::mcp::Report,
+};
+
+/// One of them does not work.
+const FAILING: u8 = 1;
+
+/// Tools of a server that are named in text.
+const NAMED: usize = 40;
+
+pub(super) async fn run(command: ExternalCommand) -> anyhow::Result<u8> {
+    match command {
+        ExternalCommand::List(wish) => {
+            let app = App::build(wish.options.setup()?)?;
+            let mut reports = Vec::new();
+            for external in chosen(app.external(|_| false)?, wish.name.as_deref())? {
+                reports.push(known(&app, &external));
+            }
+            show(&reports, wish.json)?;
+            Ok(OK)
+        }
+        ExternalCommand::Test(wish) => {
+            let app = App::build(wish.options.setup()?)?;
+            let tested = tokio::select! {
+                tested = test(&app, wish.name.as_deref()) => Some(tested),
+                _ = signalled() => None,
+            };
+            app.servers().end().await;
+            let Some(reports) = tested.transpose()? else {
+                return Ok(INTERRUPTED);
+            };
+            show(&reports, wish.json)?;
+            let fails = |report: &Report| report.state == "failed";
+            Ok(if reports.iter().any(fails) {
+                FAILING
+            } else {
+                OK
+            })
+        }
+        ExternalCommand::Trust { name, options } => trust(&App::build(options.setup()?)?, &name),
+    }
+}
+
+/// Those that are meant.
+fn chosen(all: Vec<External>, name: Option<&str>) -> anyhow::Result<Vec<External>> {
+    let Some(name) = name else { return Ok(all) };
+    let known: Vec<String> = all.iter().map(|one| shown_line(&one.name)).collect();
+    let found: Vec<External> = all.into_iter().filter(|one| one.name == name).collect();
+    if found.is_empty() {
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        bail!(
+            "there is no external server `{}`; there are: {known}",
+            shown_line(name)
+        );
+    }
+    Ok(found)
+}
+
+/// Starts them beside each other.
+async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Report>> {
+    let all = app.external(|known| name.is_none_or(|name| name == known))?;
+    let meant = chosen(all, name)?.into_iter();
+    let reports = meant.map(|external| async move {
+        match &external.started {
+            Some(Ok(usable)) => Report::tried(usable, app.servers()).await,
+            Some(Err(why)) => Report {
+                state: "failed".to_owned(),
+                error: Some(why.clone()),
+                ..known(app, &external)
+            },
+            None => known(app, &external),
+        }
+    });
+    Ok(futures_util::future::join_all(reports).await)
+}
+
+fn known(app: &App, external: &External) -> Report {
+    let state = match external.standing {
+        Standing::Enabled => "enabled",
+        Standing::Disabled => "disabled",
+        Standing::Untrusted => "not trusted",
+    };
+    let mut report = Report::known(&external.name, &external.settings, app.servers(), state);
+    if external.standing == Standing::Untrusted {
+        report.tools.clear();
+        report.to_do = Some(format!(
+            "the project's `.mcp.json` names it; look at what it starts, then `openoxide mcp trust {}`",
+            shown_line(&external.name)
+        ));
+    }
+    report
+}
+
+fn show(reports: &[Report], json: bool) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, reports)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    if reports.is_empty() {
+        writeln!(
+            out,
+            "no external servers; `[mcp_servers.NAME]` in your configuration, `--mcp-config FILE` or `--mcp-server NAME:TRANSPORT:TARGET` add some"
+        )?;
+    }
+    for report in reports {
+        write!(out, "{}", text(report))?;
+    }
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let mut lines = vec![format!(
+        "{}  {}  {} {}",
+        shown_line(&report.name),
+        report.state,
+        report.transport,
+        shortened(&shown_line(&report.target), 160)
+    )];
+    if let Some(about) = &report.about {
+        let ping = report.ping_ms.map(|ms| format!(", answers in {ms:.1} ms"));
+        lines.push(format!(
+            "{}, protocol {}, started in {} ms{}",
+            about.name,
+            about.protocol,
+            about.start_ms,
+            ping.unwrap_or_default()
+        ));
+    }
+    if !report.tools.is_empty() {
+        let mut names: Vec<String> = report.tools.iter().take(NAMED).map(tool).collect();
+        if report.tools.len() > NAMED {
+            names.push(format!("… {} more", report.tools.len() - NAMED));
+        }
+        lines.push(format!("tools: {}", names.join(", ")));
+    }
+    if report.resources > 0 {
+        lines.push(format!("resources: {}", report.resources));
+    }
+    lines.extend(report.error.as_ref().map(|why| shown_line(why)));
+    let stderr = report.stderr.iter().map(|line| format!("stderr: {line}"));
+    lines.extend(stderr);
+    lines.extend(report.to_do.as_ref().map(|what| format!("to do: {what}")));
+    lines.join("\n    ") + "\n"
+}
+
+fn tool(tool: &crate::tools::mcp::ReportedTool) -> String {
+    let auto = if tool.auto { " (unasked)" } else { "" };
+    format!("{}{auto}", tool.name)
+}
+
+/// Shows what would be started and asks; only a person at a terminal can say yes.
+fn trust(app: &App, name: &str) -> anyhow::Result<u8> {
+    let external = chosen(app.external(|_| false)?, Some(name))?.remove(0);
+    let name = shown_line(name);
+    if external.standing != Standing::Untrusted {
+        bail!("the external server `{name}` needs no trust: it is your own, or trusted already");
+    }
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        bail!("only a person at a terminal can trust a server that a project names");
+    }
+    let directory = app.cwd().canonicalize().context("the working directory")?;
+    let mut out = io::stderr().lock();
+    writeln!(
+        out,
+        "This project wants to start the external server `{name}`:"
+    )?;
+    writeln!(out, "  {}", shown_line(&external.settings.target()))?;
+    writeln!(out, "  in {}", shown_line(&directory.to_string_lossy()))?;
+    for (variable, value) in &external.settings.env {
+        writeln!(out, "  with {}={}", shown_line(variable), shown_line(value))?;
+    }
+    write!(out, "It runs outside the sandbox, as you. Trust it? [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        writeln!(out, "not trusted")?;
+        return Ok(FAILING);
+    }
+    app.trust()
+        .agree(&external.name, &external.settings, &directory)?;
+    writeln!(out, "trusted, until it changes")?;
+    Ok(OK)
+}

@@ -1,0 +1,242 @@
+//! A tool of an external server as the gate and the model see it.
+
+use std::{sync::Arc, time::Instant};
+
+use futures_util::FutureExt;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Outside, Usable,
+    audit::{Audit, Entry},
+    connection::Trouble,
+    offer::{Offered, words},
+    result,
+};
+use crate::{
+    conversation::{Access, OutsideAccess, shortened, shown_line},
+    model::ToolSpec,
+    tools::{
+        Call, Output, Planned, Progress, ToolError,
+        registry::{AnyTool, Run},
+    },
+    workspace::Workspace,
+};
+
+/// Characters of the arguments in one line.
+const TITLE: usize = 120;
+
+/// The tool as the model sees it. Whose words the description is, is said first.
+pub(super) fn spec(name: &str, server: &str, tool: &Offered) -> ToolSpec {
+    let server = shown_line(server);
+    let description = match tool.description.trim() {
+        "" => format!("A tool of the external server `{server}`."),
+        words => format!("A tool of the external server `{server}`, in its words: {words}"),
+    };
+    ToolSpec {
+        name: name.to_owned(),
+        description,
+        parameters: tool.parameters.clone(),
+    }
+}
+
+/// See [`super::Servers::tools`].
+pub(super) struct External {
+    spec: ToolSpec,
+    tool: String,
+    /// What the thread was told of it.
+    digest: String,
+    usable: Usable,
+    audit: Arc<Audit>,
+}
+
+impl External {
+    pub(super) fn new(
+        spec: ToolSpec,
+        outside: &Outside,
+        usable: Usable,
+        audit: Arc<Audit>,
+    ) -> Self {
+        Self {
+            spec,
+            tool: outside.tool.clone(),
+            digest: outside.digest.clone(),
+            usable,
+            audit,
+        }
+    }
+
+    fn access(&self, arguments: &Map<String, Value>) -> OutsideAccess {
+        let offer = self.usable.server.offer();
+        let now = offer.as_ref().and_then(|offer| offer.tool(&self.tool));
+        // One that cannot be seen now is looked at again before it runs.
+        let digest = now.map_or(&self.digest, |tool| &tool.digest);
+        let changed = *digest != self.digest;
+        OutsideAccess {
+            server: self.usable.server.name.clone(),
+            tool: self.tool.clone(),
+            arguments: serde_json::to_string_pretty(arguments).unwrap_or_default(),
+            about: now.map(about).unwrap_or_default(),
+            identity: digest.clone(),
+            changed,
+            unasked: !changed && self.usable.settings.runs_unasked(&self.tool),
+        }
+    }
+}
+
+/// What the server says of the tool, for a person who is asked.
+fn about(tool: &Offered) -> String {
+    let hints = match tool.hints.as_slice() {
+        [] => String::new(),
+        hints => format!(
+            "\nIt calls itself {}, which nobody has checked.",
+            hints.join(", ")
+        ),
+    };
+    format!("{}{hints}", shortened(&tool.description, 1_000))
+}
+
+impl AnyTool for External {
+    fn spec(&self) -> ToolSpec {
+        self.spec.clone()
+    }
+
+    /// Nobody knows, whatever the server says.
+    fn only_reads(&self) -> bool {
+        false
+    }
+
+    fn plan(&self, arguments: &str, _: &Workspace) -> Result<Planned<Run>, ToolError> {
+        let arguments = object(&self.spec.name, arguments)?;
+        let access = self.access(&arguments);
+        let asked = Asked {
+            usable: self.usable.clone(),
+            tool: self.tool.clone(),
+            identity: access.identity.clone(),
+            arguments: arguments.clone(),
+            audit: self.audit.clone(),
+        };
+        let run: Run = Box::new(move |call| asked.run(call).boxed());
+        Ok(Planned {
+            title: shortened(&shown_line(&Value::Object(arguments).to_string()), TITLE),
+            access: Access::Outside(Box::new(access)),
+            plan: run,
+        })
+    }
+}
+
+/// The arguments, which are an object.
+fn object(name: &str, arguments: &str) -> Result<Map<String, Value>, ToolError> {
+    let text = match arguments.trim() {
+        "" => "{}",
+        text => text,
+    };
+    serde_json::from_str(text).map_err(|error| {
+        ToolError(format!(
+            "the arguments of `{name}` could not be read: {error}. Nothing was done; send the call again with one JSON object that fits its schema."
+        ))
+    })
+}
+
+/// A call that passed the gate.
+struct Asked {
+    usable: Usable,
+    tool: String,
+    /// What was known of the tool when the gate decided.
+    identity: String,
+    arguments: Map<String, Value>,
+    audit: Arc<Audit>,
+}
+
+impl Asked {
+    async fn run(self, call: Call) -> Result<Output, ToolError> {
+        let started = Instant::now();
+        let result = self.ask(&call).await;
+        let (outcome, bytes) = match &result {
+            Ok(output) if output.interrupted => ("interrupted", 0),
+            Ok(output) => ("done", output.content.len()),
+            Err(error) => ("failed", error.0.len()),
+        };
+        self.audit.note(&Entry {
+            server: &self.usable.server.name,
+            what: &self.tool,
+            call_id: &call.id.to_string(),
+            arguments: &Value::Object(self.arguments).to_string(),
+            outcome,
+            bytes,
+            seconds: started.elapsed().as_secs_f64(),
+        });
+        result
+    }
+
+    async fn ask(&self, call: &Call) -> Result<Output, ToolError> {
+        let server = shown_line(&self.usable.server.name);
+        let connection = self.usable.server.connection(&call.cancel).await;
+        if call.cancel.is_cancelled() {
+            return Ok(interrupted());
+        }
+        let connection = connection.map_err(|why| {
+            ToolError(format!(
+                "the external server `{server}` is not there: {why}. Go on without it, or try again later."
+            ))
+        })?;
+        match connection.offer().tool(&self.tool) {
+            None => {
+                return Err(ToolError(format!(
+                    "the external server `{server}` has no such tool any more. Nothing was done."
+                )));
+            }
+            Some(tool) if tool.digest != self.identity => {
+                return Err(ToolError(format!(
+                    "the external server `{server}` describes this tool differently than when it was allowed. Nothing was done; call it again to have it asked about as it is now."
+                )));
+            }
+            Some(_) => {}
+        }
+        let params = json!({"name": self.tool, "arguments": self.arguments});
+        let (host, id) = (call.host.clone(), call.id.clone());
+        let patience = self.usable.settings.patience();
+        let answer = connection
+            .ask("tools/call", params, patience, &call.cancel, move |line| {
+                host.progress(&id, Progress::Line(line));
+            })
+            .await;
+        match answer {
+            Ok(answer) => result::of_call(&self.usable.server.name, &answer),
+            Err(Trouble::Cancelled) => Ok(interrupted()),
+            Err(trouble) => {
+                if trouble == Trouble::Gone {
+                    self.usable.server.lost(&connection).await;
+                }
+                Err(failed(&self.usable, &trouble))
+            }
+        }
+    }
+}
+
+pub(super) fn interrupted() -> Output {
+    Output {
+        content: "interrupted while it ran; its effects are unknown, so look before repeating it"
+            .to_owned(),
+        interrupted: true,
+        ..Output::default()
+    }
+}
+
+/// What the model reads of a request that came to nothing.
+pub(super) fn failed(usable: &Usable, trouble: &Trouble) -> ToolError {
+    let name = shown_line(&usable.server.name);
+    ToolError(match trouble {
+        Trouble::Refused(why) => {
+            let why = result::marked(&usable.server.name, why);
+            format!("the external server `{name}` refused:\n{why}")
+        }
+        Trouble::TimedOut => format!(
+            "the external server `{name}` did not answer within {} s (`call_seconds`) and was told to stop; what it did is unknown, so look before repeating it",
+            usable.settings.call_seconds
+        ),
+        Trouble::Gone => format!(
+            "the external server `{name}` ended in the middle; what it did is unknown, so look before repeating it. It is being started again."
+        ),
+        Trouble::Cancelled => words(trouble),
+    })
+}
