@@ -285,8 +285,8 @@ impl App {
             query: only_reads,
             ..Wish::default()
         };
-        let header = self.header(wish).map_err(|error| error.to_string())?;
-        self.wiring.hands(&header)
+        let (cwd, _, policy) = self.policy(&wish).map_err(|error| error.to_string())?;
+        self.wiring.hands(&cwd, &policy, only_reads)
     }
 
     /// Removes threads that nobody used for long, on a thread of its own: it may end with the process, and goes on the

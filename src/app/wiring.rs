@@ -76,11 +76,17 @@ impl Assemble for Wiring {
         }
         let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
         let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
-        let gate = self.gate(header, redactor.clone(), |sandbox, approval, settings| {
-            let mut tools = Registry::built_in(sandbox, approval, settings);
-            tools.extend(self.outside_tools(header));
-            tools
-        })?;
+        let gate = self.gate(
+            &header.cwd,
+            &header.policy,
+            header.query,
+            redactor.clone(),
+            |sandbox, approval, settings| {
+                let mut tools = Registry::built_in(sandbox, approval, settings);
+                tools.extend(self.outside_tools(header));
+                tools
+            },
+        )?;
         let limits = match self.asker {
             // Who gave the limits may give others.
             Asker::Owner => self.config.limits,
@@ -107,22 +113,24 @@ impl Wiring {
         }
     }
 
-    /// What stands before the tools of a thread with this header.
+    /// What stands before the tools of a thread in `cwd` under `policy`.
     fn gate(
         &self,
-        header: &Header,
+        cwd: &Path,
+        policy: &Policy,
+        query: bool,
         redactor: Redactor,
         tools: impl FnOnce(SandboxPolicy, ApprovalPolicy, &Settings) -> Registry,
     ) -> Result<Gate, String> {
         let policy = Policy {
-            sandbox: header.policy.sandbox.min(self.ceiling()),
-            ..header.policy.clone()
+            sandbox: policy.sandbox.min(self.ceiling()),
+            ..policy.clone()
         };
         let approval_policy = match self.config.policy.approval_policy {
-            Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
+            Some(ApprovalPolicy::Untrusted) if !query => ApprovalPolicy::Untrusted,
             _ => policy.approval_policy,
         };
-        let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
+        let workspace = Arc::new(self.workspace(cwd, &policy)?);
         let settings = self.settings(policy.sandbox);
         let owner = &self.config.policy;
         let deny = [owner.deny.as_slice(), &policy.deny].concat();
@@ -138,12 +146,11 @@ impl Wiring {
         })
     }
 
-    /// The same for somebody who calls the tools with their own hands, where a thread with this header would work. No
-    /// outcome tells of it, so nothing is measured.
-    pub(super) fn hands(&self, header: &Header) -> Result<Gate, String> {
+    /// The same for somebody who calls the tools with their own hands. No outcome tells of it, so nothing is measured.
+    pub(super) fn hands(&self, cwd: &Path, policy: &Policy, query: bool) -> Result<Gate, String> {
         self.not_too_deep()?;
         let tools = |_, _, settings: &Settings| Registry::of_hands(settings);
-        let gate = self.gate(header, self.redactor.clone(), tools)?;
+        let gate = self.gate(cwd, policy, query, self.redactor.clone(), tools)?;
         Ok(Gate {
             measures: false,
             ..gate

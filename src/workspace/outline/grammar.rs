@@ -98,7 +98,12 @@ impl Grammar {
                 if BRANCHES.contains(&node.kind()) {
                     parsed.branches.push(line);
                 }
-                if IMPORTS.contains(&node.kind()) {
+                // A list in Go: each of its lines is one.
+                let is_list = || {
+                    node.named_child(0)
+                        .is_some_and(|child| child.kind() == "import_spec_list")
+                };
+                if IMPORTS.contains(&node.kind()) && !is_list() {
                     parsed.imports.push(line);
                 }
             } else if matches!(node.kind(), "&&" | "||" | "and" | "or") {
