@@ -183,6 +183,7 @@ impl Wiring {
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.kept().map(Path::to_owned),
+            guard: Some(self.sandbox.clone()),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }

@@ -40,6 +40,11 @@ pub enum BackError {
     /// Nothing was changed, or all of it was taken back.
     #[error("there is nothing to take back")]
     Nothing,
+    /// The one before did not end, so the files are neither as a turn left them nor as they were.
+    #[error(
+        "an undo was cut off halfway: finish it with `threads undo`, or take it back with `--redo`, and then go on"
+    )]
+    CutOff,
 }
 
 /// An undo that is ready. The thread is held until it is dropped.
@@ -61,11 +66,14 @@ pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready
     journal.hold()?;
     let folder = Folder::of_thread(&store.folder(id));
     let all = folder.all().map_err(StoreError::Io)?;
-    let chosen = choose(&all, back);
+    let (chosen, finishes) = match all.last().filter(|(_, last)| last.cut_off) {
+        Some(cut_off) => go_on(&all, cut_off, back)?,
+        None => (choose(&all, back), None),
+    };
     if chosen.is_empty() {
         return Err(BackError::Nothing);
     }
-    let undo = Undo::plan(&folder, &chosen)?;
+    let undo = Undo::plan(&folder, &chosen, finishes)?;
     Ok(Ready {
         undo,
         partial: chosen.into_iter().filter_map(|(_, m)| m.partial).collect(),
@@ -83,8 +91,7 @@ impl Ready {
         if let Some(state) = &self.state {
             tell_others(state, self.thread, &done);
         }
-        let written = self.folder.write(TurnId::generate(), &done);
-        Ok(written.map_err(UndoError::Storage)?)
+        Ok(())
     }
 }
 
@@ -92,6 +99,31 @@ impl Drop for Ready {
     fn drop(&mut self) {
         self.journal.release();
     }
+}
+
+/// What to take back, and the undo that this finishes.
+type Course = (Vec<(TurnId, Manifest)>, Option<(TurnId, Manifest)>);
+
+/// What to do after an undo that did not end: all of what it meant to do, or back to before it.
+fn go_on(
+    all: &[(TurnId, Manifest)],
+    cut_off: &(TurnId, Manifest),
+    back: Back,
+) -> Result<Course, BackError> {
+    let meant = |(turn, _): &&(TurnId, Manifest)| cut_off.1.undoes.contains(turn);
+    let meant: Vec<_> = all.iter().filter(meant).cloned().collect();
+    let was_redo = meant
+        .iter()
+        .any(|(_, manifest)| !manifest.undoes.is_empty());
+    let is_same = match back {
+        Back::LastTurn => !was_redo,
+        Back::LastUndo => was_redo,
+        Back::Before(_) => return Err(BackError::CutOff),
+    };
+    Ok(match is_same {
+        true => (meant, Some(cut_off.clone())),
+        false => (vec![cut_off.clone()], None),
+    })
 }
 
 /// The manifests to take back, in the order of time.
@@ -133,6 +165,10 @@ fn standing(all: &[(TurnId, Manifest)]) -> BTreeMap<TurnId, bool> {
             .iter()
             .any(|undone| taken_by.get(undone).is_some_and(|taken| !taken.is_empty()));
         standing.insert(*turn, !redoes);
+        if manifest.cut_off {
+            // What it did can be taken back, and what it meant to take back still can be.
+            continue;
+        }
         for undone in &manifest.undoes {
             standing.insert(*undone, false);
             for again in taken_by.get(undone).copied().unwrap_or_default() {
@@ -185,5 +221,46 @@ mod tests {
         let later = [turn(0, &[]), turn(1, &[0]), turn(2, &[])];
         assert_eq!(chosen(&later, Back::LastUndo), [0; 0]);
         assert_eq!(chosen(&later, Back::Before(turns[0])), [2]);
+    }
+
+    #[test]
+    fn an_undo_that_was_cut_off_is_finished_or_taken_back() {
+        let [first, second, undo, redo] = [(); 4].map(|()| TurnId::generate());
+        let manifest = |turn, undoes: &[TurnId], cut_off| {
+            let manifest = Manifest {
+                undoes: undoes.to_vec(),
+                cut_off,
+                ..Manifest::new(Path::new("/w"))
+            };
+            (turn, manifest)
+        };
+        let turns = [manifest(first, &[], false), manifest(second, &[], false)];
+        let course = |rest: &[(TurnId, Manifest)], back| {
+            let all = [&turns, rest].concat();
+            let (chosen, finishes) = go_on(&all, all.last().unwrap(), back).ok()?;
+            let chosen: Vec<_> = chosen.into_iter().map(|(id, _)| id).collect();
+            Some((chosen, finishes.map(|(id, _)| id)))
+        };
+        let cut = [manifest(undo, &[second], true)];
+        assert_eq!(
+            course(&cut, Back::LastTurn),
+            Some((vec![second], Some(undo)))
+        );
+        assert_eq!(course(&cut, Back::LastUndo), Some((vec![undo], None)));
+        assert_eq!(course(&cut, Back::Before(first)), None);
+        let cut = [
+            manifest(undo, &[second], false),
+            manifest(redo, &[undo], true),
+        ];
+        assert_eq!(course(&cut, Back::LastUndo), Some((vec![undo], Some(redo))));
+        assert_eq!(course(&cut, Back::LastTurn), Some((vec![redo], None)));
+        // What went on from there took nothing for undone.
+        let later = [
+            &turns[..],
+            &[manifest(undo, &[second], true)],
+            &[manifest(redo, &[], false)],
+        ];
+        let standing = standing(&later.concat());
+        assert!(standing[&second] && standing[&redo]);
     }
 }

@@ -18,11 +18,13 @@ pub mod worktree;
 use std::{
     io,
     path::{Component, Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
 use outline::Outlines;
+use sandbox::Sandbox;
 use seen::Seen;
 
 /// One working directory, what may be written from it, and what must stay closed.
@@ -35,6 +37,7 @@ pub struct Workspace {
     checkpoint: Checkpoint,
     seen: Seen,
     outlines: Outlines,
+    guard: Option<Arc<Sandbox>>,
 }
 
 /// What other programs act on where it exists: it may be created, and is then the user's.
@@ -56,6 +59,8 @@ pub struct Boundaries {
     pub named_by_owner: bool,
     /// Where what is known of directories is kept from turn to turn; without it, nothing is.
     pub state: Option<PathBuf>,
+    /// Holds the git that we run ourselves; without it, that sees nothing but objects all the same.
+    pub guard: Option<Arc<Sandbox>>,
 }
 
 /// Why a directory cannot be worked in.
@@ -145,6 +150,7 @@ impl Workspace {
             checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
             outlines: Outlines::new(bounds.state),
+            guard: bounds.guard,
         })
     }
 
@@ -176,6 +182,11 @@ impl Workspace {
     /// What is known of definitions.
     pub fn outlines(&self) -> &Outlines {
         &self.outlines
+    }
+
+    /// What holds the git that we run ourselves.
+    fn guard(&self) -> Option<&Sandbox> {
+        self.guard.as_deref()
     }
 
     /// What the agent has seen of files.

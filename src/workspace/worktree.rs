@@ -1,9 +1,9 @@
 //! A copy of a directory for one thread: a git worktree that starts from the directory as it is.
 //!
 //! What is there, uncommitted and untracked files included and ignored ones not, becomes a commit on a branch of its
-//! own. Objects, tree and commit are made by a git that does not see the repository (see
-//! [`super::checkpoint::plumbing`]); branch, worktree and files are written by us. So no hook, filter or configuration
-//! of the repository has a part in it, and the user's index, branches and files stay as they are.
+//! own. No git runs for it: objects, index, branch and files are written by us (see [`super::checkpoint::objects`]). So
+//! no hook, filter or configuration of the repository has a part in it, and the user's index, branches and files stay
+//! as they are.
 
 use std::{
     ffi::OsStr,
@@ -15,9 +15,10 @@ use std::{
 };
 
 use super::checkpoint::{
-    Everything,
-    git::Repository,
-    plumbing::{Plumbing, hex},
+    Everything, One,
+    git::{ObjectId, Repository},
+    hex,
+    objects::{Kind, Objects, Tree, index},
 };
 use crate::conversation::{ThreadId, Worktree, shown_line};
 
@@ -82,8 +83,8 @@ fn build(
         path: worktree.path.clone(),
         own: repository.common.join("worktrees").join(&name),
         reference: repository.common.join("refs/heads").join(&branch),
-        git: Plumbing::new(&repository.objects())?,
-        everything: Everything::of(&repository.top, closed, Instant::now() + PATIENCE)?,
+        objects: Objects(repository.objects()),
+        files: everything(&repository, closed)?,
         head: head(&repository),
         repository,
         branch,
@@ -97,8 +98,9 @@ fn build(
 
 struct Making {
     repository: Repository,
-    everything: Everything,
-    git: Plumbing,
+    /// By path.
+    files: Vec<One>,
+    objects: Objects,
     /// The commit that is checked out, if there is one.
     head: Option<String>,
     path: PathBuf,
@@ -112,8 +114,11 @@ impl Making {
     fn all(&self) -> io::Result<()> {
         fs::create_dir_all(&self.own)?;
         super::checkpoint::private_directory(&self.path)?;
-        let commit = self.commit()?;
+        let files = self.keep()?;
+        let tree = Self::tree(&files);
+        let commit = self.commit(&tree)?;
         self.copy()?;
+        fs::write(self.own.join("index"), index(&self.path, &files)?)?;
         let text = |path: PathBuf, text: &str| fs::write(path, format!("{text}\n"));
         text(
             self.own.join("HEAD"),
@@ -125,7 +130,8 @@ impl Making {
             &self.path.join(".git").to_string_lossy(),
         )?;
         // What a worktree starts from, to see later whether anything came of it.
-        text(self.own.join("openoxide-base"), &commit)?;
+        let base = format!("{commit} {}", hex(&tree.id()));
+        text(self.own.join("openoxide-base"), &base)?;
         self.reference.parent().map_or(Ok(()), fs::create_dir_all)?;
         // As git does: whoever else makes this branch now gets an error.
         fs::OpenOptions::new()
@@ -139,88 +145,43 @@ impl Making {
         )
     }
 
-    /// The directory as a commit after the one that is checked out.
-    fn commit(&self) -> io::Result<String> {
-        let unknown: Vec<&PathBuf> = self.everything.unknown().collect();
-        let ids = self.hash(&unknown)?;
-        let mut lines = Vec::new();
-        let known = self.everything.known().map(|(path, id)| (path, hex(id)));
-        let new = unknown.into_iter().zip(ids);
-        for (path, id) in known.chain(new) {
-            let inside = path
-                .strip_prefix(&self.repository.top)
-                .map_err(io::Error::other)?;
-            lines.extend_from_slice(format!("{} {id}\t", self.everything.mode(path)).as_bytes());
-            lines.extend_from_slice(inside.as_os_str().as_bytes());
-            lines.push(0);
-        }
-        let index = self.own.join("index");
-        let with_index: [(&str, &OsStr); 1] = [("GIT_INDEX_FILE", index.as_os_str())];
-        self.git
-            .run(&["update-index", "-z", "--index-info"], &with_index, lines)?;
-        let tree = word(&self.git.run(&["write-tree"], &with_index, Vec::new())?);
-        let mut arguments = vec![
-            "commit-tree",
-            &tree,
-            "-m",
-            "The directory as the thread found it",
-        ];
-        if let Some(head) = &self.head {
-            arguments.extend(["-p", head]);
-        }
-        let who =
-            ["GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"].map(|key| (key, OsStr::new("openoxide")));
-        let mail = ["GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"]
-            .map(|key| (key, OsStr::new("openoxide@localhost")));
-        Ok(word(&self.git.run(
-            &arguments,
-            &[who, mail].concat(),
-            Vec::new(),
-        )?))
+    /// Makes objects of what git does not have. Gives all files by their names, as an index has them.
+    fn keep(&self) -> io::Result<Vec<(&[u8], Kind, ObjectId)>> {
+        let files = self.files.iter().map(|one| {
+            let id = match one.object {
+                Some(id) => id,
+                None => self.objects.blob(&one.bytes()?)?,
+            };
+            Ok((name(&self.repository.top, &one.path), one.kind, id))
+        });
+        files.collect()
     }
 
-    /// Makes objects of files: their bytes, without filters.
-    fn hash(&self, paths: &[&PathBuf]) -> io::Result<Vec<String>> {
-        let (mut files, mut ids) = (Vec::new(), vec![String::new(); paths.len()]);
-        for (at, path) in paths.iter().enumerate() {
-            // A link's object is where it leads, and a name with a line end does not fit into a list of lines.
-            if self.everything.is_link(path) || path.as_os_str().as_bytes().contains(&b'\n') {
-                let bytes = self.everything.bytes(path)?;
-                ids[at] = word(
-                    &self
-                        .git
-                        .run(&["hash-object", "-w", "--stdin"], &[], bytes)?,
-                );
-            } else {
-                files.push(at);
-            }
+    fn tree(files: &[(&[u8], Kind, ObjectId)]) -> Tree {
+        let mut tree = Tree::default();
+        for (name, kind, id) in files {
+            tree.add(name, *kind, *id);
         }
-        let list: Vec<u8> = files
-            .iter()
-            .flat_map(|at| [paths[*at].as_os_str().as_bytes(), b"\n"].concat())
-            .collect();
-        let arguments = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
-        let printed = self.git.run(&arguments, &[], list)?;
-        for (at, id) in files
-            .into_iter()
-            .zip(String::from_utf8_lossy(&printed).lines())
-        {
-            ids[at] = id.to_owned();
-        }
-        Ok(ids)
+        tree
+    }
+
+    /// The directory as a commit after the one that is checked out.
+    fn commit(&self, tree: &Tree) -> io::Result<String> {
+        let tree = self.objects.tree(tree)?;
+        let message = "The directory as the thread found it";
+        let commit = self.objects.commit(&tree, self.head.as_deref(), message)?;
+        Ok(hex(&commit))
     }
 
     fn copy(&self) -> io::Result<()> {
-        for path in self.everything.paths() {
-            let inside = path
-                .strip_prefix(&self.repository.top)
-                .map_err(io::Error::other)?;
-            let to = self.path.join(inside);
+        for one in &self.files {
+            let inside = name(&self.repository.top, &one.path);
+            let to = self.path.join(OsStr::from_bytes(inside));
             to.parent().map_or(Ok(()), fs::create_dir_all)?;
-            if self.everything.is_link(path) {
-                std::os::unix::fs::symlink(fs::read_link(path)?, &to)?;
+            if one.kind == Kind::Link {
+                std::os::unix::fs::symlink(fs::read_link(&one.path)?, &to)?;
             } else {
-                fs::copy(path, &to)?;
+                fs::copy(&one.path, &to)?;
                 let mode = fs::symlink_metadata(&to)?.permissions().mode();
                 fs::set_permissions(&to, fs::Permissions::from_mode(mode | 0o600))?;
             }
@@ -243,12 +204,15 @@ pub fn remove_if_unused(worktree: &Worktree, closed: &[PathBuf]) -> io::Result<b
     };
     let line = |path: PathBuf| Ok::<_, io::Error>(fs::read_to_string(path)?.trim().to_owned());
     let base = line(repository.own.join("openoxide-base"))?;
+    let Some((base, tree)) = base.split_once(' ') else {
+        return Ok(false);
+    };
     let reference = repository.common.join("refs/heads").join(&worktree.branch);
     let here = format!("ref: refs/heads/{}", worktree.branch);
     if repository.top != worktree.path
         || line(repository.own.join("HEAD"))? != here
-        || line(reference.clone())? != base
-        || !is_as_it_began(&repository, &base, closed)?
+        || line(reference.clone())? != *base
+        || hex(&tree_of(&repository, closed)?) != tree
     {
         return Ok(false);
     }
@@ -258,28 +222,30 @@ pub fn remove_if_unused(worktree: &Worktree, closed: &[PathBuf]) -> io::Result<b
     Ok(true)
 }
 
-fn is_as_it_began(repository: &Repository, base: &str, closed: &[PathBuf]) -> io::Result<bool> {
-    let git = Plumbing::new(&repository.objects())?;
-    let printed = git.run(&["ls-tree", "-r", "-z", base], &[], Vec::new())?;
-    let everything = Everything::of(&repository.top, closed, Instant::now() + PATIENCE)?;
-    let mut seen = 0;
-    for line in printed
-        .split(|byte| *byte == 0)
-        .filter(|line| !line.is_empty())
-    {
-        let tab = line.iter().position(|byte| *byte == b'\t').unwrap_or(0);
-        let path = repository.top.join(OsStr::from_bytes(&line[tab + 1..]));
-        let head = String::from_utf8_lossy(&line[..tab]).into_owned();
-        if !everything.has(&path) {
-            return Ok(false);
-        }
-        let id = super::checkpoint::git::object_id(&everything.bytes(&path)?);
-        if head != format!("{} blob {}", everything.mode(&path), hex(&id)) {
-            return Ok(false);
-        }
-        seen += 1;
+/// The name of the tree that the files are now.
+fn tree_of(repository: &Repository, closed: &[PathBuf]) -> io::Result<ObjectId> {
+    let mut tree = Tree::default();
+    for one in everything(repository, closed)? {
+        tree.add(name(&repository.top, &one.path), one.kind, one.id()?);
     }
-    Ok(seen == everything.paths().count())
+    Ok(tree.id())
+}
+
+/// All files of the working tree, by path as git sorts them.
+fn everything(repository: &Repository, closed: &[PathBuf]) -> io::Result<Vec<One>> {
+    let found = Everything::of(repository, closed, Instant::now() + PATIENCE)?;
+    let mut files: Vec<One> = found.files().collect();
+    files.sort_unstable_by(|one, other| {
+        let [one, other] = [one, other].map(|one| one.path.as_os_str().as_bytes());
+        one.cmp(other)
+    });
+    Ok(files)
+}
+
+/// As git calls what is at `path` below `top`.
+fn name<'a>(top: &Path, path: &'a Path) -> &'a [u8] {
+    let inside = path.strip_prefix(top).unwrap_or(path);
+    inside.as_os_str().as_bytes()
 }
 
 /// The commit that is checked out; none before the first.
@@ -315,8 +281,4 @@ fn exists(repository: &Repository, branch: &str) -> bool {
     let line = format!(" refs/heads/{branch}");
     repository.common.join("refs/heads").join(branch).exists()
         || packed.lines().any(|packed| packed.ends_with(&line))
-}
-
-fn word(printed: &[u8]) -> String {
-    String::from_utf8_lossy(printed).trim().to_owned()
 }

@@ -1,123 +1,14 @@
 //! What a turn changed, whose change it was, and taking it back: with the real program, with and without git.
 
-use std::{
-    os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
-    process::Command,
-};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    home::{Home, Ran, run},
+    home::{Home, run},
     model_server::{ModelServer, Reply},
+    turns::{COMMIT, changes, home_is, id, project, sh, shell, threads, tree, turn, write},
 };
-
-/// A line for the shell, where git knows nobody and has no configuration but the repository's.
-fn sh(dir: &Path, line: &str) {
-    let ran = Command::new("sh")
-        .args(["-ec", line])
-        .current_dir(dir)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .output()
-        .expect("a shell");
-    assert!(ran.status.success(), "{line}: {ran:?}");
-}
-
-const COMMIT: &str = "git add . && git -c user.name=a -c user.email=a@b commit -qm x";
-
-/// A turn that runs these commands and writes these files, in order.
-fn turn(home: &Home, calls: &[Value], more: &[&str]) -> Value {
-    let mut replies: Vec<Reply> = Vec::new();
-    for call in calls {
-        let name = match call.get("command") {
-            Some(_) => "shell",
-            None => "write_file",
-        };
-        replies.push(Reply::call(
-            &format!("c{}", uuid::Uuid::now_v7()),
-            name,
-            call.clone(),
-        ));
-    }
-    replies.push(Reply::text("Done."));
-    let model = ModelServer::start(replies);
-    let arguments = [
-        &[
-            "-m",
-            "x",
-            "--output",
-            "json",
-            "-c",
-            "policy.accept_partial=true",
-        ][..],
-        more,
-    ]
-    .concat();
-    let ran = run(home.openoxide_with(&model, &arguments)).expect(0);
-    assert_eq!(model.violations(), [""; 0]);
-    ran.json()
-}
-
-fn shell(command: &str) -> Value {
-    json!({ "command": command })
-}
-
-fn write(path: &str, content: &str) -> Value {
-    json!({ "path": path, "content": content })
-}
-
-/// `kind path` of each change, with `from` and `by` where they are told.
-fn changes(outcome: &Value) -> Vec<String> {
-    let changes = outcome["changes"].as_array().cloned().unwrap_or_default();
-    let told = changes.iter().map(|change| {
-        let word = |key: &str| change[key].as_str();
-        let mut line = format!(
-            "{} {}",
-            word("kind").expect("a kind"),
-            word("path").expect("a path")
-        );
-        for key in ["from", "by"] {
-            line.extend(word(key).map(|value| format!(" {key} {value}")));
-        }
-        line
-    });
-    told.collect()
-}
-
-fn id(outcome: &Value) -> String {
-    outcome["thread_id"].as_str().expect("an id").to_owned()
-}
-
-fn threads(home: &Home, arguments: &[&str]) -> Ran {
-    run(home.openoxide(&[&["threads"], arguments].concat()))
-}
-
-/// Files, modes and links below the project, `.git` left out.
-fn tree(home: &Home) -> Vec<String> {
-    let line = "find . -name .git -prune -o -not -type d -printf '%P %m %l ' -exec sha1sum {} ';' -o -type d -printf '%P/\\n' | sort";
-    let ran = Command::new("sh")
-        .args(["-c", line])
-        .current_dir(home.project())
-        .output();
-    let text = String::from_utf8(ran.expect("a shell").stdout).expect("text");
-    text.lines().map(str::to_owned).collect()
-}
-
-fn project() -> Home {
-    let home = Home::new()
-        .file(".gitignore", "target/\n")
-        .file("a.txt", "one\ntwo\n")
-        .file("b.txt", "beta\n")
-        .file("old.txt", "a name\nof its own\n")
-        .file("sub/c.txt", "gamma\n")
-        .file("turned", "a file that becomes a directory\n")
-        .file("run.sh", "echo\n")
-        .file("target/built", "0\n");
-    symlink("a.txt", home.project().join("link")).expect("a link");
-    home
-}
 
 const MESS: &str = "sed -i s/two/2/ a.txt; rm b.txt; mv old.txt sub/new.txt; chmod +x run.sh; ln -sfn b.txt link; \
     mkdir -p made/deep; echo new > made/deep/n.txt; rm -f turned; mkdir turned; echo in > turned/in.txt; echo 1 > target/built; touch sub/c.txt";
@@ -188,14 +79,6 @@ fn mess_is_measured_and_taken_back(home: &Home) {
     );
 }
 
-fn home_is(home: &Home, expected: &[String], but: &str) {
-    let rest = |tree: &[String]| -> Vec<String> {
-        let other = |line: &&String| but.is_empty() || !line.starts_with(but);
-        tree.iter().filter(other).cloned().collect()
-    };
-    assert_eq!(rest(&tree(home)), rest(expected));
-}
-
 #[test]
 fn edits_and_commands_are_measured_and_taken_back_without_git() {
     mess_is_measured_and_taken_back(&project());
@@ -232,75 +115,6 @@ fn a_diff_is_what_git_applies() {
     std::fs::write(home.state().join("diff"), diff).expect("a file");
     sh(&home.project(), "git apply ../state/diff");
     home_is(&home, &after, "");
-}
-
-#[test]
-fn an_undo_is_all_or_nothing_and_leaves_what_others_changed_since() {
-    let home = project();
-    let outcome = turn(&home, &[shell("echo 2 > a.txt; echo 2 > b.txt")], &[]);
-    std::fs::write(home.project().join("b.txt"), "mine\n").expect("a file");
-    let refused = threads(&home, &["undo", &id(&outcome)]);
-    assert_ne!(refused.code, Some(0));
-    assert!(
-        refused
-            .stderr
-            .contains("no longer as the turn left them: b.txt"),
-        "{}",
-        refused.stderr
-    );
-    assert_eq!(
-        (home.read("a.txt"), home.read("b.txt")),
-        ("2\n".into(), "mine\n".into())
-    );
-}
-
-#[test]
-fn an_undo_does_not_go_through_a_link() {
-    let home = project();
-    let outcome = turn(&home, &[shell("echo 2 > sub/c.txt")], &[]);
-    let elsewhere = home.home().join("sub");
-    std::fs::rename(home.project().join("sub"), &elsewhere).expect("moved");
-    symlink(&elsewhere, home.project().join("sub")).expect("a link");
-    let refused = threads(&home, &["undo", &id(&outcome)]);
-    assert_ne!(refused.code, Some(0), "{}", refused.stdout);
-    assert_eq!(
-        std::fs::read_to_string(elsewhere.join("c.txt")).expect("it is there"),
-        "2\n"
-    );
-}
-
-#[test]
-fn an_undo_goes_back_over_several_turns() {
-    let home = project();
-    let before = tree(&home);
-    let first = turn(&home, &[shell("echo 2 > a.txt")], &[]);
-    let thread = id(&first);
-    turn(
-        &home,
-        &[shell("echo 3 > a.txt; echo 3 > d.txt")],
-        &["--resume", &thread],
-    );
-    turn(&home, &[write("d.txt", "4\n")], &["--resume", &thread]);
-    threads(&home, &["undo", &thread, "--turn", "2"]).expect(0);
-    assert_eq!(home.read("a.txt"), "2\n");
-    assert!(!home.project().join("d.txt").exists());
-    threads(&home, &["undo", &thread]).expect(0);
-    home_is(&home, &before, "");
-}
-
-#[test]
-fn what_is_too_large_to_keep_is_told_and_left() {
-    let home = project();
-    sh(&home.project(), "head -c 20000000 /dev/zero > large");
-    let outcome = turn(&home, &[shell("echo x >> large; echo 2 > a.txt")], &[]);
-    assert_eq!(changes(&outcome), ["modified a.txt", "modified large"]);
-    let undone = threads(&home, &["undo", &id(&outcome)]).expect(0);
-    assert!(
-        undone.stdout.contains("left as it is: large"),
-        "{}",
-        undone.stdout
-    );
-    assert_eq!(home.read("a.txt"), "one\ntwo\n");
 }
 
 #[test]
@@ -369,132 +183,67 @@ fn what_another_thread_wrote_during_a_command_is_the_other_threads() {
     );
 }
 
-/// Writes a program that leaves a mark when it runs, and gives its path.
-fn marker(home: &Home) -> String {
-    let program = home.home().join("marker.sh");
-    let mark = home.home().join("mark");
-    let text = format!("#!/bin/sh\necho \"$0 $*\" >> {}\ncat\n", mark.display());
-    std::fs::write(&program, text).expect("a program");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("its mode");
-    program.display().to_string()
+/// Thread 1 works in `first` and waits in a command while thread 2 works in `second` and writes `sub/c.txt`.
+fn the_other_is_told_apart(first: &str, second: &str, theirs: &str) {
+    let home = project();
+    let wait = shell("echo 1 > sub/b.txt || echo 1 > b.txt; until [ -e go ]; do sleep 0.1; done");
+    let model = ModelServer::start(vec![Reply::call("c1", "shell", wait), Reply::text("Done.")]);
+    let arguments = [
+        "-m",
+        "x",
+        "--cwd",
+        first,
+        "--output",
+        "json",
+        "-c",
+        "policy.accept_partial=true",
+    ];
+    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
+    let own = home.project().join("sub/b.txt");
+    crate::support::home::eventually("the command", || own.exists());
+    let other = turn(&home, &[write(theirs, "theirs\n")], &["--cwd", second]);
+    assert_eq!(changes(&other), [format!("modified {theirs}")]);
+    std::fs::write(home.project().join(first).join("go"), "").expect("a file");
+    let outcome = running.ended().expect(0).json();
+    let told = changes(&outcome);
+    let by: Vec<&String> = told
+        .iter()
+        .filter(|line| line.contains(" by other"))
+        .collect();
+    assert!(by.len() == 1 && by[0].contains("c.txt"), "{told:?}");
+    assert!(told.iter().any(|line| line.ends_with("b.txt")), "{told:?}");
+    threads(&home, &["undo", &id(&outcome)]).expect(0);
+    assert_eq!(
+        (home.read("sub/c.txt"), own.exists()),
+        ("theirs\n".into(), false)
+    );
 }
 
 #[test]
-fn nothing_that_a_repository_names_is_run() {
-    let home = project();
-    let marker = marker(&home);
-    let keys = [
-        "core.fsmonitor",
-        "core.sshCommand",
-        "core.editor",
-        "core.pager",
-        "core.askPass",
-        "core.gitProxy",
-        "core.alternateRefsCommand",
-        "sequence.editor",
-        "gpg.program",
-        "gpg.ssh.program",
-        "gpg.x509.program",
-        "credential.helper",
-        "diff.external",
-        "diff.x.command",
-        "diff.x.textconv",
-        "merge.x.driver",
-        "filter.x.clean",
-        "filter.x.smudge",
-        "filter.x.process",
-        "mergetool.x.cmd",
-        "difftool.x.cmd",
-        "interactive.diffFilter",
-        "uploadpack.packObjectsHook",
-        "trailer.x.command",
-        "trailer.x.cmd",
-        "alias.cat-file",
-        "alias.hash-object",
-        "pager.cat-file",
-        "man.x.cmd",
-        "browser.x.cmd",
-        "imap.tunnel",
-        "sendemail.sendmailCmd",
-        "remote.origin.vcs",
-        "remote.origin.uploadpack",
-        "web.browser",
-    ];
-    let dir = home.project();
-    let module = "git init -q sub/module && cd sub/module && echo m > m";
-    sh(&dir, &format!("git init -q . && {module} && {COMMIT}"));
-    sh(&dir, COMMIT);
-    let set = |dir: &Path, file: &str| {
-        for key in keys {
-            sh(dir, &format!("git config --file {file} {key} {marker}"));
-        }
-    };
-    set(&dir, ".git/config");
-    set(&dir, "../state/included");
-    set(&dir.join("sub/module"), ".git/config");
-    let included = home.state().join("included");
-    sh(
-        &dir,
-        &format!(
-            "git config include.path {0}; git config includeIf.gitdir:/.path {0}; git config core.hooksPath .githooks; \
-         git config extensions.partialClone origin; git config remote.origin.promisor true; git config remote.origin.url ext::{marker}",
-            included.display()
-        ),
-    );
-    let hooks = [
-        "pre-commit",
-        "post-checkout",
-        "reference-transaction",
-        "post-index-change",
-        "fsmonitor-watchman",
-        "pre-auto-gc",
-        "post-commit",
-    ];
-    for hook in hooks {
-        for place in [".githooks", ".git/hooks"] {
-            sh(
-                &dir,
-                &format!("mkdir -p {place} && cp {marker} {place}/{hook}"),
-            );
-        }
-    }
-    std::fs::write(
-        dir.join(".gitattributes"),
-        "* diff=x merge=x\n*.txt ident\n",
-    )
-    .expect("attributes");
-    std::fs::write(dir.join(".git/info/attributes"), "* diff=x\n").expect("attributes");
-    // The repository's own git would run the marker.
-    let _ = Command::new("git").arg("status").current_dir(&dir).output();
-    let mark = home.home().join("mark");
-    assert!(mark.exists(), "the marker works");
-    std::fs::remove_file(&mark).expect("the mark");
+fn threads_in_directories_inside_each_other_are_told_apart() {
+    the_other_is_told_apart(".", "sub", "c.txt");
+    the_other_is_told_apart("sub", ".", "sub/c.txt");
+}
 
-    let before = tree(&home);
-    for more in [&[][..], &["--isolation", "worktree"]] {
-        let outcome = turn(
-            &home,
-            &[
-                write("b.txt", "2\n"),
-                shell("echo 2 > a.txt; echo 2 > sub/module/m; rm sub/c.txt"),
-            ],
-            more,
-        );
-        let expected = [
+#[test]
+fn a_file_that_was_moved_and_edited_is_not_called_renamed() {
+    let home = project();
+    let outcome = turn(
+        &home,
+        &[shell(
+            "mv old.txt new.txt; echo more >> new.txt; mv b.txt a.txt; mv run.sh go.sh",
+        )],
+        &[],
+    );
+    assert_eq!(
+        changes(&outcome),
+        [
             "modified a.txt",
-            "modified b.txt",
-            "deleted sub/c.txt",
-            "modified sub/module/m",
-        ];
-        assert_eq!(changes(&outcome), expected);
-        threads(&home, &["undo", &id(&outcome)]).expect(0);
-        threads(&home, &["delete", &id(&outcome)]).expect(0);
-    }
-    home_is(&home, &before, "");
-    assert!(
-        !mark.exists(),
-        "{}",
-        std::fs::read_to_string(mark).unwrap_or_default()
+            "deleted b.txt",
+            "renamed go.sh from run.sh",
+            "added new.txt",
+            "deleted old.txt",
+        ]
     );
 }
 
@@ -668,31 +417,6 @@ fn threads_that_nobody_used_for_long_leave_the_disk() {
     let mut left = [recent, last];
     left.sort();
     assert_eq!(home.threads(), left);
-}
-
-#[test]
-fn what_a_turn_did_until_it_was_killed_can_be_taken_back() {
-    let home = project();
-    let model = ModelServer::start(vec![
-        Reply::call("c1", "write_file", write("a.txt", "2\n")),
-        Reply::call("c2", "write_file", write("made/new.txt", "new\n")),
-        Reply::text("Never.").delayed(std::time::Duration::from_secs(60)),
-    ]);
-    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
-    crate::support::home::eventually("both edits", || model.requests().len() == 3);
-    running.signal(rustix::process::Signal::KILL);
-    running.ended();
-    let thread = home.threads().remove(0);
-    let undone = threads(&home, &["undo", &thread]).expect(0);
-    assert!(
-        undone
-            .stdout
-            .contains("perhaps not all: the turn was cut off"),
-        "{}",
-        undone.stdout
-    );
-    assert_eq!(home.read("a.txt"), "one\ntwo\n");
-    assert!(!home.project().join("made").exists());
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod doctor;
 mod external;
 #[cfg(target_os = "linux")]
 mod flood;
+mod foreign_git;
 mod keeping;
 #[cfg(target_os = "linux")]
 mod leaks;
@@ -30,6 +31,7 @@ mod suspended;
 mod terminal;
 mod threads;
 mod tidy;
+mod undo;
 #[cfg(target_os = "linux")]
 mod unkept;
 mod wire;

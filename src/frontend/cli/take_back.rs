@@ -52,6 +52,11 @@ fn shown(ready: &Ready) -> String {
         .into_iter()
         .map(|(_, diff)| shown_text(&diff.text))
         .collect();
+    if let Some(count) = ready.undo.finishes() {
+        text.push_str(&format!(
+            "this finishes an undo that was cut off, which has taken {count} file(s) back\n"
+        ));
+    }
     for (path, why) in &ready.undo.left {
         text.push_str(&format!("left as it is: {path} ({})\n", shown_text(why)));
     }

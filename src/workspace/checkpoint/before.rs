@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    fmt,
+    path::Path,
     sync::{
         OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -14,12 +15,13 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BUDGET,
+    Budget,
     contents::{ContentId, Contents},
+    conversion::{Conversion, possible},
     git::{Index, ObjectId, Repository},
-    kept::Kept,
-    plumbing::Plumbing,
-    scan::{Scan, Scope, Stat},
+    kept::{Kept, Limit, Wanted},
+    plumbing::{Plumbing, hex},
+    scan::{Scan, Scope},
 };
 use crate::workspace::Workspace;
 
@@ -27,9 +29,12 @@ use crate::workspace::Workspace;
 #[derive(Debug, Default)]
 pub(super) struct Before {
     pub(super) scan: Scan,
-    /// Paths that git has in its index, which count even where rules ignore them.
-    pub(super) tracked: Vec<PathBuf>,
-    repository: Option<(Repository, Index)>,
+    /// What is in it counts even where rules ignore it.
+    pub(super) index: Index,
+    /// Where the objects of the index can be had.
+    repository: Option<Repository>,
+    /// What an object of the index may be instead of the bytes of its file.
+    conversion: Conversion,
     kept: OnceLock<Kept>,
     /// Why commands' changes are not known at all.
     pub(super) unknown: Option<String>,
@@ -42,27 +47,45 @@ pub(super) struct Before {
 }
 
 /// Where a content is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     Object(ObjectId),
     Kept(ContentId),
 }
 
+impl Source {
+    /// From how it was written down; what is neither cannot be found.
+    pub(super) fn parse(text: String) -> Option<Self> {
+        if text.len() != 2 * size_of::<ObjectId>() {
+            return Some(Self::Kept(ContentId::named(text)));
+        }
+        let mut id = ObjectId::default();
+        for (at, byte) in id.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self::Object(id))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(id) => f.write_str(&hex(id)),
+            Self::Kept(id) => id.fmt(f),
+        }
+    }
+}
+
 impl Before {
     /// Looks. Blocks, until `deadline` at most and a little.
     pub(super) fn look(workspace: &Workspace, deadline: Instant) -> Self {
-        let repository = Repository::around(workspace.cwd()).map(|repository| {
-            let index = repository.index();
-            (repository, index)
-        });
-        let tracked = match &repository {
-            Some((_, index)) => within(workspace.writable_roots(), index),
-            None => Vec::new(),
-        };
+        let repository = Repository::around(workspace.cwd());
+        let index = repository.as_ref().map(Repository::index);
+        let index = index.unwrap_or_default();
         let scope = Scope {
             roots: workspace.writable_roots(),
             closed: workspace.closed(),
-            tracked: &tracked,
+            tracked: &index,
         };
         let scan = match scope.scan(None, deadline) {
             Ok(scan) => scan,
@@ -73,27 +96,25 @@ impl Before {
                 };
             }
         };
+        let repository = repository.filter(|_| !index.is_empty() && git_is_there());
+        let conversion = repository
+            .as_ref()
+            .map(|found| possible(found, &index, &scan.attributes));
         Self {
+            conversion: conversion.unwrap_or_default(),
             scan,
-            tracked,
-            repository: repository.filter(|(repository, index)| {
-                !index.is_empty() && !repository.may_filter(index) && git_is_there()
-            }),
+            index,
+            repository,
             ..Self::default()
         }
     }
 
-    /// Copies what no git has. Blocks, until `deadline` at most and a little. A file that changes meanwhile is left
+    /// Copies what no git has. Blocks, until the deadline at most and a little. A file that changes meanwhile is left
     /// out, never kept as what it was not.
-    pub(super) fn keep(&self, place: Option<&Path>, deadline: Instant) {
+    pub(super) fn keep(&self, place: Option<&Path>, limit: Limit) {
         // Also when this breaks down: nobody must wait for it then.
-        let _finished = self.finished.clone().drop_guard();
-        let wanted: Vec<(&PathBuf, &Stat)> = self
-            .scan
-            .files
-            .iter()
-            .filter(|(path, stat)| self.object(path, stat).is_none())
-            .collect();
+        let finished = self.finished.clone().drop_guard();
+        let wanted = self.wanted();
         let folder = match place {
             Some(place) => place.to_owned(),
             None if wanted.is_empty() => return,
@@ -106,33 +127,59 @@ impl Before {
             },
         };
         let mut kept = Kept::open(&folder);
-        let left_out = kept.renew(wanted, deadline);
+        let left_out = kept.renew(&wanted, limit);
         self.left_out.store(left_out, Ordering::Relaxed);
         // Only one task keeps.
-        let _ = self.kept.set(kept);
+        let kept = self.kept.get_or_init(|| kept);
+        drop(finished);
+        if place.is_some() {
+            kept.settle();
+        }
     }
 
-    /// Waits until as much is kept as will be. Blocks; ended by [`Self::keep`], which has a deadline, or by [`BUDGET`].
-    pub(super) fn wait(&self) {
-        let until = Instant::now() + BUDGET;
+    /// Files whose content is not known to be with git, those of one directory together.
+    fn wanted(&self) -> Vec<Wanted<'_>> {
+        let mut wanted = Vec::new();
+        for (directory, names) in self.scan.files.directories() {
+            let tracked = self
+                .repository
+                .as_ref()
+                .map(|_| self.index.inside(directory));
+            for (name, stat) in names {
+                let object = tracked.and_then(|tracked| tracked.object(name, stat));
+                if object.is_none() || self.conversion != Conversion::None {
+                    wanted.push(Wanted {
+                        is_urgent: object.is_none() || self.conversion == Conversion::Any,
+                        directory,
+                        name,
+                        stat,
+                        object,
+                    });
+                }
+            }
+        }
+        wanted
+    }
+
+    /// Waits until as much is kept as will be. Blocks; ended by [`Self::keep`], which has a deadline, or after
+    /// the same time.
+    pub(super) fn wait(&self, budget: Budget) {
+        let until = Instant::now() + budget.time;
         while !self.finished.is_cancelled() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn object(&self, path: &Path, stat: &Stat) -> Option<ObjectId> {
-        let (_, index) = self.repository.as_ref()?;
-        index.object(path, stat).copied()
-    }
-
     /// Where the content of `path` from before is; none if it was not kept.
     pub(super) fn source(&self, path: &Path) -> Option<Source> {
         let stat = self.scan.files.get(path)?;
-        if let Some(id) = self.object(path, stat) {
-            return Some(Source::Object(id));
+        if let Some(kept) = self.kept.get().and_then(|kept| kept.source(path, stat)) {
+            return Some(kept.clone());
         }
-        let kept = self.kept.get()?.content(path, stat)?;
-        Some(Source::Kept(kept.clone()))
+        // Another size is seen when it is used.
+        let is_likely = self.repository.is_some() && self.conversion != Conversion::Any;
+        let object = is_likely.then(|| self.index.object(path, stat)).flatten();
+        object.map(|id| Source::Object(*id))
     }
 
     /// Our own copies.
@@ -141,14 +188,16 @@ impl Before {
     }
 
     /// Fetches what is in objects, all at once; what cannot be had is not in the answer.
-    pub(super) fn objects(&self, ids: &[ObjectId]) -> HashMap<ObjectId, Vec<u8>> {
-        let Some((repository, _)) = &self.repository else {
+    pub(super) fn objects(
+        &self,
+        workspace: &Workspace,
+        ids: &[ObjectId],
+    ) -> HashMap<ObjectId, Vec<u8>> {
+        let Some(repository) = self.repository.as_ref().filter(|_| !ids.is_empty()) else {
             return HashMap::new();
         };
-        if ids.is_empty() {
-            return HashMap::new();
-        }
-        let fetched = Plumbing::new(&repository.objects()).and_then(|git| git.blobs(ids));
+        let fetched = Plumbing::new(&repository.objects(), workspace.guard(), workspace.closed())
+            .and_then(|git| git.blobs(ids));
         let fetched = fetched.unwrap_or_else(|error| {
             tracing::warn!("contents from git: {error}");
             Vec::new()
@@ -156,11 +205,6 @@ impl Before {
         let pairs = ids.iter().copied().zip(fetched);
         pairs.filter_map(|(id, blob)| Some((id, blob?))).collect()
     }
-}
-
-fn within(roots: &[PathBuf], index: &Index) -> Vec<PathBuf> {
-    let inside = |path: &&PathBuf| roots.iter().any(|root| path.starts_with(root));
-    index.paths().filter(inside).cloned().collect()
 }
 
 /// Without the program an index is of no use: nobody could fetch the contents.

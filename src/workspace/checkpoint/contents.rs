@@ -24,6 +24,11 @@ impl ContentId {
         Self(hex(digest::digest(&digest::SHA256, content).as_ref()))
     }
 
+    /// From how it was written down.
+    pub(super) fn named(name: String) -> Self {
+        Self(name)
+    }
+
     /// None for what cannot be the name of a file below a store: it may come from a damaged manifest.
     fn split(&self) -> Option<(&str, &str)> {
         let plain = self.0.len() == 64 && self.0.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -7,9 +7,11 @@ use std::{
 };
 
 use super::{
-    git::{Index, ObjectId, Repository},
+    conversion::{Conversion, possible},
+    git::{Index, ObjectId, Repository, object_id},
     kept::read_as,
-    scan::{Scan, Scope},
+    objects::Kind,
+    scan::{Scan, Scope, Stat},
 };
 
 /// Files that are not ignored, or that git tracks all the same.
@@ -17,67 +19,80 @@ use super::{
 pub(crate) struct Everything {
     scan: Scan,
     index: Index,
+    /// An object of the index need not be the bytes of its file.
+    converts: bool,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(crate) struct One {
+    /// Absolute.
+    pub(crate) path: PathBuf,
+    pub(crate) kind: Kind,
+    /// What git has of it, if that is sure to be its bytes.
+    pub(crate) object: Option<ObjectId>,
 }
 
 impl Everything {
-    /// Of the working tree `top`. Blocks, until `deadline` at the latest.
-    pub(crate) fn of(top: &Path, closed: &[PathBuf], deadline: Instant) -> io::Result<Self> {
-        let index = Repository::around(top).map(|found| {
-            let index = found.index();
-            match found.may_filter(&index) {
-                true => Index::default(),
-                false => index,
-            }
-        });
-        let index = index.unwrap_or_default();
-        let tracked: Vec<PathBuf> = index.paths().cloned().collect();
+    /// Of the working tree of `repository`. Blocks, until `deadline` at the latest.
+    pub(crate) fn of(
+        repository: &Repository,
+        closed: &[PathBuf],
+        deadline: Instant,
+    ) -> io::Result<Self> {
+        let index = repository.index();
         let scope = Scope {
-            roots: &[top.to_owned()],
+            roots: std::slice::from_ref(&repository.top),
             closed,
-            tracked: &tracked,
+            tracked: &index,
         };
         let scan = scope.scan(None, deadline).map_err(io::Error::other)?;
-        Ok(Self { scan, index })
+        Ok(Self {
+            converts: possible(repository, &index, &scan.attributes) != Conversion::None,
+            scan,
+            index,
+        })
     }
 
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.scan.files.keys()
+    /// All of them, in no order.
+    pub(crate) fn files(&self) -> impl Iterator<Item = One> {
+        let files = self.scan.files.files();
+        files.map(|(path, stat)| One {
+            object: self.object(&path, stat).copied(),
+            kind: kind(stat),
+            path,
+        })
     }
 
-    pub(crate) fn has(&self, path: &Path) -> bool {
-        self.scan.files.contains_key(path)
+    fn object(&self, path: &Path, stat: &Stat) -> Option<&ObjectId> {
+        let sure = !self.converts;
+        sure.then(|| self.index.object(path, stat))?
     }
+}
 
-    /// Those that git has an object of.
-    pub(crate) fn known(&self) -> impl Iterator<Item = (&PathBuf, &ObjectId)> {
-        let files = self.scan.files.iter();
-        files.filter_map(|(path, stat)| Some((path, self.index.object(path, stat)?)))
-    }
-
-    /// The others.
-    pub(crate) fn unknown(&self) -> impl Iterator<Item = &PathBuf> {
-        let files = self.scan.files.iter();
-        let new = files.filter(|(path, stat)| self.index.object(path, stat).is_none());
-        new.map(|(path, _)| path)
-    }
-
-    pub(crate) fn is_link(&self, path: &Path) -> bool {
-        self.scan.files.get(path).is_some_and(|stat| stat.link)
-    }
-
-    /// As git writes it.
-    pub(crate) fn mode(&self, path: &Path) -> &'static str {
-        match self.scan.files.get(path) {
-            Some(stat) if stat.link => "120000",
-            Some(stat) if stat.mode & 0o100 != 0 => "100755",
-            _ => "100644",
+impl One {
+    /// What it holds, or where it leads.
+    pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
+        match self.kind {
+            Kind::Link => Ok(read_as(&self.path, true)?.unwrap_or_default()),
+            Kind::File | Kind::Program => fs_err::read(&self.path),
         }
     }
 
-    pub(crate) fn bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
-        if self.is_link(path) {
-            return Ok(read_as(path, true)?.unwrap_or_default());
+    /// The name of the object with its bytes, which git may not have.
+    pub(crate) fn id(&self) -> io::Result<ObjectId> {
+        match self.object {
+            Some(id) => Ok(id),
+            None => Ok(object_id(&self.bytes()?)),
         }
-        fs_err::read(path)
+    }
+}
+
+/// As git sees it.
+fn kind(stat: &Stat) -> Kind {
+    match stat {
+        Stat { link: true, .. } => Kind::Link,
+        stat if stat.mode & 0o100 != 0 => Kind::Program,
+        _ => Kind::File,
     }
 }

@@ -5,11 +5,11 @@
 //! never sees the repository (see [`super::plumbing`]).
 
 use std::{
-    collections::HashMap,
     ffi::OsStr,
     fs,
+    ops::Range,
     os::unix::ffi::OsStrExt,
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
 };
 
 use super::scan::Stat;
@@ -54,7 +54,7 @@ impl Repository {
         self.common.join("objects")
     }
 
-    /// What its index holds; empty if that cannot be read, or if a filter may stand between file and object.
+    /// What its index holds; empty if that cannot be read.
     pub(super) fn index(&self) -> Index {
         let path = self.own.join("index");
         let read = || {
@@ -62,19 +62,6 @@ impl Repository {
             Index::parse(&fs::read(&path).ok()?, &self.top, written)
         };
         read().unwrap_or_default()
-    }
-
-    /// True if an attributes file could name a filter, so that objects are not the bytes of the files.
-    pub(super) fn may_filter(&self, index: &Index) -> bool {
-        let tracked = index.entries.keys();
-        let in_tree = tracked.filter(|path| path.file_name() == Some(OsStr::new(".gitattributes")));
-        let names_one = |path: &Path| {
-            let text = fs::read(path).unwrap_or_default();
-            text.windows(6).any(|word| word == b"filter")
-        };
-        names_one(&self.common.join("info/attributes"))
-            || names_one(&self.top.join(".gitattributes"))
-            || in_tree.into_iter().any(|path| names_one(path))
     }
 }
 
@@ -98,11 +85,17 @@ fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
 /// What git noted of its files.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    entries: HashMap<PathBuf, Entry>,
+    top: PathBuf,
+    /// All names, one behind the other.
+    names: Vec<u8>,
+    /// In the order of their names, as git keeps them.
+    entries: Vec<Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
+    /// Where its name is.
+    name: Range<usize>,
     id: ObjectId,
     /// As in the file: seconds and nanoseconds of the two times, device, inode, mode, user, group, size.
     fields: [u32; 10],
@@ -128,35 +121,155 @@ impl Index {
         if !(2..=4).contains(&version) {
             return None;
         }
-        let mut entries = HashMap::with_capacity((count as usize).min(bytes.len() / 62));
+        let mut index = Self {
+            top: top.to_owned(),
+            names: Vec::with_capacity(bytes.len()),
+            entries: Vec::with_capacity((count as usize).min(bytes.len() / 62)),
+        };
         let mut name = Vec::new();
         for _ in 0..count {
             let entry = reader.entry(version, &mut name, written)?;
-            let path = Path::new(OsStr::from_bytes(&name));
             // git makes no others; a forged index may.
-            if path
-                .components()
-                .all(|part| matches!(part, Component::Normal(part) if part != ".git"))
-            {
-                entries.insert(top.join(path), entry);
+            if is_plain(&name) {
+                index.add(entry, &name);
             }
         }
-        Some(Self { entries })
+        index.sort();
+        Some(index)
+    }
+
+    fn add(&mut self, entry: Entry, name: &[u8]) {
+        let from = self.names.len();
+        self.names.extend_from_slice(name);
+        let name = from..self.names.len();
+        self.entries.push(Entry { name, ..entry });
+    }
+
+    /// git writes them sorted; to look them up relies on it.
+    fn sort(&mut self) {
+        let names = &self.names;
+        self.entries
+            .sort_by(|one, other| names[one.name.clone()].cmp(&names[other.name.clone()]));
     }
 
     /// The object with the content of `path`, if it is still as git saw it.
     pub(super) fn object(&self, path: &Path, stat: &Stat) -> Option<&ObjectId> {
-        let entry = self.entries.get(path)?;
-        (entry.sound && entry.fits(stat)).then_some(&entry.id)
+        self.inside(path.parent()?).object(path.file_name()?, stat)
     }
 
-    pub(super) fn paths(&self) -> impl Iterator<Item = &PathBuf> {
-        self.entries.keys()
+    /// What it has in `directory`, at any depth.
+    pub(super) fn inside(&self, directory: &Path) -> Inside<'_> {
+        let mut prefix = match directory.strip_prefix(&self.top) {
+            Ok(inside) => inside.as_os_str().as_bytes().to_vec(),
+            Err(_) => return Inside::default(),
+        };
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
+        let name = |entry: &Entry| &self.names[entry.name.clone()];
+        let from = self
+            .entries
+            .partition_point(|entry| name(entry) < &prefix[..]);
+        let rest = &self.entries[from..];
+        let to = rest.partition_point(|entry| name(entry).starts_with(&prefix));
+        Inside {
+            names: &self.names,
+            entries: &rest[..to],
+            prefix: prefix.len(),
+        }
+    }
+
+    /// Directories with the names that are directly in each. One may come more than once.
+    pub(super) fn directories(
+        &self,
+    ) -> impl Iterator<Item = (PathBuf, impl Iterator<Item = &OsStr>)> {
+        let split = |entry: &Entry| {
+            let name = &self.names[entry.name.clone()];
+            let slash = name.iter().rposition(|byte| *byte == b'/');
+            name.split_at(slash.map_or(0, |at| at + 1))
+        };
+        let runs = self.entries.chunk_by(move |a, b| split(a).0 == split(b).0);
+        runs.map(move |run| {
+            let directory = split(&run[0]).0;
+            let directory = directory.strip_suffix(b"/").unwrap_or(directory);
+            let directory = self.top.join(OsStr::from_bytes(directory));
+            let names = run.iter();
+            (
+                directory,
+                names.map(move |entry| OsStr::from_bytes(split(entry).1)),
+            )
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
+
+    /// One that has these names and no objects.
+    #[cfg(test)]
+    pub(super) fn of(top: &Path, names: &[&str]) -> Self {
+        let mut index = Self {
+            top: top.to_owned(),
+            ..Self::default()
+        };
+        for name in names {
+            let entry = Entry {
+                name: 0..0,
+                id: EMPTY,
+                fields: [0; 10],
+                sound: false,
+            };
+            index.add(entry, name.as_bytes());
+        }
+        index.sort();
+        index
+    }
+
+    #[cfg(test)]
+    fn paths(&self) -> Vec<PathBuf> {
+        let all = self.directories();
+        let paths = all.flat_map(|(directory, names)| {
+            let join = move |name| directory.join(name);
+            names.map(join).collect::<Vec<_>>()
+        });
+        paths.collect()
+    }
+}
+
+/// A part of an index: what is in one directory.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Inside<'a> {
+    names: &'a [u8],
+    entries: &'a [Entry],
+    /// So many bytes of each name are those of the directory.
+    prefix: usize,
+}
+
+impl<'a> Inside<'a> {
+    /// The object with the content of the file `name`, if it is still as git saw it.
+    pub(super) fn object(&self, name: &OsStr, stat: &Stat) -> Option<&'a ObjectId> {
+        let entry = self.find(name)?;
+        (entry.sound && entry.fits(stat)).then_some(&entry.id)
+    }
+
+    /// True if git tracks the file `name`.
+    pub(super) fn has(&self, name: &OsStr) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &OsStr) -> Option<&'a Entry> {
+        let rest = |entry: &Entry| &self.names[entry.name.clone()][self.prefix..];
+        let found = self
+            .entries
+            .binary_search_by(|entry| rest(entry).cmp(name.as_bytes()));
+        self.entries.get(found.ok()?)
+    }
+}
+
+/// Names of files below, with no way out and not into git's own.
+fn is_plain(name: &[u8]) -> bool {
+    let mut parts = name.split(|byte| *byte == b'/');
+    parts.all(|part| !matches!(part, b"" | b"." | b".." | b".git"))
 }
 
 impl Entry {
@@ -237,7 +350,13 @@ impl<'a> Reader<'a> {
             && modified < written
             // git writes size 0 where it is not sure itself.
             && (fields[9] != 0 || id == EMPTY);
-        Some(Entry { id, fields, sound })
+        let name = 0..0;
+        Some(Entry {
+            name,
+            id,
+            fields,
+            sound,
+        })
     }
 
     /// The variable-length number of pack files.
@@ -258,16 +377,27 @@ const EMPTY: ObjectId = [
     0xe4, 0x8c, 0x53, 0x91,
 ];
 
-/// The name that git gives `content`.
+/// The name that git gives a file with `content`.
 pub(crate) fn object_id(content: &[u8]) -> ObjectId {
+    id_of("blob", content)
+}
+
+/// The name that git gives an object.
+pub(super) fn id_of(kind: &str, content: &[u8]) -> ObjectId {
+    sha1(&[format!("{kind} {}\0", content.len()).as_bytes(), content])
+}
+
+pub(super) fn sha1(parts: &[&[u8]]) -> ObjectId {
     use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
     let mut hash = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
-    hash.update(format!("blob {}\0", content.len()).as_bytes());
-    hash.update(content);
+    for part in parts {
+        hash.update(part);
+    }
     let mut id = ObjectId::default();
     id.copy_from_slice(hash.finish().as_ref());
     id
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,6 +427,7 @@ mod tests {
         let index = Repository::around(dir).unwrap().index();
         let mut names: Vec<String> = index
             .paths()
+            .into_iter()
             .filter(|path| Stat::at(path).is_some_and(|stat| index.object(path, &stat).is_some()))
             .map(|path| path.strip_prefix(dir).unwrap().display().to_string())
             .collect();
@@ -318,7 +449,7 @@ mod tests {
                 ),
             );
             let index = Repository::around(&top.join("a")).unwrap().index();
-            for path in index.paths().filter(|path| !path.ends_with("link")) {
+            for path in index.paths().iter().filter(|path| !path.ends_with("link")) {
                 let id = index.object(path, &Stat::at(path).unwrap());
                 assert_eq!(id, Some(&object_id(&fs::read(path).unwrap())), "{path:?}");
             }
@@ -341,32 +472,44 @@ mod tests {
             let _ = Index::parse(&bytes[..end], top, i64::MAX);
         }
         let name = bytes.windows(3).position(|word| word == b"a/b").unwrap();
-        let mut forged = bytes;
+        let mut forged = bytes.clone();
         forged[name..name + 3].copy_from_slice(b"../");
         let index = Index::parse(&forged, top, i64::MAX).unwrap();
+        let paths = index.paths();
         assert!(
-            !index
-                .paths()
+            !paths
+                .iter()
                 .any(|path| path.to_string_lossy().contains(".."))
         );
-        assert_eq!(index.paths().count(), ALL.len() - 1);
+        assert_eq!(paths.len(), ALL.len() - 1);
+        // In another order than git's, everything is found all the same.
+        let mut forged = bytes.clone();
+        forged[name..name + 3].copy_from_slice(b"z/b");
+        let index = Index::parse(&forged, top, i64::MAX).unwrap();
+        assert!(index.inside(&top.join("z/b")).has(OsStr::new("one")));
+        assert!(index.inside(&top.join("a")).has(OsStr::new("two")));
     }
 
     #[test]
-    fn an_attribute_that_names_a_filter_is_seen_wherever_it_is() {
-        for place in ["a/.gitattributes", ".gitattributes", ".git/info/attributes"] {
-            let dir = repository();
-            let find = || {
-                let found = Repository::around(dir.path()).unwrap();
-                found.may_filter(&found.index())
-            };
-            assert!(!find(), "{place}");
-            sh(
-                dir.path(),
-                &format!("echo '*.txt filter=x' >{place} && git add ."),
-            );
-            assert!(find(), "{place}");
+    fn what_is_in_a_directory_of_the_index_is_found_among_what_is_alike() {
+        let top = Path::new("/t");
+        let index = Index::of(top, &["a-b/x", "a/x", "a/y/z", "a.b", "x", "a0"]);
+        let has =
+            |directory: &str, name: &str| index.inside(&top.join(directory)).has(OsStr::new(name));
+        for (directory, name, expected) in [
+            ("a", "x", true),
+            ("a-b", "x", true),
+            ("a/y", "z", true),
+            ("", "x", true),
+            ("", "a.b", true),
+            ("a", "z", false),
+            ("a", "a", false),
+            ("a0", "", false),
+            ("b", "x", false),
+        ] {
+            assert_eq!(has(directory, name), expected, "{directory}/{name}");
         }
+        assert!(!index.inside(Path::new("/elsewhere")).has(OsStr::new("x")));
     }
 
     #[test]
@@ -393,7 +536,7 @@ mod tests {
         let found = Repository::around(dir.path()).unwrap();
         let ids = [object_id(b"1\n"), object_id(b"nowhere"), object_id(b"2\n")];
         let fetch = || {
-            let git = super::super::plumbing::Plumbing::new(&found.objects()).unwrap();
+            let git = super::super::plumbing::Plumbing::new(&found.objects(), None, &[]).unwrap();
             git.blobs(&ids).unwrap()
         };
         let expected = [Some(b"1\n".to_vec()), None, Some(b"2\n".to_vec())];

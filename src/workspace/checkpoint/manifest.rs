@@ -2,7 +2,8 @@
 //!
 //! `changes/<turn>.json` in the folder of the thread, and the contents from before in `contents/`. Until the turn ends,
 //! what the file tools touch stands in `changes/<turn>.jsonl`, written before each first write, so that a turn that was
-//! cut off by a crash can be taken back too. Names that are not UTF-8 are not kept, and said not to be.
+//! cut off by a crash can be taken back too. An undo is kept in the same way before it begins, with `changes/<undo>.undoing`
+//! beside it until it is done. Names that are not UTF-8 are not kept, and said not to be.
 
 use std::{
     fs::{self, OpenOptions},
@@ -79,6 +80,9 @@ pub struct Manifest {
     /// Why it may not be all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<String>,
+    /// An undo that was begun and did not end: some of it was done, or all, or nothing.
+    #[serde(skip)]
+    pub cut_off: bool,
 }
 
 impl Manifest {
@@ -90,6 +94,7 @@ impl Manifest {
             made: Vec::new(),
             undoes: Vec::new(),
             partial: None,
+            cut_off: false,
         }
     }
 }
@@ -144,9 +149,40 @@ impl Folder {
 
     fn read(&self, turn: TurnId) -> io::Result<Manifest> {
         Ok(match self.written(turn)? {
+            Some(written) if self.undoing(turn).exists() => Manifest {
+                cut_off: true,
+                ..written
+            },
             Some(written) if !self.begun(turn).exists() => written,
             written => self.cut_off(turn, written),
         })
+    }
+
+    /// Notes what the undo `id` is about to do. Until [`Self::end_undo`] it is one that was cut off.
+    pub(super) fn begin_undo(&self, id: TurnId, manifest: &Manifest) -> io::Result<()> {
+        private_directory(&self.root)?;
+        super::contents::new_file(&self.undoing(id)).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => fs::File::open(self.undoing(id)),
+            _ => Err(error),
+        })?;
+        self.write(id, manifest)?;
+        // Before the first file is touched, the names are on disk too.
+        fs::File::open(&self.root)?.sync_all()
+    }
+
+    /// It was done. This takes no room, so a full disk does not stop it.
+    pub(super) fn end_undo(&self, id: TurnId) -> io::Result<()> {
+        gone(fs::remove_file(self.undoing(id)))
+    }
+
+    /// Nothing came of it.
+    pub(super) fn drop_undo(&self, id: TurnId) -> io::Result<()> {
+        gone(fs::remove_file(self.root.join(format!("{id}.json"))))?;
+        self.end_undo(id)
+    }
+
+    fn undoing(&self, id: TurnId) -> PathBuf {
+        self.root.join(format!("{id}.undoing"))
     }
 
     fn begun(&self, turn: TurnId) -> PathBuf {

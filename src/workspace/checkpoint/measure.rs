@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    BUDGET, Deeds, Run, Turn,
+    Budget, Deeds, Run, Turn,
     before::{Before, Source},
     contents::ContentId,
     journal::Others,
@@ -137,20 +137,23 @@ impl Measure<'_> {
             self.before = None;
             return;
         }
-        before.wait();
+        let budget = self.workspace.checkpoint().budget;
+        before.wait(budget);
         let left_out = before.left_out.load(Ordering::Relaxed);
         if left_out > 0 {
+            let Budget { time, room } = budget;
             self.because(format!(
-                "the contents of {} files were not kept (the budget is 5 s and 512 MB), so their changes have no diff and cannot be undone",
-                left_out
+                "the contents of {left_out} files were not kept (the budget is {} s and {} MB), so their changes have no diff and cannot be undone",
+                time.as_secs(),
+                room >> 20,
             ));
         }
         let scope = Scope {
             roots: self.workspace.writable_roots(),
             closed: self.workspace.closed(),
-            tracked: &before.tracked,
+            tracked: &before.index,
         };
-        match scope.scan(Some(&before.scan.rules), Instant::now() + BUDGET) {
+        match scope.scan(Some(&before.scan.rules), Instant::now() + budget.time) {
             Ok(scan) => self.after = Some(scan),
             Err(error) => {
                 self.because(format!(
@@ -177,13 +180,7 @@ impl Measure<'_> {
         let mut paths: BTreeSet<PathBuf> = self.deeds.wrote.keys().cloned().collect();
         paths.extend(self.earlier.keys().map(|path| path.to_path_buf()));
         if let (Some(before), Some(after)) = (self.before, &self.after) {
-            let (before, after) = (&before.scan.files, &after.files);
-            let changed = before
-                .iter()
-                .filter(|(path, stat)| after.get(*path) != Some(stat));
-            paths.extend(changed.map(|(path, _)| path.clone()));
-            let new = after.keys().filter(|path| !before.contains_key(*path));
-            paths.extend(new.cloned());
+            paths.extend(before.scan.files.differing(&after.files));
         }
         paths.into_iter().collect()
     }
@@ -199,7 +196,7 @@ impl Measure<'_> {
             .collect();
         let objects = self
             .before
-            .map(|before| before.objects(&ids))
+            .map(|before| before.objects(self.workspace, &ids))
             .unwrap_or_default();
         let mut found = Vec::new();
         for (path, source) in paths.iter().zip(sources) {
@@ -242,7 +239,7 @@ impl Measure<'_> {
         let is_in_scope = self
             .after
             .as_ref()
-            .is_some_and(|after| after.files.contains_key(path));
+            .is_some_and(|after| after.files.get(path).is_some());
         match (looked, wrote) {
             (Some(stat), _) => {
                 // Another size is another content: something stood between the file and the repository.
@@ -360,7 +357,7 @@ impl Measure<'_> {
         if self.others.left(path, content) {
             return Some(if wrote { By::Unsure } else { By::Other });
         }
-        match (own_run, self.others.ran_at(moment)) {
+        match (own_run, self.others.ran_at(moment, path)) {
             (true, false) if self.others.touched(path) => Some(By::Unsure),
             (true, false) => None,
             (true, true) => Some(By::Unsure),
@@ -416,10 +413,15 @@ impl Measure<'_> {
         let kept = found
             .iter()
             .filter(|found| found.entry.by != Some(By::Other));
-        let entries: Vec<Entry> = kept
+        let (entries, unnamed): (Vec<Entry>, Vec<Entry>) = kept
             .map(|found| found.entry.clone())
-            .filter(|entry| entry.path.to_str().is_some())
-            .collect();
+            .partition(|entry| entry.path.to_str().is_some());
+        if !unnamed.is_empty() {
+            let count = unnamed.len();
+            self.because(format!(
+                "{count} of the changes cannot be undone, since the names of the files are not UTF-8"
+            ));
+        }
         let manifest = Manifest {
             entries,
             made: self.made(),
@@ -443,8 +445,9 @@ impl Measure<'_> {
                 .flat_map(|manifest| manifest.made.clone()),
         );
         if let (Some(before), Some(after)) = (self.before, &self.after) {
-            let new = after.directories.difference(&before.scan.directories);
-            made.extend(new.cloned());
+            let (before, after) = (&before.scan.files, after.files.directories());
+            let new = after.filter(|(directory, _)| !before.has_directory(directory));
+            made.extend(new.map(|(directory, _)| directory.clone()));
         }
         made.retain(|path| path.is_dir() && path.to_str().is_some());
         made.into_iter().collect()

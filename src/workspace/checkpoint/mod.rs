@@ -6,19 +6,22 @@
 //! tool kept, from the objects of a git repository whose index says that the file was as git knows it, or from a copy
 //! of our own; see [`git`] and [`kept`]. Ignored files are not looked at; the rules are those of the first look.
 //!
-//! A command waits for the first look, and for what is kept of it at most [`PATIENCE`]; all of it ends after [`BUDGET`].
+//! A command waits for the first look, and for what is kept of it at most [`PATIENCE`]; all of it ends after its [`Budget`].
 //! Without it, or beyond what can be kept, the outcome says that the changes are partial.
 
 mod before;
 mod contents;
+mod conversion;
 mod everything;
 pub(super) mod git;
 mod journal;
 mod kept;
 mod manifest;
 mod measure;
-pub(super) mod plumbing;
+pub(super) mod objects;
+mod plumbing;
 mod scan;
+mod tree;
 mod undo;
 
 use std::{
@@ -37,16 +40,32 @@ use crate::conversation::ThreadId;
 use before::Before;
 pub(in crate::workspace) use contents::private_directory;
 pub use contents::{ContentId, Contents};
-pub(super) use everything::Everything;
+pub(super) use everything::{Everything, One};
 use journal::{Deed, Journal};
-use kept::nanoseconds;
+use kept::{Limit, nanoseconds};
 use manifest::Touched;
 pub use manifest::{Entry, Folder, Keeping, Manifest, State};
 pub use measure::Measured;
+pub(super) use plumbing::hex;
 pub use undo::{Undo, UndoError};
 
-/// How long the first look may take, and keeping what it finds.
-const BUDGET: Duration = Duration::from_secs(5);
+/// What it may cost to know what commands change.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// For the first look with keeping what it finds, and for the last.
+    time: Duration,
+    /// Bytes of one directory that are kept.
+    room: u64,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(5),
+            room: 512 * 1024 * 1024,
+        }
+    }
+}
 
 /// How long a command waits for what is kept. It is begun long before, so a command hardly ever does; where there is
 /// more to keep, the rest is kept beside the command.
@@ -70,6 +89,7 @@ pub struct Checkpoint {
     turn: Mutex<Arc<Turn>>,
     /// When commands of this workspace ran, in this turn and in earlier ones.
     runs: Arc<Mutex<Vec<Run>>>,
+    budget: Budget,
 }
 
 /// What is known of a turn while it runs. The lock is held for the time of a map operation; nobody awaits under it.
@@ -196,6 +216,7 @@ impl Checkpoint {
                 at: from,
                 run: id,
                 process,
+                roots: workspace.writable_roots().to_vec(),
             });
         }
         Running {
@@ -298,14 +319,17 @@ pub fn directory_folder(state: &Path, directory: &Path) -> PathBuf {
 impl Turn {
     async fn look(&self, workspace: &Arc<Workspace>) -> Arc<Before> {
         let look = || async {
-            let deadline = Instant::now() + BUDGET;
+            let budget = workspace.checkpoint().budget;
+            let deadline = Instant::now() + budget.time;
             let place = workspace.checkpoint().place(workspace);
             let workspace = workspace.clone();
             let looked = tokio::task::spawn_blocking(move || Before::look(&workspace, deadline));
             // It does not panic; if it did, nothing would be known.
             let before = Arc::new(looked.await.unwrap_or_default());
             let kept = before.clone();
-            tokio::task::spawn_blocking(move || kept.keep(place.as_deref(), deadline));
+            let room = budget.room;
+            let limit = Limit { deadline, room };
+            tokio::task::spawn_blocking(move || kept.keep(place.as_deref(), limit));
             before
         };
         self.before.get_or_init(look).await.clone()
@@ -405,4 +429,62 @@ fn now() -> i64 {
 /// A panic while one of these locks was held leaves data that is still whole.
 fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{conversation::SandboxPolicy, workspace::Boundaries};
+
+    /// A turn within `budget` in which a tool writes `tool`, and then a command `command`.
+    async fn turn(dir: &Path, budget: Budget) -> Measured {
+        let policy = SandboxPolicy::WorkspaceWrite;
+        let mut workspace = Workspace::open(dir, policy, Boundaries::default()).unwrap();
+        workspace.checkpoint.budget = budget;
+        let workspace = Arc::new(workspace);
+        let begun = workspace.checkpoint().begin(&workspace, None);
+        let tool = workspace.cwd().join("tool");
+        let before = std::fs::read(&tool).unwrap();
+        let checkpoint = workspace.checkpoint();
+        checkpoint
+            .keep(&workspace, &tool, Some(&before), b"2")
+            .unwrap();
+        std::fs::write(&tool, "2").unwrap();
+        let running = Checkpoint::command(&workspace).await;
+        std::fs::write(dir.join("command"), "2").unwrap();
+        drop(running);
+        workspace.checkpoint().measure(&workspace, &begun)
+    }
+
+    #[tokio::test]
+    async fn beyond_its_budget_a_turn_says_what_it_does_not_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let plenty = Budget::default();
+        let little_room = Budget {
+            room: 100,
+            ..plenty
+        };
+        let no_time = Budget {
+            time: Duration::ZERO,
+            ..plenty
+        };
+        let not_kept = "the contents of 1 files were not kept (the budget is 5 s and 0 MB)";
+        let not_seen = "takes too long, so only what the file tools changed is known";
+        for (budget, paths, diffs, why) in [
+            (plenty, &["command", "tool"][..], 2, None),
+            (little_room, &["command", "tool"], 1, Some(not_kept)),
+            (no_time, &["tool"], 1, Some(not_seen)),
+        ] {
+            std::fs::write(dir.path().join("tool"), "1").unwrap();
+            std::fs::write(dir.path().join("command"), "1".repeat(200)).unwrap();
+            let measured = turn(dir.path(), budget).await;
+            let changed: Vec<&str> = measured.changes.iter().map(|c| &*c.path).collect();
+            assert_eq!(changed, paths, "{measured:?}");
+            let shown = measured.changes.iter().filter(|c| !c.diff.is_empty());
+            assert_eq!(shown.count(), diffs, "{measured:?}");
+            let partial = measured.partial.unwrap_or_default();
+            assert!(partial.contains(why.unwrap_or_default()), "{partial}");
+            assert_eq!(partial.is_empty(), why.is_none());
+        }
+    }
 }

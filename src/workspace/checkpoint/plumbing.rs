@@ -1,11 +1,12 @@
-//! The few git commands that we run ourselves, on the objects of a repository and on nothing else of it.
+//! The one git command that we run ourselves: it reads objects of a repository and sees nothing else of it.
 //!
-//! Their git directory is an empty one of our own, so there is no configuration, hook, attribute, index, ref or working
-//! tree that could name a program or lead elsewhere; of the repository they get the directory of objects. What is the
-//! user's and the system's is turned off too. Each ends with its input, or is killed after [`PATIENCE`].
+//! Its git directory is an empty one of our own, so there is no configuration, hook, attribute, index, ref or working
+//! tree that could name a program or lead elsewhere; of the repository it gets the directory of objects. What is the
+//! user's and the system's is turned off too. And it runs in the sandbox of commands, where it can write nothing and
+//! reaches no network; on a machine without one, the empty directory must do. It ends with its input, or is killed after
+//! [`PATIENCE`].
 
 use std::{
-    ffi::OsStr,
     fs,
     io::{self, BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
@@ -17,33 +18,51 @@ use std::{
 use tempfile::TempDir;
 
 use super::git::ObjectId;
+use crate::workspace::sandbox::{Launcher, Sandbox};
 
 /// A pack on a disk that does not answer, or a pipe in its place, must not hold a turn.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A place to run git in.
 #[derive(Debug)]
-pub(crate) struct Plumbing {
+pub(super) struct Plumbing {
     home: TempDir,
     objects: PathBuf,
+    behind: Option<Launcher>,
 }
 
 impl Plumbing {
-    /// For the objects in `objects`, which is also where new ones go.
-    pub(crate) fn new(objects: &Path) -> io::Result<Self> {
+    /// For the objects in `objects`, with `guard` in front of it where there is one. `closed` is hidden from it.
+    pub(super) fn new(
+        objects: &Path,
+        guard: Option<&Sandbox>,
+        closed: &[PathBuf],
+    ) -> io::Result<Self> {
         let home = tempfile::Builder::new()
             .prefix("openoxide-git-")
             .tempdir()?;
         fs::create_dir(home.path().join("refs"))?;
         fs::write(home.path().join("HEAD"), "ref: refs/heads/none\n")?;
+        let behind = match guard {
+            Some(sandbox) => sandbox.reader(home.path(), objects, closed)?,
+            None => None,
+        };
         Ok(Self {
             home,
             objects: objects.to_owned(),
+            behind,
         })
     }
 
-    fn command(&self, arguments: &[&str], variables: &[(&str, &OsStr)]) -> Command {
-        let mut command = Command::new("git");
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = match &self.behind {
+            Some(launcher) => {
+                let mut command = Command::new(&launcher.program);
+                command.args(&launcher.arguments).arg("git");
+                command
+            }
+            None => Command::new("git"),
+        };
         command
             .args(arguments)
             .current_dir(self.home.path())
@@ -60,43 +79,18 @@ impl Plumbing {
             .env("GIT_NO_REPLACE_OBJECTS", "1")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("LC_ALL", "C")
-            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
     }
 
-    /// Runs one command to its end and gives what it printed.
-    pub(crate) fn run(
-        &self,
-        arguments: &[&str],
-        variables: &[(&str, &OsStr)],
-        input: Vec<u8>,
-    ) -> io::Result<Vec<u8>> {
-        let mut printed = Vec::new();
-        let complaint = self.with(
-            self.command(arguments, variables).spawn()?,
-            input,
-            |output| output.read_to_end(&mut printed).map(drop),
-        )?;
-        match complaint {
-            None => Ok(printed),
-            Some(complaint) => Err(io::Error::other(format!(
-                "git {}: {complaint}",
-                arguments.first().unwrap_or(&"")
-            ))),
-        }
-    }
-
     /// The contents of these objects; none for what is not there.
-    pub(crate) fn blobs(&self, ids: &[ObjectId]) -> io::Result<Vec<Option<Vec<u8>>>> {
-        let child = self
-            .command(&["cat-file", "--batch", "--buffer"], &[])
-            .spawn()?;
+    pub(super) fn blobs(&self, ids: &[ObjectId]) -> io::Result<Vec<Option<Vec<u8>>>> {
+        let child = self.command(&["cat-file", "--batch", "--buffer"]).spawn()?;
         let input: String = ids.iter().map(|id| hex(id) + "\n").collect();
         let mut blobs = Vec::with_capacity(ids.len());
-        self.with(child, input.into_bytes(), |output| {
+        let complaint = self.with(child, input.into_bytes(), |output| {
             for id in ids {
                 // Self-checking: what does not have the name that was asked for is not given.
                 let blob = next_blob(output)?;
@@ -104,7 +98,10 @@ impl Plumbing {
             }
             Ok(())
         })?;
-        Ok(blobs)
+        match complaint {
+            None => Ok(blobs),
+            Some(complaint) => Err(io::Error::other(format!("git cat-file: {complaint}"))),
+        }
     }
 
     /// Feeds `child`, lets `read` take what it prints, and gives what it complained about if it failed.

@@ -2,20 +2,24 @@
 //!
 //! The walk is ours and not that of `search`, since its rules outlive it: what a directory's `.gitignore` said when the
 //! turn began also holds for the look at its end. Hidden files count, `.git` never does, symbolic links are entries and
-//! not roads. Several threads take directories from one queue; all end when it is empty, or at the deadline.
+//! not roads. Several threads take directories from one queue; all end when it is empty, or at the deadline. Each file
+//! costs one `stat` by its name in the open directory, and no path is put together for it.
 
 use std::{
-    collections::{HashMap, HashSet},
-    fs::{self, DirEntry, Metadata},
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fs::{self, Metadata},
     io,
-    os::unix::fs::MetadataExt,
+    os::unix::{ffi::OsStrExt, fs::MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
-use serde::{Deserialize, Serialize};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
+
+use super::{git::Index, tree::Tree};
 
 /// More walk side by side only where there are as many processors.
 const MOST_WALKERS: usize = 8;
@@ -23,7 +27,7 @@ const MOST_WALKERS: usize = 8;
 const SECOND: i64 = 1_000_000_000;
 
 /// What the file system says of a file. If two of them are equal, so were the contents in between.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
     pub(super) link: bool,
     /// Permissions only.
@@ -53,6 +57,49 @@ impl Stat {
         })
     }
 
+    /// The same from a system call.
+    fn of_raw(about: &rustix::fs::Stat) -> Option<Self> {
+        let kind = FileType::from_raw_mode(about.st_mode);
+        let time = |seconds: i64, rest: i64| seconds.saturating_mul(SECOND) + rest;
+        (kind.is_file() || kind.is_symlink()).then(|| Self {
+            link: kind.is_symlink(),
+            mode: about.st_mode & 0o7777,
+            size: about.st_size.cast_unsigned(),
+            device: about.st_dev,
+            inode: about.st_ino,
+            modified: time(about.st_mtime, about.st_mtime_nsec.cast_signed()),
+            changed: time(about.st_ctime, about.st_ctime_nsec.cast_signed()),
+        })
+    }
+
+    /// To be written down.
+    pub(super) fn numbers(&self) -> [i64; 7] {
+        [
+            self.link.into(),
+            self.mode.into(),
+            self.size.cast_signed(),
+            self.device.cast_signed(),
+            self.inode.cast_signed(),
+            self.modified,
+            self.changed,
+        ]
+    }
+
+    /// From what was written down.
+    pub(super) fn from_numbers(numbers: [i64; 7]) -> Self {
+        let [link, mode, size, device, inode, modified, changed] = numbers;
+        Self {
+            link: link != 0,
+            // What does not fit was not written by us, and is no file's.
+            mode: u32::try_from(mode).unwrap_or(u32::MAX),
+            size: size.cast_unsigned(),
+            device: device.cast_unsigned(),
+            inode: inode.cast_unsigned(),
+            modified,
+            changed,
+        }
+    }
+
     /// What is at `path` now; none if that is no file.
     pub(super) fn at(path: &Path) -> Option<Self> {
         Self::of(&fs::symlink_metadata(path).ok()?)
@@ -71,11 +118,11 @@ pub(super) struct Rules(HashMap<PathBuf, Arc<Gitignore>>);
 /// What was found.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
-    /// By absolute path.
-    pub(super) files: HashMap<PathBuf, Stat>,
-    /// Those that were entered.
-    pub(super) directories: HashSet<PathBuf>,
+    /// By absolute path, with each directory that was entered.
+    pub(super) files: Tree<Stat>,
     pub(super) rules: Rules,
+    /// Where git is told to treat files in ways of its own.
+    pub(super) attributes: Vec<PathBuf>,
 }
 
 /// Why there is no scan.
@@ -89,8 +136,8 @@ pub(super) struct Scope<'a> {
     pub(super) roots: &'a [PathBuf],
     /// Absolute; neither they nor what is in them.
     pub(super) closed: &'a [PathBuf],
-    /// Paths that count although they are ignored: git has them in its index.
-    pub(super) tracked: &'a [PathBuf],
+    /// What is in it counts even where rules ignore it.
+    pub(super) tracked: &'a Index,
 }
 
 impl Scope<'_> {
@@ -100,6 +147,7 @@ impl Scope<'_> {
         let inside = |place: &&PathBuf| self.roots.iter().any(|root| place.starts_with(root));
         let walk = Walk {
             closed: self.closed.iter().filter(inside).collect(),
+            tracked: self.tracked,
             rules,
             deadline,
             queue: Mutex::default(),
@@ -120,27 +168,34 @@ impl Scope<'_> {
         if walk.queue().given_up {
             return Err(TooLong);
         }
-        scan.files
-            .reserve(parts.iter().map(|part| part.files.len()).sum());
         for part in parts {
             scan.files.extend(part.files);
-            scan.directories.extend(part.directories);
             scan.rules.0.extend(part.rules.0);
+            scan.attributes.extend(part.attributes);
         }
-        for path in self.tracked {
-            // Not behind a directory that became a link.
-            let real = |path: &Path| {
-                path.parent()
-                    .is_some_and(|p| p.canonicalize().is_ok_and(|r| r == p))
-            };
-            if !scan.files.contains_key(path)
-                && let Some(stat) = Stat::at(path)
-                && real(path)
+        self.add_tracked(&mut scan);
+        Ok(scan)
+    }
+
+    /// What git tracks in directories that the walk did not enter.
+    fn add_tracked(&self, scan: &mut Scan) {
+        for (directory, names) in self.tracked.directories() {
+            let within =
+                |places: &[PathBuf]| places.iter().any(|place| directory.starts_with(place));
+            if scan.files.has_directory(&directory)
+                || !within(self.roots)
+                || within(self.closed)
+                // Not behind a directory that became a link.
+                || directory.canonicalize().ok().as_ref() != Some(&directory)
             {
-                scan.files.insert(path.clone(), stat);
+                continue;
+            }
+            let stat = |name: &OsStr| Some((name.to_owned(), Stat::at(&directory.join(name))?));
+            let found: Vec<_> = names.filter_map(stat).collect();
+            if !found.is_empty() {
+                scan.files.add(directory, found);
             }
         }
-        Ok(scan)
     }
 
     /// The roots that are in no other.
@@ -181,6 +236,7 @@ impl Chain {
 
 struct Walk<'a> {
     closed: Vec<&'a PathBuf>,
+    tracked: &'a Index,
     rules: Option<&'a Rules>,
     deadline: Instant,
     queue: Mutex<Queue>,
@@ -240,36 +296,25 @@ impl Walk<'_> {
     /// not there.
     fn enter(&self, directory: PathBuf, chain: Chain, found: &mut Scan) -> Vec<(PathBuf, Chain)> {
         let chain = self.chain_in(&directory, chain, found);
-        let mut below = Vec::new();
-        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            // What vanished meanwhile is not there.
-            let _ = self.take(&entry, &chain, found, &mut below);
-        }
-        found.directories.insert(directory);
-        below
-    }
-
-    fn take(
-        &self,
-        entry: &DirEntry,
-        chain: &Chain,
-        found: &mut Scan,
-        below: &mut Vec<(PathBuf, Chain)>,
-    ) -> io::Result<()> {
-        let kind = entry.file_type()?;
-        let path = entry.path();
-        if entry.file_name() == ".git"
-            || chain.ignores(&path, kind.is_dir())
-            || self.closed.iter().any(|place| path.starts_with(place))
+        let mut inside = Inside {
+            tracked: self.tracked.inside(&directory),
+            walk: self,
+            path: directory,
+            chain,
+            files: Vec::new(),
+            below: Vec::new(),
+        };
+        // What was read until an error is there.
+        let _ = inside.read();
+        if inside
+            .files
+            .iter()
+            .any(|(name, _)| name == ".gitattributes")
         {
-            return Ok(());
+            found.attributes.push(inside.path.join(".gitattributes"));
         }
-        if kind.is_dir() {
-            below.push((path, chain.clone()));
-        } else if let Some(stat) = Stat::of(&entry.metadata()?) {
-            found.files.insert(path, stat);
-        }
-        Ok(())
+        found.files.add(inside.path, inside.files);
+        inside.below
     }
 
     /// What holds in `directory` besides what holds above it.
@@ -320,6 +365,74 @@ impl Walk<'_> {
     }
 }
 
+/// One directory while it is read.
+struct Inside<'a> {
+    walk: &'a Walk<'a>,
+    path: PathBuf,
+    chain: Chain,
+    tracked: super::git::Inside<'a>,
+    files: Vec<(OsString, Stat)>,
+    below: Vec<(PathBuf, Chain)>,
+}
+
+impl Inside<'_> {
+    fn read(&mut self) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut directory = Dir::new(openat(CWD, &self.path, flags, Mode::empty())?)?;
+        while let Some(entry) = directory.read() {
+            // What vanished meanwhile is not there.
+            let _ = self.take(&directory, &entry?);
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, directory: &Dir, entry: &DirEntry) -> io::Result<()> {
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if matches!(name.as_bytes(), b"." | b".." | b".git") {
+            return Ok(());
+        }
+        let look = || {
+            statat(
+                directory.fd()?,
+                entry.file_name(),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )
+        };
+        let kind = match entry.file_type() {
+            // Some file systems do not tell.
+            FileType::Unknown => FileType::from_raw_mode(look()?.st_mode),
+            kind => kind,
+        };
+        if kind.is_dir() {
+            let path = self.path.join(name);
+            if !self.is_closed(&path) && !self.chain.ignores(&path, true) {
+                self.below.push((path, self.chain.clone()));
+            }
+        } else if (kind.is_file() || kind.is_symlink())
+            && self.counts(name)
+            && let Some(stat) = Stat::of_raw(&look()?)
+        {
+            self.files.push((name.to_owned(), stat));
+        }
+        Ok(())
+    }
+
+    /// For most files without putting a path together.
+    fn counts(&self, name: &OsStr) -> bool {
+        let is_free = self.chain.0.is_none() || self.tracked.has(name);
+        if is_free && self.walk.closed.is_empty() {
+            return true;
+        }
+        let path = self.path.join(name);
+        !self.is_closed(&path) && (is_free || !self.chain.ignores(&path, false))
+    }
+
+    fn is_closed(&self, path: &Path) -> bool {
+        let mut closed = self.walk.closed.iter();
+        closed.any(|place| path.starts_with(place))
+    }
+}
+
 /// The rules in `file` for what is below `directory`. Lines that are no rules are passed over, as git does.
 fn read_rules(directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
     let text = fs::read(file).ok()?;
@@ -337,8 +450,8 @@ mod tests {
     use super::*;
 
     fn names(scan: &Scan, root: &Path) -> Vec<String> {
-        let below = |path: &PathBuf| path.strip_prefix(root).unwrap().display().to_string();
-        let mut names: Vec<String> = scan.files.keys().map(below).collect();
+        let below = |path: PathBuf| path.strip_prefix(root).unwrap().display().to_string();
+        let mut names: Vec<String> = scan.files.files().map(|(path, _)| below(path)).collect();
         names.sort();
         names
     }
@@ -359,21 +472,37 @@ mod tests {
             fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             fs::write(root.join(name), "").unwrap();
         }
-        fs::write(root.join(".gitignore"), "*.log\n").unwrap();
+        fs::write(root.join(".gitignore"), "*.log\nbuilt/\n").unwrap();
         fs::write(root.join("sub/.gitignore"), "!kept.log\n").unwrap();
         let (roots, closed) = ([root.clone(), root.join("sub")], [root.join("closed")]);
-        let tracked = [root.join("sub/b.log"), root.join("gone")];
+        for name in ["built/t.log", "built/u", "link/v"] {
+            fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            fs::write(root.join(name), "").unwrap();
+        }
+        fs::rename(root.join("link"), root.join("elsewhere.log")).unwrap();
+        std::os::unix::fs::symlink("elsewhere.log", root.join("link")).unwrap();
+        let none = Index::default();
+        let tracked = [
+            "sub/b.log",
+            "gone",
+            "built/t.log",
+            "link/v",
+            "closed/d",
+            "nowhere/at/all",
+        ];
+        let tracked = Index::of(&root, &tracked);
         let scope = |tracked| Scope {
             roots: &roots,
             closed: &closed,
             tracked,
         };
         let soon = Instant::now() + Duration::from_secs(60);
-        let first = scope(&[]).scan(None, soon).unwrap();
+        let first = scope(&none).scan(None, soon).unwrap();
         let found = [
             ".gitignore",
             ".hidden",
             "a",
+            "link",
             "sub/.gitignore",
             "sub/c",
             "sub/kept.log",
@@ -383,10 +512,11 @@ mod tests {
         fs::write(root.join("new.log"), "").unwrap();
         let second = scope(&tracked).scan(Some(&first.rules), soon).unwrap();
         let mut found = found.to_vec();
-        found.insert(4, "sub/b.log");
+        found.insert(3, "built/t.log");
+        found.insert(6, "sub/b.log");
         assert_eq!(names(&second, &root), found, "and what git tracks counts");
         assert!(
-            scope(&[])
+            scope(&none)
                 .scan(None, Instant::now() - Duration::from_secs(1))
                 .is_err()
         );

@@ -2,11 +2,12 @@
 //!
 //! First everything is compared and read, then what stands there now is kept so that the undo can be undone, and only
 //! then is anything written; each file is looked at once more right before. If one step fails, those before it are
-//! taken back. No step follows a symbolic link or touches what is git's, and only what a turn is known to have brought
-//! is deleted.
+//! taken back. What is about to be done is written down first, so that one that a crash cut off can be finished or taken
+//! back. No step follows a symbolic link or touches what is git's, and only what a turn is known to have brought is
+//! deleted.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
 };
@@ -33,6 +34,8 @@ pub struct Undo {
     /// Directories to remove if they are empty then.
     made: Vec<PathBuf>,
     undoes: Vec<TurnId>,
+    /// The one that was cut off and that this finishes, with what it meant to do.
+    finishes: Option<(TurnId, Manifest)>,
     /// Paths that stay as they are, each with the reason.
     pub left: Vec<(String, String)>,
 }
@@ -71,23 +74,32 @@ pub enum UndoError {
         /// What is now as it was before the turn.
         stuck: Vec<String>,
     },
+    /// All of it was done, and that could not be written down.
+    #[error("it was undone, but the note that it was begun could not be removed: {0}")]
+    Unended(io::Error),
     /// What was kept cannot be read, or what is there cannot be kept.
     #[error("nothing was undone: {0}")]
     Storage(#[from] io::Error),
 }
 
 impl Undo {
-    /// What it takes to take `manifests` back, which are in the order of time.
+    /// What it takes to take `manifests` back, which are in the order of time. `finishes`: an undo of the same that was
+    /// cut off.
     ///
     /// # Errors
     /// A file is no longer as it was left.
-    pub fn plan(folder: &Folder, manifests: &[(TurnId, Manifest)]) -> Result<Self, UndoError> {
+    pub fn plan(
+        folder: &Folder,
+        manifests: &[(TurnId, Manifest)],
+        finishes: Option<(TurnId, Manifest)>,
+    ) -> Result<Self, UndoError> {
         let root = manifests.last().map(|(_, last)| last.root.clone());
         let mut undo = Self {
             root: root.unwrap_or_default(),
             steps: Vec::new(),
             made: manifests.iter().flat_map(|(_, m)| m.made.clone()).collect(),
             undoes: manifests.iter().map(|(turn, _)| *turn).collect(),
+            finishes,
             left: Vec::new(),
         };
         let mut changed = Vec::new();
@@ -107,7 +119,22 @@ impl Undo {
 
     /// True if there is nothing that can be done.
     pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.finishes.is_none()
+    }
+
+    /// Files that one that was cut off has taken back already, if there was one.
+    pub fn finishes(&self) -> Option<usize> {
+        self.finishes.as_ref().map(|_| self.done_before().count())
+    }
+
+    /// What one that was cut off has done, and what does not need to be done again.
+    fn done_before(&self) -> impl Iterator<Item = &Entry> {
+        let steps: BTreeSet<&Path> = self.steps.iter().map(|step| &*step.path).collect();
+        let entries = self.finishes.iter().flat_map(|(_, cut)| &cut.entries);
+        entries.filter(move |entry| {
+            !steps.contains(&*entry.path)
+                && held(&entry.path).is_some_and(|(now, _)| now == entry.after)
+        })
     }
 
     /// What would change, by path.
@@ -135,13 +162,20 @@ impl Undo {
         if entry.after != State::Absent && entry.after.content().is_none() {
             return self.leave(&entry.path, "it is too large to be compared");
         }
-        let (now, bytes_now) = held(&entry.path);
-        if now == entry.before || entry.before == entry.after {
+        // What is in one that the turn made goes first, and it too, if nothing else is in it; where nothing is to be, no
+        // file is.
+        let may_be = self.made.contains(&entry.path) || entry.before == State::Absent;
+        let found = match may_be && is_directory(&entry.path) {
+            true => Some((State::Absent, None)),
+            false => held(&entry.path),
+        };
+        let now = found.as_ref().map(|(now, _)| now);
+        if now == Some(&entry.before) || entry.before == entry.after {
             return;
         }
-        if now != entry.after {
+        let Some((now, bytes_now)) = found.filter(|(now, _)| *now == entry.after) else {
             return changed.push(self.show(&entry.path));
-        }
+        };
         let bytes_then = match (&entry.before, entry.before.content()) {
             (State::Absent, _) => None,
             (_, None) => return self.leave(&entry.path, "its content from before was not kept"),
@@ -168,11 +202,41 @@ impl Undo {
         shown_line(&inside.to_string_lossy())
     }
 
-    /// Does it, and gives what it changed, to be kept as the turn before this was.
+    /// Does it, keeps what it changed as the turn before this was kept, and gives that.
     pub fn apply(&self, folder: &Folder) -> Result<Manifest, UndoError> {
         for bytes in self.steps.iter().filter_map(|step| step.bytes_now.as_ref()) {
             folder.contents.put(bytes)?;
         }
+        let manifest = self.manifest();
+        let id = match &self.finishes {
+            Some((id, _)) => *id,
+            None => TurnId::generate(),
+        };
+        folder.begin_undo(id, &manifest)?;
+        match self.walk() {
+            Ok(()) => folder.end_undo(id).map_err(UndoError::Unended)?,
+            Err(failed) => return Err(self.went_wrong(folder, id, failed)),
+        }
+        Ok(manifest)
+    }
+
+    /// What will have been done.
+    fn manifest(&self) -> Manifest {
+        let steps = self.steps.iter().map(|step| Entry {
+            path: step.path.clone(),
+            before: step.now.clone(),
+            after: step.then.clone(),
+            from: None,
+            by: None,
+        });
+        Manifest {
+            entries: self.done_before().cloned().chain(steps).collect(),
+            undoes: self.undoes.clone(),
+            ..Manifest::new(&self.root)
+        }
+    }
+
+    fn walk(&self) -> Result<(), (usize, io::Error)> {
         let gone = self
             .steps
             .iter()
@@ -182,23 +246,30 @@ impl Undo {
             if at == gone {
                 self.clear_directories();
             }
-            if let Err(error) = step.forth() {
-                return Err(self.take_back(at, error));
-            }
+            step.forth().map_err(|error| (at, error))?;
         }
         self.clear_directories();
-        let entries = self.steps.iter().map(|step| Entry {
-            path: step.path.clone(),
-            before: step.now.clone(),
-            after: held(&step.path).0,
-            from: None,
-            by: None,
-        });
-        Ok(Manifest {
-            entries: entries.collect(),
-            undoes: self.undoes.clone(),
-            ..Manifest::new(&self.root)
-        })
+        Ok(())
+    }
+
+    /// Takes back what was done until then. Only if that succeeds, there is nothing to be known of it later.
+    fn went_wrong(
+        &self,
+        folder: &Folder,
+        id: TurnId,
+        (at, error): (usize, io::Error),
+    ) -> UndoError {
+        let failed = self.take_back(at, error);
+        if matches!(failed, UndoError::Failed { .. }) {
+            let noted = match &self.finishes {
+                Some((id, cut_off)) => folder.begin_undo(*id, cut_off),
+                None => folder.drop_undo(id),
+            };
+            if let Err(error) = noted {
+                tracing::warn!("the note of an undo that was taken back stays: {error}");
+            }
+        }
+        failed
     }
 
     /// Goes back from step `failed`, which may have been done in part.
@@ -227,16 +298,21 @@ impl Undo {
 
 impl Step {
     fn forth(&self) -> io::Result<()> {
-        if held(&self.path).0 != self.now {
-            return Err(io::Error::other("it was changed meanwhile"));
+        match held(&self.path) {
+            Some((found, _)) if found == self.now => {}
+            // It is another name of a file that has its turn behind it.
+            Some((found, _)) if found == self.then => return Ok(()),
+            _ => return Err(io::Error::other("it was changed meanwhile")),
         }
         put(&self.path, &self.then, self.bytes_then.as_deref())
     }
 
     /// Leaves alone what is neither as this step made it nor as it found it.
     fn back(&self) -> io::Result<()> {
-        let found = held(&self.path).0;
-        if found == self.now || found.content() != self.then.content() {
+        let found = held(&self.path).map(|(found, _)| found);
+        let is_ours =
+            found.is_some_and(|found| found != self.now && found.content() == self.then.content());
+        if !is_ours {
             return Ok(());
         }
         put(&self.path, &self.now, self.bytes_now.as_deref())
@@ -276,10 +352,17 @@ fn untouchable(entry: &Entry) -> Option<&'static str> {
     entry.path.ancestors().any(git).then_some("it is git's")
 }
 
-/// What `path` holds, and its bytes.
-fn held(path: &Path) -> (State, Option<Vec<u8>>) {
-    let Some(stat) = Stat::at(path) else {
-        return (State::Absent, None);
+/// What `path` holds, and its bytes. None for what is no file, no link and not nothing, or cannot be looked at: it is
+/// not as any turn left it.
+fn held(path: &Path) -> Option<(State, Option<Vec<u8>>)> {
+    let stat = match std::fs::symlink_metadata(path) {
+        Ok(about) => Stat::of(&about)?,
+        Err(error) => {
+            let gone = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
+            return gone
+                .contains(&error.kind())
+                .then_some((State::Absent, None));
+        }
     };
     let bytes = read_as(path, stat.link).ok().flatten();
     let content = bytes.as_deref().map(ContentId::of);
@@ -290,7 +373,11 @@ fn held(path: &Path) -> (State, Option<Vec<u8>>) {
             content,
         },
     };
-    (state, bytes)
+    Some((state, bytes))
+}
+
+fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
 }
 
 fn put(path: &Path, state: &State, bytes: Option<&[u8]>) -> io::Result<()> {

@@ -20,7 +20,7 @@ mod survey;
 use std::{
     ffi::{OsStr, OsString},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
@@ -170,6 +170,29 @@ impl Sandbox {
 
     fn offer(&self) -> &probe::Offer {
         self.offer.get_or_init(|| probe::look(&self.program))
+    }
+
+    /// What stands in front of a program of our own that only reads, in `workdir` and `place`: it can write nothing and
+    /// reaches no network. None where this machine has no sandbox.
+    pub(in crate::workspace) fn reader(
+        &self,
+        workdir: &Path,
+        place: &Path,
+        closed: &[PathBuf],
+    ) -> io::Result<Option<Launcher>> {
+        let Some(layers) = self.offer().layers else {
+            return Ok(None);
+        };
+        let readable = [workdir, place].map(Path::to_owned).to_vec();
+        let mut hidden = closed.to_vec();
+        hidden.retain(|hidden| !readable.iter().any(|place| place.starts_with(hidden)));
+        let plan = Plan {
+            layers,
+            readable,
+            hidden,
+            ..Plan::nothing(workdir)
+        };
+        self.launcher(plan).map(Some)
     }
 
     fn launcher(&self, plan: Plan) -> io::Result<Launcher> {

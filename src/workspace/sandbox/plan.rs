@@ -66,6 +66,22 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Nothing may be written, and no network reached.
+    pub(super) fn nothing(workdir: &Path) -> Self {
+        Self {
+            layers: Layers::ALL,
+            writable: Vec::new(),
+            readable: Vec::new(),
+            pinned: Vec::new(),
+            read_only: Vec::new(),
+            hidden: Vec::new(),
+            sockets: Vec::new(),
+            scratch: None,
+            network: false,
+            workdir: workdir.to_owned(),
+        }
+    }
+
     /// What `policy` leaves a command in `workspace`. May create empty directories in `.git`, since what is not there
     /// cannot be guarded.
     pub(super) fn new(
@@ -75,16 +91,9 @@ impl Plan {
         survey: &Survey,
     ) -> Self {
         let mut plan = Self {
-            layers: Layers::ALL,
-            writable: Vec::new(),
-            readable: Vec::new(),
-            pinned: Vec::new(),
-            read_only: Vec::new(),
             hidden: workspace.closed().to_vec(),
             sockets: survey.sockets.clone(),
-            scratch: None,
-            network: false,
-            workdir: workdir.to_owned(),
+            ..Self::nothing(workdir)
         };
         let roots = workspace.writable_roots().iter();
         if policy == SandboxPolicy::ReadOnly {

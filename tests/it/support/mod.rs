@@ -6,3 +6,4 @@ pub(crate) mod harness;
 pub(crate) mod home;
 pub(crate) mod model_server;
 pub(crate) mod outside;
+pub(crate) mod turns;
