@@ -62,7 +62,7 @@ fn sweep(folder: &Path) -> io::Result<()> {
             Some((about.modified().ok()?, about.len(), entry.path()))
         })
         .collect();
-    kept.sort_by(|a, b| b.0.cmp(&a.0));
+    kept.sort_by_key(|(modified, ..)| std::cmp::Reverse(*modified));
     let mut bytes = 0;
     for (at, (_, size, path)) in kept.into_iter().enumerate() {
         bytes += size;
