@@ -3,6 +3,8 @@
 //! It makes a tree of 20,000 files in five languages that refer to each other, and looks at it for the first time, again,
 //! and after one change. Processor time is told beside, since a machine may be busy with something else.
 
+#![expect(clippy::print_stdout, reason = "figures are all that it makes")]
+
 use std::{
     fmt::Write as _,
     path::Path,
