@@ -167,6 +167,11 @@ impl App {
         })
     }
 
+    /// Takes the secrets that are known here out of what people write.
+    pub fn redactor(&self) -> &Redactor {
+        &self.wiring.redactor
+    }
+
     /// The threads of this process.
     pub fn threads(&self) -> &Threads {
         &self.threads

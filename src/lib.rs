@@ -18,7 +18,8 @@
 //!
 //! # The invariants
 //!
-//! 1. Only the thread actor writes items, and only one process at a time holds a thread while a turn is open.
+//! 1. Only the thread actor writes items, but for an undo, which ends the open turn that it takes back; and only one
+//!    process at a time holds a thread while a turn is open.
 //! 2. Persist, publish, then act.
 //! 3. Every call has exactly one output, also after an interrupt or a crash.
 //! 4. No question waits when nobody can answer; everything that waits says what ends it. Nothing that is sent by a

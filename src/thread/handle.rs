@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::{actor::Request, lease::Lease, rollout::Header};
@@ -21,13 +22,14 @@ pub(super) const LEAVING: Duration = Duration::from_secs(3);
 /// Until it is asked again whether it left.
 pub(super) const ANOTHER_LOOK: Duration = Duration::from_millis(50);
 
-/// A thread in this process.
+/// A thread, of this process or of another that holds it.
 #[derive(Clone)]
 pub struct ThreadHandle {
     header: Arc<Header>,
     mailbox: mpsc::Sender<Request>,
     /// Requests so far, of all handles.
     uses: Arc<AtomicU64>,
+    is_far: bool,
 }
 
 /// A handle that does not keep its thread in memory.
@@ -44,6 +46,7 @@ impl WeakHandle {
             header: self.header.clone(),
             mailbox: self.mailbox.upgrade()?,
             uses: self.uses.clone(),
+            is_far: false,
         })
     }
 }
@@ -94,7 +97,7 @@ pub enum Abandoned {
 }
 
 /// How an open turn stands.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Standing {
     /// What it has come to, with its open questions.
     pub outcome: Outcome,
@@ -105,7 +108,7 @@ pub struct Standing {
 }
 
 /// Why the decision of a caller does not count.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum DecideError {
     /// The owner lets callers say no only.
     #[error(
@@ -147,17 +150,28 @@ pub enum StartError {
     /// Nothing was interrupted, so there is nothing to resume.
     #[error("nothing to resume: the last turn of the thread is complete")]
     NothingToResume,
+    /// It is the other process that works on the thread, and it takes no task from here.
+    #[error(
+        "another process works on thread `{0}`; wait for its turn to end, or interrupt it, before giving it a new task"
+    )]
+    Elsewhere(ThreadId),
+    /// The other process had just ended its turn.
+    #[error("another process has just let go of thread `{0}`; ask again")]
+    LetGo(ThreadId),
     /// See [`HandleError::Gone`].
     #[error(transparent)]
     Gone(#[from] HandleError),
 }
 
 /// Why a thread does not answer.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum HandleError {
     /// Its actor ended; only at the end of the process.
     #[error("the thread is closed")]
     Gone,
+    /// The process that held it is gone, or does not answer; the thread may be had here now.
+    #[error("the process that worked on the thread is gone; ask again")]
+    HolderGone,
 }
 
 impl ThreadHandle {
@@ -166,7 +180,22 @@ impl ThreadHandle {
             header,
             mailbox,
             uses: Arc::default(),
+            is_far: false,
         }
+    }
+
+    /// To a thread that another process holds.
+    pub(super) fn far(header: Arc<Header>, mailbox: mpsc::Sender<Request>) -> Self {
+        Self {
+            is_far: true,
+            ..Self::new(header, mailbox)
+        }
+    }
+
+    /// True if another process held the thread when this handle was made. Its turns can be followed, answered and
+    /// stopped; they run there.
+    pub fn is_far(&self) -> bool {
+        self.is_far
     }
 
     pub(super) fn downgrade(&self) -> WeakHandle {
@@ -296,6 +325,11 @@ impl ThreadHandle {
             .await
     }
 
+    /// Takes up what another process added to the thread, unless a turn runs here: then it is true.
+    pub(super) async fn refresh(&self) -> Result<bool, HandleError> {
+        self.request(Request::Refresh).await
+    }
+
     /// Ends what runs in the background of the thread, and lets nothing else stay there: for the end of the process.
     pub(super) async fn end_sessions(&self) -> Result<(), HandleError> {
         self.request(Request::EndSessions).await
@@ -334,7 +368,14 @@ impl ThreadHandle {
         self.mailbox
             .send(request(reply))
             .await
-            .map_err(|_| HandleError::Gone)?;
-        answer.await.map_err(|_| HandleError::Gone)
+            .map_err(|_| self.gone())?;
+        answer.await.map_err(|_| self.gone())
+    }
+
+    fn gone(&self) -> HandleError {
+        match self.is_far {
+            true => HandleError::HolderGone,
+            false => HandleError::Gone,
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! the mailbox answers at once whatever the turn does. Front-ends hold no conversation state.
 
 mod actor;
+pub mod answer;
 mod approvals;
+mod closing;
 pub mod ending;
 pub mod export;
 pub mod fork;
@@ -26,7 +28,7 @@ pub use handle::{
     Abandoned, DecideError, Follow, HandleError, Snapshot, Standing, StartError, Started,
     ThreadHandle,
 };
-pub use holder::{Visit, Watch};
+pub use holder::visit;
 pub use lease::Lease;
 pub use places::Places;
 pub use rollout::{Header, Isolated, Loaded, Policy, Record};

@@ -16,7 +16,7 @@ use super::{
     rollout::{self, Header, Loaded, ReadError, Record},
     skim,
 };
-use crate::conversation::{Item, Status, ThreadId, shortened, shown_line};
+use crate::conversation::{Item, SandboxPolicy, Status, ThreadId, shortened, shown_line};
 
 /// Keeps threads.
 pub trait ThreadStore: Send + Sync {
@@ -43,7 +43,7 @@ pub trait ThreadStore: Send + Sync {
 
     /// A line about one, turns not counted, at a cost that does not grow with its length.
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
-        Ok(ThreadSummary::new(&self.read(id)?))
+        Ok(ThreadSummary::new(&self.read(id)?, || false))
     }
 
     /// Where the process that holds the thread listens; none where no other process can hold it.
@@ -55,6 +55,11 @@ pub trait Journal: Send {
     /// Takes the thread for a turn, or says at once that another process has it. Gives what others added meanwhile,
     /// where they did.
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError>;
+
+    /// What others added since it was last read, where they did. Needs no lock.
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        Ok(None)
+    }
 
     /// Gives it back.
     fn release(&mut self);
@@ -74,6 +79,11 @@ pub trait Journal: Send {
 
     /// Where to listen for other processes while the thread is held; none where there are none.
     fn socket(&self) -> Option<PathBuf>;
+
+    /// The other threads that may write and that some process works on in `cwd`.
+    fn at_work_in(&self, _cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        async { Vec::new() }.boxed()
+    }
 
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
@@ -125,7 +135,8 @@ pub struct ThreadSummary {
 }
 
 impl ThreadSummary {
-    fn new(loaded: &Loaded) -> Self {
+    /// `at_work`: whether some process works on the thread; asked only where a turn is open.
+    fn new(loaded: &Loaded, at_work: impl FnOnce() -> bool) -> Self {
         let title = loaded.items.iter().find_map(|item| match item {
             Item::UserMessage { text } => Some(shortened(&shown_line(text.trim()), 80)),
             _ => None,
@@ -133,6 +144,7 @@ impl ThreadSummary {
         let open = loaded
             .open_turn()
             .map(|turn| match turn.open_approvals.is_empty() {
+                true if at_work() => Status::Running,
                 true => Status::Interrupted,
                 false => Status::ApprovalRequired,
             });
@@ -164,6 +176,29 @@ impl DirectoryStore {
     /// Where a thread is kept, with what belongs to it.
     pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())
+    }
+
+    /// True if a process, this one included, works on the thread at the moment.
+    pub fn is_held(&self, id: ThreadId) -> bool {
+        // Given back at once; whoever wants it meanwhile tries again. Where it cannot be looked at, nobody can work.
+        matches!(
+            Rollout::at(self.clone(), id, 0).lock(),
+            Err(StoreError::Held(_))
+        )
+    }
+
+    /// The threads that may write and that some process works on in `cwd`. Looks at a file name of each thread that is
+    /// kept, and further only at those that are held.
+    fn at_work_in(&self, cwd: &Path) -> Vec<ThreadId> {
+        let ids = self.ids().unwrap_or_default().into_iter();
+        ids.filter(|id| self.folder(*id).join(holder::SOCKET).exists() && self.is_held(*id))
+            .filter(|id| {
+                self.ends(*id).is_ok_and(|thread| {
+                    let header = thread.header;
+                    header.cwd == cwd && header.policy.sandbox != SandboxPolicy::ReadOnly
+                })
+            })
+            .collect()
     }
 
     /// Our own directory, where this is the directory of threads.
@@ -236,7 +271,7 @@ impl ThreadStore for DirectoryStore {
             .ids()?
             .into_iter()
             .filter_map(|id| self.read(id).ok())
-            .map(|loaded| ThreadSummary::new(&loaded))
+            .map(|loaded| ThreadSummary::new(&loaded, || self.is_held(loaded.header.thread_id)))
             .collect())
     }
 
@@ -256,7 +291,7 @@ impl ThreadStore for DirectoryStore {
     fn glance(&self, id: ThreadId) -> Result<ThreadSummary, StoreError> {
         Ok(ThreadSummary {
             turns: None,
-            ..ThreadSummary::new(&self.ends(id)?)
+            ..ThreadSummary::new(&self.ends(id)?, || self.is_held(id))
         })
     }
 
@@ -323,6 +358,17 @@ impl Rollout {
         written.map_err(|error| named(&self.path, &error))
     }
 
+    /// The whole thread, if there is more of it than we know of.
+    fn added(&mut self) -> Result<Option<Loaded>, StoreError> {
+        // Where it is not there, the reason is found by reading it.
+        if std::fs::metadata(&self.path).is_ok_and(|about| about.len() == self.length) {
+            return Ok(None);
+        }
+        let (loaded, length) = self.store.load(self.id)?;
+        self.length = length;
+        Ok(Some(loaded))
+    }
+
     fn lock(&self) -> Result<File, StoreError> {
         let path = self.path.with_file_name("lock");
         let lock = OpenOptions::new()
@@ -362,20 +408,21 @@ impl Journal for Rollout {
             return Ok(None);
         }
         self.lock = Some(self.lock()?);
-        let length = self
-            .file()?
-            .metadata()
-            .map_err(|error| named(&self.path, &error))?
-            .len();
-        let newer = if length == self.length {
-            None
-        } else {
-            let (loaded, length) = self.store.load(self.id)?;
-            self.length = length;
-            Some(loaded)
-        };
-        self.mend_tail()?;
-        Ok(newer)
+        let newer = self.added().and_then(|newer| {
+            self.mend_tail()?;
+            Ok(newer)
+        });
+        if newer.is_err() {
+            self.release();
+        }
+        newer
+    }
+
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        match self.lock {
+            Some(_) => Ok(None),
+            None => self.added(),
+        }
     }
 
     fn release(&mut self) {
@@ -393,6 +440,20 @@ impl Journal for Rollout {
 
     fn socket(&self) -> Option<PathBuf> {
         self.store.socket(self.id)
+    }
+
+    fn at_work_in(&self, cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        let (store, own, cwd) = (self.store.clone(), self.id, cwd.to_owned());
+        let search = move || {
+            let mut all = store.at_work_in(&cwd);
+            all.retain(|id| *id != own);
+            all
+        };
+        async move {
+            let found = tokio::task::spawn_blocking(search).await;
+            found.unwrap_or_default()
+        }
+        .boxed()
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {

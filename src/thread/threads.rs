@@ -11,6 +11,7 @@ use std::{
 use super::{
     actor::{Actor, Parts, blank_state},
     handle::ThreadHandle,
+    holder,
     idle::{Memory, Open, Remembered},
     rollout::{Header, Loaded, Record},
     store::{Journal, Nowhere, StoreError, ThreadStore},
@@ -114,6 +115,25 @@ impl Threads {
         let handle = Actor::spawn(loaded, parts, journal, self.writers.clone(), remembered);
         self.memory.keep(&mut open, &handle);
         Ok(handle)
+    }
+
+    /// The thread of that name with what other processes added to it, or as one that another process works on.
+    ///
+    /// # Errors
+    /// Besides those of [`find`](Self::find), if that process does not answer or is of another version.
+    pub async fn reach(&self, id: ThreadId) -> Result<ThreadHandle, ThreadsError> {
+        let own = self.find(id)?;
+        // An actor ends only with the process.
+        if own.refresh().await.unwrap_or(true) {
+            return Ok(own);
+        }
+        let visit = holder::visit(self.store.clone(), own.header().clone());
+        if let Some(far) = visit.await.map_err(StoreError::Io)? {
+            return Ok(far);
+        }
+        // It may have ended its turn just now.
+        let _ = own.refresh().await;
+        Ok(own)
     }
 
     /// The copies of directories that threads of this process have to themselves.

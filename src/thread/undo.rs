@@ -9,7 +9,8 @@ use std::{
 };
 
 use super::{
-    rollout::Loaded,
+    closing,
+    rollout::{Loaded, Record},
     store::{DirectoryStore, Journal, StoreError, ThreadStore},
 };
 use crate::{
@@ -53,6 +54,8 @@ pub struct Ready {
     pub undo: Undo,
     /// Why what the turns changed may be more than that.
     pub partial: Vec<String>,
+    /// What ends a turn that was left open, so that it does not go on with what was taken back.
+    ends: Vec<Record>,
     thread: ThreadId,
     /// Our own directory.
     state: Option<PathBuf>,
@@ -62,8 +65,8 @@ pub struct Ready {
 
 /// Finds out what it takes, and changes nothing.
 pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready, BackError> {
-    let (_, mut journal) = store.open(id)?;
-    journal.hold()?;
+    let (loaded, mut journal) = store.open(id)?;
+    let loaded = journal.hold()?.unwrap_or(loaded);
     let folder = Folder::of_thread(&store.folder(id));
     let all = folder.all().map_err(StoreError::Io)?;
     let (chosen, finishes) = match all.last().filter(|(_, last)| last.cut_off) {
@@ -74,8 +77,17 @@ pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready
         return Err(BackError::Nothing);
     }
     let undo = Undo::plan(&folder, &chosen, finishes)?;
+    let open = loaded.open_turn().map(|turn| turn.turn_id);
+    let ends = match chosen.iter().any(|(turn, _)| Some(*turn) == open) {
+        true => closing::records(
+            &loaded,
+            "the turn was left open, and its changes were taken back",
+        ),
+        false => Vec::new(),
+    };
     Ok(Ready {
         undo,
+        ends,
         partial: chosen.into_iter().filter_map(|(_, m)| m.partial).collect(),
         thread: id,
         state: store.state().map(Path::to_owned),
@@ -85,9 +97,17 @@ pub fn prepare(store: &DirectoryStore, id: ThreadId, back: Back) -> Result<Ready
 }
 
 impl Ready {
+    /// True if a turn that was left open ends with it: nobody can go on with what it had done.
+    pub fn ends_a_turn(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
     /// Does it.
-    pub fn apply(&self) -> Result<(), BackError> {
+    pub fn apply(&mut self) -> Result<(), BackError> {
         let done = self.undo.apply(&self.folder)?;
+        for record in self.ends.drain(..) {
+            self.journal.append(&record).map_err(StoreError::Io)?;
+        }
         if let Some(state) = &self.state {
             tell_others(state, self.thread, &done);
         }

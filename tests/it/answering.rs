@@ -2,8 +2,11 @@
 //! thread.
 
 use std::{
-    io::{Read, Write},
-    os::unix::{fs::PermissionsExt, net::UnixStream},
+    io::{BufRead, BufReader, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
     path::PathBuf,
     time::Duration,
 };
@@ -12,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::{Client, NEWEST_SESSION, outcome},
-    home::{Home, Ran, eventually, run},
+    home::{Home, KEY, Ran, eventually, run},
     model_server::{ModelServer, Reply},
 };
 
@@ -122,7 +125,7 @@ fn what_cannot_be_answered_says_why() {
     assert_eq!(outcome(&client.result(call))["status"], "interrupted");
     let over = threads(&home, &["answer", &thread, "--approve"]).expect(2);
     assert!(
-        over.stderr.contains("no process works on thread"),
+        over.stderr.contains("no question is open in this thread"),
         "{}",
         over.stderr
     );
@@ -142,7 +145,7 @@ fn the_socket_is_private_and_goes_with_the_turn() {
 }
 
 #[test]
-fn a_socket_that_a_killed_holder_left_is_no_holder() {
+fn an_answer_that_no_process_takes_is_kept_and_its_turn_goes_on_with_it() {
     let (home, model, mut client, _, thread) = asked();
     client.signal(rustix::process::Signal::KILL);
     client.ends_within(Duration::from_secs(10));
@@ -150,18 +153,29 @@ fn a_socket_that_a_killed_holder_left_is_no_holder() {
         socket(&home, &thread).exists(),
         "nothing was left to be wrong about"
     );
-    let answer = threads(&home, &["answer", &thread, "--approve"]).expect(2);
+    let said = threads(&home, &["answer", &thread, "--approve", "--note", KEY]).expect(0);
     assert!(
-        answer.stderr.contains("no process works on thread"),
+        said.stdout.starts_with("answered: edit `new.txt`\n")
+            && said
+                .stdout
+                .contains(&format!("openoxide --resume {thread}")),
         "{}",
-        answer.stderr
+        said.stdout
     );
+    assert_eq!(home.names(), [""; 0], "nothing was started");
+    let again = threads(&home, &["answer", &thread, "--deny"]).expect(2);
+    assert!(
+        again.stderr.contains("openoxide --resume"),
+        "{}",
+        again.stderr
+    );
+    let kept = std::fs::read_to_string(home.rollout_file(&thread)).expect("a rollout");
+    assert!(!kept.contains(KEY), "{kept}");
     let mut client = Client::start(home.openoxide_with(&model, &["mcp-server"]), NEWEST_SESSION);
-    let result = client.call(
-        "openoxide-reply",
-        json!({"thread_id": thread, "prompt": "Never mind."}),
-    );
+    let result = client.call("openoxide-reply", json!({"thread_id": thread}));
     assert_eq!(outcome(&result)["status"], "completed", "{result}");
+    assert_eq!(home.read("new.txt"), "hello\n");
+    assert_eq!(resolution(&home, &thread)["resolution"]["by"], "terminal");
     client.close();
 }
 
@@ -171,19 +185,59 @@ fn a_visitor_that_talks_nonsense_or_nothing_disturbs_nobody() {
     let visit = || UnixStream::connect(socket(&home, &thread)).expect("it listens");
     let mut nonsense = visit();
     nonsense
-        .write_all(b"{\"answer\": 7}\nwhat?\n")
+        .write_all(b"{\"errand\": 7, \"what\": {\"fly\": {}}}\nwhat?\n")
         .expect("it reads");
-    let mut said = [0; 4096];
-    let length = nonsense.read(&mut said).expect("it answers");
-    assert!(String::from_utf8_lossy(&said[..length]).contains("refused"));
+    let mut said = BufReader::new(nonsense).lines();
+    for errand in [7, 0] {
+        let line = said.next().expect("it answers").expect("a line");
+        let told: Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!(told["errand"], errand, "{line}");
+        assert!(told["what"]["refused"].is_string(), "{line}");
+    }
     // Longer than any request, and without an end.
     let mut endless = visit();
-    let _ = endless.write_all(&vec![b'x'; 200_000]);
+    let _ = endless.write_all(&vec![b'x'; 2_000_000]);
     let silent: Vec<UnixStream> = (0..8).map(|_| visit()).collect();
     threads(&home, &["answer", &thread, "--deny"]).expect(0);
     client.result(call);
     drop(silent);
     client.close();
+}
+
+#[test]
+fn a_holder_of_another_version_is_told_of_and_not_waited_for() {
+    let home = Home::new();
+    let model = ModelServer::start(vec![Reply::text("Done.")]);
+    run(home.openoxide_with(&model, &["-m", "x"])).expect(0);
+    let thread = home.threads().pop().expect("one thread");
+    for (answer, why) in [
+        (
+            r#"{"errand": 1, "what": {"refused": "it speaks protocol 7"}}"#,
+            "protocol 7",
+        ),
+        (
+            r#"{"errand": 1, "what": {"welcome": {}}}"#,
+            "another version of openoxide",
+        ),
+        // No holder says this; nobody is there.
+        ("hello", "no question is open"),
+    ] {
+        let listener = UnixListener::bind(socket(&home, &thread)).expect("a socket");
+        let holder = std::thread::spawn(move || {
+            let (mut visitor, _) = listener.accept().expect("a visitor");
+            let mut asked = String::new();
+            let mut from = BufReader::new(visitor.try_clone().expect("a descriptor"));
+            from.read_line(&mut asked).expect("a line");
+            // It may have seen enough.
+            let _ = writeln!(visitor, "{answer}");
+            let _ = from.read_line(&mut asked);
+            asked
+        });
+        let refused = threads(&home, &["answer", &thread, "--deny"]).expect(2);
+        assert!(refused.stderr.contains(why), "{answer}: {}", refused.stderr);
+        assert!(holder.join().expect("a holder").contains("greet"));
+        std::fs::remove_file(socket(&home, &thread)).expect("it was there");
+    }
 }
 
 #[test]

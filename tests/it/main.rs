@@ -13,8 +13,10 @@ mod crash;
 mod damage;
 mod doctor;
 mod external;
+mod far;
 #[cfg(target_os = "linux")]
 mod flood;
+mod flow;
 mod foreign_git;
 mod keeping;
 #[cfg(target_os = "linux")]

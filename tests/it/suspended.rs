@@ -295,7 +295,7 @@ async fn a_turn_that_is_taken_up_elsewhere_is_measured_against_what_was_there_be
     let diff = &done.changes[0].diff;
     assert!(diff.contains("-one") && diff.contains("+three"), "{diff}");
     let store = DirectoryStore::new(lab.harness.state());
-    let undo = undo::prepare(&store, lab.handle.id(), Back::LastTurn).unwrap();
+    let mut undo = undo::prepare(&store, lab.handle.id(), Back::LastTurn).unwrap();
     undo.apply().unwrap();
     let text = |path: &str| std::fs::read_to_string(lab.harness.work().join(path)).ok();
     assert_eq!(text("a.txt").as_deref(), Some("one\n"));

@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "TASK")]
     pub(super) message: Option<String>,
 
-    /// Go on with this thread; without -m, resume its interrupted turn.
+    /// Go on with this thread; without -m, resume its interrupted turn, or follow the one that another process runs.
     #[arg(long, value_name = "ID", conflicts_with = "continue")]
     pub(super) resume: Option<ThreadId>,
 
@@ -211,7 +211,7 @@ pub(super) enum ThreadsCommand {
         #[arg(required = true, value_name = "ID")]
         ids: Vec<String>,
     },
-    /// Answer a question of a thread that another process works on, an MCP server say.
+    /// Answer a question of a thread: of one that another process works on, an MCP server say, or of one that none does.
     Answer(AnswerArgs),
 }
 

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anstyle::Style;
+use anyhow::{Context, anyhow, bail};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::broadcast::{Receiver, error::RecvError},
@@ -94,6 +95,9 @@ impl Run {
             thread = self.thread(app) => thread?,
             signalled = signalled() => return signalled.map(|()| INTERRUPTED).map_err(Into::into),
         };
+        if thread.is_far() {
+            self.follows(&thread)?;
+        }
         let lease = if prompt::is_attended() {
             Some(thread.attend().await?)
         } else {
@@ -114,8 +118,10 @@ impl Run {
         };
         let started = match started {
             Ok(started) => started,
-            Err(StartError::Storage(message)) => bail!(message),
-            Err(error) => bail!("{error}; give it a task with -m"),
+            Err(StartError::NothingToResume) => {
+                bail!("{}; give it a task with -m", StartError::NothingToResume)
+            }
+            Err(error) => bail!(error),
         };
         let followed = follow(&thread, started, snapshot, &mut display).await;
         // Its processes end with it, also those in the background.
@@ -134,6 +140,21 @@ impl Run {
         Ok(exit_code(&outcome))
     }
 
+    /// Another process works on the thread: its turn can be followed, and takes no task from here.
+    fn follows(&self, thread: &ThreadHandle) -> anyhow::Result<()> {
+        let id = thread.id();
+        if self.task.is_some() {
+            bail!(
+                "another process works on thread `{id}`; `openoxide --resume {id}` without a task follows its turn, and when that has ended the thread takes this one"
+            );
+        }
+        self.report().line(
+            Style::new(),
+            "another process works on this thread; following its turn (Ctrl-C leaves it to go on)",
+        );
+        Ok(())
+    }
+
     async fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
         let id = match (self.resume, self.newest) {
             (Some(id), _) => id,
@@ -148,7 +169,7 @@ impl Run {
                 return Ok(app.threads().create(header)?);
             }
         };
-        Ok(app.threads().find(id)?)
+        Ok(app.threads().reach(id).await?)
     }
 
     /// The task and its files, read before there is a thread. The owner may name any file.
@@ -216,36 +237,57 @@ async fn follow(
     display: &mut Display,
 ) -> anyhow::Result<Arc<Outcome>> {
     let Snapshot {
-        items, mut events, ..
+        items,
+        pending,
+        mut events,
     } = snapshot;
     display.seen = items.len();
     let mut ended = started.outcome;
     heed_signals(thread.clone())?;
+    if thread.is_far() {
+        // Asked before we came.
+        pending
+            .into_iter()
+            .for_each(|approval| display.ask(thread, approval));
+    }
     loop {
         tokio::select! {
             biased;
             event = events.recv() => match event {
                 Ok(event) => display.event(thread, &event)?,
                 Err(RecvError::Lagged(_)) => events = display.catch_up(thread).await?,
-                Err(RecvError::Closed) => return Ok(ended.await?),
+                Err(RecvError::Closed) => return ended.await.map_err(|_| lost(thread)),
             },
             // After the events, so that none of them is missed.
-            outcome = &mut ended => return Ok(outcome?),
+            outcome = &mut ended => return outcome.map_err(|_| lost(thread)),
         }
     }
 }
 
-/// The first signal interrupts the turn. The second, or [`GRACE`], ends the process. A task of its own: a reader of our
-/// output that has stopped reading keeps whoever writes to it waiting, and that must not make us deaf.
+fn lost(thread: &ThreadHandle) -> anyhow::Error {
+    let id = thread.id();
+    match thread.is_far() {
+        true => anyhow!(
+            "the process that worked on the thread is gone; `openoxide --resume {id}` goes on with its turn"
+        ),
+        false => anyhow!("the thread was lost inside openoxide"),
+    }
+}
+
+/// The first signal interrupts the turn, or leaves it where it runs if that is not here. The second, or [`GRACE`], ends
+/// the process. A task of its own: a reader of our output that has stopped reading keeps whoever writes to it waiting,
+/// and that must not make us deaf.
 fn heed_signals(thread: ThreadHandle) -> io::Result<()> {
     let mut signals = signals()?;
     tokio::spawn(async move {
         any(&mut signals).await;
-        // If the thread is gone, so is what could be interrupted.
-        let _ = thread.interrupt(None).await;
-        tokio::select! {
-            () = any(&mut signals) => {}
-            () = tokio::time::sleep(GRACE) => {}
+        if !thread.is_far() {
+            // If the thread is gone, so is what could be interrupted.
+            let _ = thread.interrupt(None).await;
+            tokio::select! {
+                () = any(&mut signals) => {}
+                () = tokio::time::sleep(GRACE) => {}
+            }
         }
         std::process::exit(i32::from(INTERRUPTED));
     });

@@ -2,16 +2,17 @@
 
 use crate::{
     conversation::{
-        Item, Outcome, OutputStatus, ToolOutput, TurnId, Usage, shortened, shown_line, shown_text,
+        Decision, Item, Outcome, OutputStatus, ToolOutput, TurnId, Usage, shortened, shown_line,
+        shown_text,
     },
-    thread::{Loaded, export::change_line},
+    thread::{Loaded, export::change_line, rollout::Given},
 };
 
 /// Lines of an output that are shown.
 const OUTPUT_LINES: usize = 6;
 
-/// `undone`: turns whose changes were taken back.
-pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
+/// `undone`: turns whose changes were taken back. `at_work`: a process works on the turn that is open.
+pub(super) fn tell(loaded: &Loaded, undone: &[TurnId], at_work: bool) -> String {
     let header = &loaded.header;
     let mut text = format!(
         "thread {}\ncreated {} · {} · model {} · sandbox {} · approval {}\n",
@@ -47,12 +48,27 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
                 shown_line(&approval.place),
             ));
         }
+        for Given { approval, answer } in &turn.given {
+            text.push_str(&format!(
+                "! answered, and not done yet: {}: {}\n",
+                shown_line(&approval.summary),
+                decided(answer.decision),
+            ));
+        }
+        let id = header.thread_id;
         match &turn.outcome {
-            None => text.push_str(&format!(
-                "— cut short; `openoxide --resume {}` goes on\n",
-                header.thread_id
+            None if at_work => text.push_str(&format!(
+                "— a process works on it; `openoxide --resume {id}` follows\n"
             )),
-            Some(outcome) => text.push_str(&end(outcome, undone.contains(&turn.turn_id))),
+            None => text.push_str(&format!("— cut short; `openoxide --resume {id}` goes on\n")),
+            Some(outcome) => {
+                text.push_str(&end(outcome));
+                if undone.contains(&turn.turn_id) {
+                    text.push_str(&format!(
+                        "  taken back; `openoxide threads undo {id} --redo` takes the last undo back\n"
+                    ));
+                }
+            }
         }
     }
     text.push_str(&usage(loaded));
@@ -65,7 +81,16 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId]) -> String {
     text
 }
 
-fn end(outcome: &Outcome, undone: bool) -> String {
+fn decided(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Approve => "yes",
+        Decision::ApproveForSession => "yes, for the session",
+        Decision::Deny => "no",
+        Decision::Abort => "no, and end the turn",
+    }
+}
+
+fn end(outcome: &Outcome) -> String {
     let why = outcome.error.as_ref();
     let why = why.map(|error| format!(": {}", shown_line(&error.message)));
     let mut text = format!(
@@ -79,9 +104,6 @@ fn end(outcome: &Outcome, undone: bool) -> String {
     }
     if let Some(why) = &outcome.partial_changes {
         text.push_str(&format!("  perhaps not all: {}\n", shown_line(why)));
-    }
-    if undone {
-        text.push_str("  taken back; `openoxide threads undo --redo` takes the last undo back\n");
     }
     text
 }

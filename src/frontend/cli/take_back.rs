@@ -27,7 +27,7 @@ pub(super) fn run(
     back: Back,
     manner: Manner,
 ) -> anyhow::Result<u8> {
-    let ready = prepare(store, id, back)?;
+    let mut ready = prepare(store, id, back)?;
     io::stdout().write_all(shown(&ready).as_bytes())?;
     if manner.dry_run || ready.undo.is_empty() {
         return Ok(OK);
@@ -37,9 +37,13 @@ pub(super) fn run(
     }
     ready.apply()?;
     let files = ready.undo.diffs().len();
+    let (done, again) = match back {
+        Back::LastUndo => ("as before the undo", ""),
+        Back::LastTurn | Back::Before(_) => ("taken back", " --redo"),
+    };
     writeln!(
         io::stdout(),
-        "{files} file(s) taken back; `openoxide threads undo {id} --redo` takes that back"
+        "{files} file(s) {done}; `openoxide threads undo {id}{again}` takes that back"
     )?;
     Ok(OK)
 }
@@ -62,6 +66,9 @@ fn shown(ready: &Ready) -> String {
     }
     for why in &ready.partial {
         text.push_str(&format!("perhaps not all: {}\n", shown_text(why)));
+    }
+    if ready.ends_a_turn() && !ready.undo.is_empty() {
+        text.push_str("the turn was left open and ends with this\n");
     }
     if ready.undo.is_empty() {
         text.push_str("there is nothing to take back\n");

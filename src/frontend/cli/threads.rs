@@ -99,7 +99,8 @@ fn show(store: &DirectoryStore, id: &str, json: bool) -> anyhow::Result<String> 
         return Ok(serde_json::to_string_pretty(&export::json(&loaded))? + "\n");
     }
     let undone = undo::taken_back(store, &loaded);
-    Ok(story::tell(&loaded, &undone))
+    let at_work = loaded.open_turn().is_some() && store.is_held(loaded.header.thread_id);
+    Ok(story::tell(&loaded, &undone, at_work))
 }
 
 fn exported(store: &DirectoryStore, id: &str, format: ExportFormat) -> anyhow::Result<String> {
@@ -115,8 +116,15 @@ fn diff(store: &DirectoryStore, id: &str, turn: Option<&str>) -> anyhow::Result<
     let last = loaded.turns.len().checked_sub(1);
     let at = turn.map(|turn| named(&loaded, turn)).transpose()?.or(last);
     let at = at.context("the thread has no turn yet")?;
-    let outcome = loaded.turns[at].outcome.as_ref();
-    let outcome = outcome.with_context(|| format!("turn {} has not ended", at + 1))?;
+    let turn = &loaded.turns[at];
+    let outcome = turn.outcome.as_ref().or(turn.suspended.as_ref());
+    let outcome = outcome.with_context(|| {
+        let id = loaded.header.thread_id;
+        format!(
+            "turn {} has not ended; what it changed so far is what `openoxide threads undo {id} --dry-run` would take back",
+            at + 1
+        )
+    })?;
     let mut text = String::new();
     for change in outcome
         .changes

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     app::Wish,
-    conversation::{TurnId, WhenUnattended},
+    conversation::{ThreadId, TurnId, WhenUnattended},
     thread::ThreadHandle,
 };
 
@@ -98,7 +98,7 @@ impl Server {
         if let Some(prompt) = &prompt {
             not_empty("prompt", prompt)?;
         }
-        let thread = self.thread(&thread_id)?;
+        let mut thread = self.thread(&thread_id).await?;
         let message = match &prompt {
             Some(prompt) => Some(self.attached(prompt, &files, &thread.header().cwd)?),
             None => None,
@@ -113,15 +113,24 @@ impl Server {
         {
             return self.follow_again(one, call, manner).await;
         }
-        if interrupt {
-            finding::stop(&thread).await?;
+        // Before anything is done for it.
+        if message.is_some() && thread.is_far() && !interrupt {
+            return Err(held_elsewhere(thread.id()));
         }
+        let mut stopped = None;
+        if interrupt {
+            stopped = finding::stop(&thread).await?;
+            // Who held it has given it back.
+            thread = self.thread(&thread.id().to_string()).await?;
+        }
+        let stopped = stopped.filter(|_| message.is_none() && decision.is_none());
         // Before this call attends: what it says itself is not what a person is asked through it.
         if let Some(decision) = decision {
             finding::decide(&thread, decision).await?;
         }
-        self.follow(thread, call, manner, key, async |thread| {
-            begin_or_go_on(thread, message, detail).await
+        self.follow(thread, call, manner, key, async |thread| match stopped {
+            Some(outcome) => Ok(finding::stopped(&outcome, detail)),
+            None => begin_or_go_on(thread, message, detail).await,
         })
         .await
     }
@@ -153,9 +162,9 @@ impl Server {
         }
         let (thread, message) = match (query, thread_id) {
             (None, None) => return Err(format!("argument `query` of `{QUERY}` is missing")),
-            (None, Some(id)) => (self.asked_before(&id)?, None),
+            (None, Some(id)) => (self.asked_before(&id).await?, None),
             (Some(query), Some(id)) => {
-                let fork = self.fork(&self.thread(&id)?).await?;
+                let fork = self.fork(&self.thread(&id).await?).await?;
                 (fork, Some(format!("{}\n{query}", QUESTION.trim()).into()))
             }
             (Some(query), None) => {
@@ -192,7 +201,7 @@ impl Server {
             .map_err(invalid)?;
         let state = manner.rounds.again(sealed)?;
         let gone = || invalid("`requestState`: its turn is gone".to_owned());
-        let thread = self.shared.app.threads().find(state.thread);
+        let thread = self.shared.app.threads().reach(state.thread).await;
         let thread = thread.map_err(|_| gone())?;
         let responses = params.input_responses.unwrap_or_default();
         let mut known = true;
@@ -293,28 +302,29 @@ impl Server {
                 Ok(response)
             }
             Followed::Part(response) => Ok(response),
-            Followed::Running => self.running(&thread, turn_id, call).await,
-            Followed::Nobody(why) => Err(why.to_owned()),
+            Followed::Running => self.running(id, turn_id, call).await,
+            Followed::Nobody(why) => Err(why),
         }
     }
 
     /// The turn goes on while its caller does not wait any longer.
     async fn running(
         &self,
-        thread: &ThreadHandle,
+        id: ThreadId,
         turn_id: TurnId,
         call: &Call,
     ) -> Result<CallToolResponse, String> {
         if tasks::are_understood(call) {
             return Ok(CallToolResponse::Task(tasks::created(turn_id)));
         }
+        let thread = self.shared.app.threads().reach(id).await.map_err(said)?;
         let items = thread.subscribe().await.map_err(said)?.items;
-        let seen = self.callers().seen.insert(thread.id(), items.len());
+        let seen = self.callers().seen.insert(id, items.len());
         let standing = thread.standing().await.map_err(said)?;
         let waits = standing.and_then(|standing| standing.waits);
         let news = || news::of(&items[seen.unwrap_or(0).min(items.len())..]);
         let news = waits.unwrap_or_else(news);
-        Ok(result::running(thread.id(), turn_id, &news).into())
+        Ok(result::running(id, turn_id, &news).into())
     }
 
     fn manner(
@@ -328,6 +338,7 @@ impl Server {
         let park = self.park();
         let life = park.max(bounded(config.limits.approval_seconds));
         Ok(Manner {
+            app: self.shared.app.clone(),
             wait: self.wait(wait_seconds, call)?,
             detail,
             on_cancel: config.server.on_cancel,
@@ -364,6 +375,13 @@ impl Server {
 pub(super) fn bounded(seconds: f64) -> Duration {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or(A_DAY);
     whole.min(A_DAY)
+}
+
+/// A turn runs under what its process was told it may do, so none is begun in another.
+fn held_elsewhere(id: ThreadId) -> String {
+    format!(
+        "another process works on thread `{id}` and takes no prompt from here; call `{REPLY}` without `prompt` to wait for its turn, or with `interrupt: true` to stop it first"
+    )
 }
 
 fn not_empty(name: &str, text: &str) -> Result<(), String> {

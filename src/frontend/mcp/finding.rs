@@ -1,5 +1,7 @@
 //! From what a call wants of a thread to a turn that it can follow, or to an outcome that is there already.
 
+use std::sync::Arc;
+
 use rmcp::model::CallToolResult;
 
 use super::{
@@ -32,10 +34,14 @@ impl Found {
     }
 
     fn outcome(outcome: &Outcome, detail: Detail) -> Self {
-        let remark = "this turn had ended before".to_owned();
+        Self::result(outcome, detail, "this turn had ended before")
+    }
+
+    fn result(outcome: &Outcome, detail: Detail, remark: &str) -> Self {
+        let remarks = [remark.to_owned()];
         Self::Result {
             turn_id: outcome.turn_id,
-            result: Box::new(result::outcome(outcome, detail, &[remark], false)),
+            result: Box::new(result::outcome(outcome, detail, &remarks, false)),
         }
     }
 }
@@ -94,15 +100,20 @@ pub(super) async fn named(
     Ok((started.turn_id == turn_id).then(|| Found::turn(started)))
 }
 
-/// Interrupts the running turn and waits for its end.
-pub(super) async fn stop(thread: &ThreadHandle) -> Result<(), String> {
-    if let Follow::Running(started) = thread.follow().await.map_err(said)? {
-        let turn_id = started.turn_id;
-        thread.interrupt(Some(turn_id)).await.map_err(said)?;
-        // If the thread is lost, what comes next says so. One that waits for its caller is told of at once.
-        let _ = started.outcome.await;
-    }
-    Ok(())
+/// Interrupts the running turn and waits for its end; `None` if no turn runs.
+pub(super) async fn stop(thread: &ThreadHandle) -> Result<Option<Arc<Outcome>>, String> {
+    let Follow::Running(started) = thread.follow().await.map_err(said)? else {
+        return Ok(None);
+    };
+    let turn_id = started.turn_id;
+    thread.interrupt(Some(turn_id)).await.map_err(said)?;
+    // If the thread is lost, what comes next says so.
+    Ok(started.outcome.await.ok())
+}
+
+/// What a call that only stops a turn is told.
+pub(super) fn stopped(outcome: &Outcome, detail: Detail) -> Found {
+    Found::result(outcome, detail, "stopped as this call asked")
 }
 
 /// What the calling model decides.

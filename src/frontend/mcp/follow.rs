@@ -2,7 +2,8 @@
 //!
 //! Ended by the turn, by a question that goes to the client as a result, by the wait budget, by a cancellation, or by
 //! the end of the connection; the turn itself lives in its thread. Everything is awaited in the task of the call. A
-//! question that is open pauses the wait budget. A result that invites the client back leaves the lease behind.
+//! question that is open pauses the wait budget. A result that invites the client back leaves the lease behind. If the
+//! turn ran in another process and that one dies, the turn is taken up here.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,13 +23,15 @@ use super::{
     arguments::Detail,
     asked::Asked,
     cancel::{Cancellations, OpenCall, ran_out_of_time},
-    codex,
+    codex, finding,
+    finding::Found,
     progress::{MERGED, Progress},
     questions::{self, Way},
     result,
     rounds::Rounds,
 };
 use crate::{
+    app::App,
     config::OnCancel,
     conversation::{Answer, Approval, ApprovalId, Event, Outcome, ResolvedBy, Status, TurnId},
     thread::{Abandoned, Lease, Snapshot, Started, ThreadHandle},
@@ -36,6 +39,8 @@ use crate::{
 
 /// What a call that follows needs to know.
 pub(super) struct Manner {
+    /// Has the thread also when the process that held it is gone.
+    pub(super) app: Arc<App>,
     pub(super) wait: Option<Duration>,
     pub(super) detail: Detail,
     pub(super) on_cancel: OnCancel,
@@ -84,7 +89,7 @@ pub(super) enum Followed {
     /// It runs on; `running` is the answer, or a task.
     Running,
     /// Nobody is left to answer.
-    Nobody(&'static str),
+    Nobody(String),
 }
 
 /// Why the wait is over.
@@ -129,13 +134,13 @@ impl<'a> Follower<'a> {
     /// Waits, and says what the call comes to.
     pub(super) async fn drive(mut self) -> Followed {
         self.progress.say("the turn began", &self.manner.eof).await;
-        for approval in std::mem::take(&mut self.snapshot.pending) {
-            // What another turn left open is closed when this one begins.
-            if self.queued || approval.turn_id == self.turn_id {
-                self.question(approval);
-            }
-        }
         loop {
+            for approval in std::mem::take(&mut self.snapshot.pending) {
+                // What another turn left open is closed when this one begins.
+                if self.queued || approval.turn_id == self.turn_id {
+                    self.question(approval);
+                }
+            }
             let end = self.wait().await;
             if let End::Asked = end {
                 match self.round().await {
@@ -149,7 +154,40 @@ impl<'a> Follower<'a> {
             }
             // What the client must be told of its forms is told before the result.
             while self.questions.next().await.is_some() {}
+            if matches!(end, End::Lost) && self.thread.is_far() {
+                match self.take_over().await {
+                    Ok(None) => continue,
+                    Ok(Some(result)) => return Followed::Whole(result.into()),
+                    Err(why) => return Followed::Nobody(why),
+                }
+            }
             return self.followed(end).await;
+        }
+    }
+
+    /// Goes on with the turn after the process that held it has died; or it had ended, and this is the result.
+    async fn take_over(&mut self) -> Result<Option<CallToolResult>, String> {
+        let gone = |error: &dyn std::fmt::Display| error.to_string();
+        let threads = self.manner.app.threads();
+        let thread = threads.reach(self.thread.id()).await;
+        self.thread = thread.map_err(|error| gone(&error))?;
+        if self.way != Way::None {
+            let lease = self.thread.attend().await;
+            self.lease = Some(lease.map_err(|error| gone(&error))?);
+        }
+        let snapshot = self.thread.subscribe().await;
+        self.snapshot = snapshot.map_err(|error| gone(&error))?;
+        // Forms that were taken away are shown anew.
+        self.settled.clear();
+        match finding::named(&self.thread, self.turn_id, self.manner.detail).await? {
+            Some(Found::Turn { started, .. }) => {
+                self.ended = started.outcome;
+                let remark = "the process that worked on it is gone; the turn went on here";
+                self.manner.remarks.push(remark.to_owned());
+                Ok(None)
+            }
+            Some(Found::Result { result, .. }) => Ok(Some(*result)),
+            None => Err("the process that worked on the turn is gone, and so is the turn".into()),
         }
     }
 
@@ -168,11 +206,13 @@ impl<'a> Follower<'a> {
                 Followed::Running
             }
             End::Cancelled => self.cancelled().await,
-            End::Asked | End::Lost => Followed::Nobody("the thread was lost inside openoxide"),
+            End::Asked | End::Lost => {
+                Followed::Nobody("the thread was lost inside openoxide".to_owned())
+            }
             End::Eof => {
                 // While the lease lives, so that a question is kept and not decided for want of an answer.
                 let _ = self.thread.leave().await;
-                Followed::Nobody("the connection ended; the turn can be resumed")
+                Followed::Nobody("the connection ended; the turn can be resumed".to_owned())
             }
         }
     }
@@ -208,7 +248,11 @@ impl<'a> Follower<'a> {
                 biased;
                 () = self.manner.eof.cancelled() => return End::Eof,
                 () = self.call.ct.cancelled() => return End::Cancelled,
-                outcome = &mut self.ended => return outcome.map_or(End::Lost, End::Turn),
+                outcome = &mut self.ended => {
+                    // What is left is for who goes on with it.
+                    self.manner.wait = left.map(|left| left.saturating_sub(since.elapsed())).or(budget);
+                    return outcome.map_or(End::Lost, End::Turn);
+                }
                 Some((id, answer)) = self.questions.next() => self.answered(id, answer).await,
                 event = self.snapshot.events.recv() => match event {
                     Ok(event) => self.event(&event),
@@ -338,7 +382,7 @@ impl<'a> Follower<'a> {
         if detach {
             self.linger();
             self.manner.asked.given_up(self.turn_id);
-            return Followed::Nobody("cancelled");
+            return Followed::Nobody("cancelled".to_owned());
         }
         // Before the turn ends: whoever makes the call again means a new one.
         self.manner.asked.settled(self.turn_id);
@@ -347,6 +391,6 @@ impl<'a> Follower<'a> {
             // Its processes are gone when the turn has ended.
             let _ = ended.await;
         }
-        Followed::Nobody("cancelled")
+        Followed::Nobody("cancelled".to_owned())
     }
 }

@@ -169,8 +169,8 @@ impl Server {
     }
 
     /// The thread of an earlier query.
-    pub(super) fn asked_before(&self, id: &str) -> Result<ThreadHandle, String> {
-        let thread = self.thread(id)?;
+    pub(super) async fn asked_before(&self, id: &str) -> Result<ThreadHandle, String> {
+        let thread = self.thread(id).await?;
         if thread.header().query {
             return Ok(thread);
         }
@@ -191,7 +191,8 @@ impl Server {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn thread(&self, id: &str) -> Result<ThreadHandle, String> {
+    /// The thread that a caller names, also if another process works on it.
+    pub(super) async fn thread(&self, id: &str) -> Result<ThreadHandle, String> {
         let unknown = || {
             format!(
                 "there is no thread `{}`; `{START}` starts one",
@@ -202,7 +203,7 @@ impl Server {
             "last" => self.last().ok_or_else(unknown)?,
             id => id.parse().map_err(|_| unknown())?,
         };
-        let thread = self.shared.app.threads().find(id).map_err(said)?;
+        let thread = self.shared.app.threads().reach(id).await.map_err(said)?;
         self.shared.app.within_roots(thread.header().directory())?;
         Ok(thread)
     }

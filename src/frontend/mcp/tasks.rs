@@ -133,7 +133,7 @@ async fn find(app: &App, id: &str) -> Result<(ThreadHandle, TurnId), ErrorData> 
     let unknown = || ErrorData::invalid_params(format!("there is no task `{id}`"), None);
     let turn_id: TurnId = id.parse().map_err(|_| unknown())?;
     let thread: ThreadId = app.threads().of_turn(turn_id).await.ok_or_else(unknown)?;
-    let thread = app.threads().find(thread).map_err(gone)?;
+    let thread = app.threads().reach(thread).await.map_err(gone)?;
     app.within_roots(thread.header().directory())
         .map_err(|_| unknown())?;
     Ok((thread, turn_id))

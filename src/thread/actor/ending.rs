@@ -4,12 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Actor, starting::measured};
 use crate::{
-    agent::{context::History, sample::EFFECTS_UNKNOWN},
+    agent::context::History,
     conversation::{
-        Decision, Event, Item, Outcome, OutputStatus, ResolvedBy, Status, ToolOutput, TurnError,
-        TurnErrorKind, TurnId, WhenUnattended,
+        Decision, Event, Item, Outcome, ResolvedBy, Status, TurnError, TurnErrorKind, TurnId,
+        WhenUnattended,
     },
-    thread::{handle::Abandoned, rollout::Record},
+    thread::{closing, handle::Abandoned, rollout::Record},
     workspace::checkpoint::Measured,
 };
 
@@ -71,18 +71,8 @@ impl Actor {
             self.history = None;
         }
         for left in open.open_calls {
-            let content = match left.started {
-                true => EFFECTS_UNKNOWN,
-                false => "not run: the turn was interrupted first",
-            };
-            let output = ToolOutput {
-                call_id: left.call.call_id,
-                status: OutputStatus::Interrupted,
-                content: content.to_owned(),
-                command: None,
-            };
             // If this cannot be written, nor can what follows, and that is reported.
-            let _ = self.record(Item::ToolOutput(output));
+            let _ = self.record(Item::ToolOutput(closing::output(left)));
         }
         for approval in open.open_approvals {
             self.resolve(approval.id, Decision::Deny.into(), ResolvedBy::Interrupt);

@@ -48,7 +48,7 @@ use crate::{
 
 /// Events that a slow follower may be behind before it loses the oldest. There is room for as many in every thread, 32
 /// bytes each.
-const EVENT_BACKLOG: usize = 256;
+pub(super) const EVENT_BACKLOG: usize = 256;
 
 /// What a thread works with; built by `app`.
 #[derive(Clone)]
@@ -110,6 +110,7 @@ pub(super) enum Request {
         reply: oneshot::Sender<()>,
     },
     Leave(oneshot::Sender<()>),
+    Refresh(oneshot::Sender<bool>),
     EndSessions(oneshot::Sender<()>),
     Rest {
         idle: Duration,
@@ -236,6 +237,7 @@ impl Actor {
                 self.leave().await;
                 let _ = reply.send(());
             }
+            Request::Refresh(reply) => drop(reply.send(self.refresh())),
             Request::EndSessions(reply) => {
                 let gate = self.parts.gate.clone();
                 tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use super::Actor;
 use crate::{
     agent::{Tally, turn::TurnEnd},
-    conversation::{Change, Outcome, Status, TurnError, TurnErrorKind, TurnId, Usage},
+    conversation::{Change, Outcome, Status, ThreadId, TurnError, TurnErrorKind, TurnId, Usage},
     thread::handle::Standing,
     workspace::checkpoint::Measured,
 };
@@ -152,7 +152,13 @@ impl Actor {
     fn blank(&self, turn_id: TurnId) -> Outcome {
         let running = self.running.as_ref();
         let seconds = running.map_or(0.0, |running| running.started.elapsed().as_secs_f64());
-        let beside = running.map_or_else(Vec::new, |running| running.beside.clone());
+        let beside = running.map_or_else(Vec::new, |running| {
+            let elsewhere = running.elsewhere.get().into_iter().flatten();
+            let mut all: Vec<ThreadId> = running.beside.iter().chain(elsewhere).copied().collect();
+            all.sort_unstable();
+            all.dedup();
+            all
+        });
         Outcome {
             thread_id: self.state.header.thread_id,
             turn_id,

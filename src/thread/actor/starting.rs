@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -46,8 +46,10 @@ pub(super) struct Running {
     pub(super) partial_before: Option<String>,
     /// What it is measured against.
     pub(super) begun: Begun,
-    /// Other threads at work in the same directory.
+    /// Other threads of this process at work in the same directory.
     pub(super) beside: Vec<ThreadId>,
+    /// Those of other processes, when they have been looked for.
+    pub(super) elsewhere: Arc<OnceLock<Vec<ThreadId>>>,
     /// The way of its messages, for what is measured meanwhile.
     pub(super) messages: mpsc::Sender<TurnMessage>,
     pub(super) place: Arc<Place>,
@@ -224,6 +226,18 @@ impl Actor {
         Ok(())
     }
 
+    /// Takes up what other processes added to the thread, without holding it. True if a turn runs here.
+    pub(super) fn refresh(&mut self) -> bool {
+        // What cannot be read now is read, or refused, when the thread is held.
+        if self.running.is_none()
+            && let Ok(Some(newer)) = self.journal.newer()
+        {
+            self.state = newer;
+            self.history = None;
+        }
+        self.running.is_some()
+    }
+
     /// Gives the thread back.
     pub(super) fn release(&mut self) {
         self.door = None;
@@ -333,6 +347,7 @@ impl Actor {
             partial_before,
             begun: begun.clone(),
             beside,
+            elsewhere: self.look_elsewhere(),
             messages: to_actor.clone(),
             place: link.place.clone(),
             _at_work,
@@ -394,6 +409,19 @@ impl Actor {
             .writers
             .enter(self.state.header.thread_id, workspace.cwd());
         (Some(at_work), beside)
+    }
+
+    /// Looks for threads of other processes that are at work in the same directory, beside the first model request.
+    fn look_elsewhere(&self) -> Arc<OnceLock<Vec<ThreadId>>> {
+        let found = Arc::new(OnceLock::new());
+        let workspace = &self.parts.gate.workspace;
+        if workspace.sandbox() != SandboxPolicy::ReadOnly {
+            let search = self.journal.at_work_in(workspace.cwd());
+            let found = found.clone();
+            // Ended by its end; a turn that is over sooner does without.
+            tokio::spawn(async move { found.set(search.await) });
+        }
+        found
     }
 
     /// Starts what waits behind the turn that ended.

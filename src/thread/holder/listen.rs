@@ -1,10 +1,11 @@
 //! The side of the process that holds the thread.
 //!
 //! A task accepts visitors while the thread is held and is stopped when the [`Door`] is dropped. Each visitor is a task
-//! of its own, ended by its leaving, by [`IDLE`], or with the thread. None of them keeps the thread in memory: they hold
-//! a weak handle.
+//! of its own, and so is each of its errands; they are ended by its leaving, by [`IDLE`], or with the thread. None of
+//! them keeps the thread in memory: a visitor holds a weak handle.
 
 use std::{
+    collections::HashMap,
     fs::Permissions,
     io,
     os::unix::fs::PermissionsExt,
@@ -14,30 +15,38 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncWriteExt, BufReader},
     net::{
         UnixListener, UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{Semaphore, broadcast::error::RecvError},
+    sync::{Semaphore, mpsc},
     task::AbortHandle,
     time::timeout,
 };
+use tokio_util::task::AbortOnDropHandle;
 
-use super::{Ask, Say, short};
-use crate::{
-    conversation::{Event, Item},
-    thread::handle::WeakHandle,
+use super::{
+    Ask, Of, Say,
+    errand::{Errand, Left},
+    read_line, short,
 };
+use crate::thread::handle::WeakHandle;
 
 /// Visitors at once; more wait to be let in.
-const VISITORS: usize = 16;
+const VISITORS: usize = 32;
 
-/// Bytes of a request, and as many again for its end of line.
-const LONGEST: u64 = 64 * 1024;
+/// Errands of one visitor at once.
+const ERRANDS: usize = 32;
 
-/// How long a visitor may say nothing, or take to read what it is told.
+/// Bytes of a request.
+const LONGEST: u64 = 1024 * 1024;
+
+/// How long a visitor without an errand may say nothing, and how long any may take to read what it is told.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// Lines that wait for a visitor to read them.
+const BACKLOG: usize = 64;
 
 /// Open while the thread is held.
 pub(in crate::thread) struct Door {
@@ -101,28 +110,30 @@ fn is_ours(stream: &UnixStream) -> bool {
 
 struct Visitor {
     asks: BufReader<OwnedReadHalf>,
-    says: OwnedWriteHalf,
+    says: mpsc::Sender<(u64, Say)>,
     thread: WeakHandle,
+    /// Dropping one ends it, and with it what it holds of the thread.
+    errands: HashMap<u64, AbortOnDropHandle<Result<(), Left>>>,
 }
-
-/// The visitor left, or is stuck; either way there is nobody to say it to.
-struct Left;
 
 impl Visitor {
     fn new(stream: UnixStream, thread: WeakHandle) -> Self {
-        let (asks, says) = stream.into_split();
+        let (asks, to) = stream.into_split();
+        let (says, lines) = mpsc::channel(BACKLOG);
+        tokio::spawn(tell(to, lines));
         Self {
             asks: BufReader::new(asks),
             says,
             thread,
+            errands: HashMap::new(),
         }
     }
 
     async fn serve(mut self) {
-        while let Ok(line) = self.line().await {
+        while let Some(line) = self.line().await {
             let served = match serde_json::from_str(&line) {
-                Ok(ask) => self.grant(ask).await,
-                Err(error) => self.say(&Say::Refused(error.to_string())).await,
+                Ok(Of { errand, what }) => self.begin(errand, what).await,
+                Err(error) => self.refuse(&line, error.to_string()).await,
             };
             if served.is_err() {
                 break;
@@ -130,63 +141,58 @@ impl Visitor {
         }
     }
 
-    async fn line(&mut self) -> Result<String, Left> {
-        let mut line = String::new();
-        let mut bounded = (&mut self.asks).take(LONGEST);
-        let read = timeout(IDLE, bounded.read_line(&mut line)).await;
-        match read {
-            Ok(Ok(length)) if length > 0 && line.ends_with('\n') => Ok(line),
-            _ => Err(Left),
+    /// The next request. Ended by the visitor's leaving, and by its silence if it wants nothing at the moment.
+    async fn line(&mut self) -> Option<String> {
+        self.errands.retain(|_, errand| !errand.is_finished());
+        let patience = match self.errands.is_empty() {
+            true => IDLE,
+            false => Duration::MAX,
+        };
+        tokio::select! {
+            line = timeout(patience, read_line(&mut self.asks, LONGEST)) => line.ok()?.ok()?,
+            // It does not read what it is told.
+            () = self.says.closed() => None,
         }
     }
 
-    async fn grant(&mut self, ask: Ask) -> Result<(), Left> {
+    async fn begin(&mut self, number: u64, ask: Ask) -> Result<(), Left> {
+        if let Ask::Stop = ask {
+            if let Some(errand) = self.errands.remove(&number) {
+                errand.abort();
+                // Whatever is asked next finds nothing of it.
+                let _ = errand.await;
+            }
+            return Ok(());
+        }
         let thread = self.thread.upgrade().ok_or(Left)?;
-        match ask {
-            Ask::Answer { id, answer, by } => {
-                let counted = thread.answer(id, answer, by).await.map_err(|_| Left)?;
-                self.say(&Say::Answered(counted)).await
-            }
-            Ask::Interrupt { turn_id } => {
-                thread.interrupt(turn_id).await.map_err(|_| Left)?;
-                self.say(&Say::Interrupted).await
-            }
-            Ask::Subscribe => {
-                let snapshot = thread.subscribe().await.map_err(|_| Left)?;
-                drop(thread);
-                let items = snapshot.items.into_iter().map(Item::without_wire).collect();
-                let pending = snapshot.pending;
-                self.say(&Say::Subscribed { items, pending }).await?;
-                self.tell(snapshot.events).await
-            }
+        let errand = Errand::new(number, self.says.clone());
+        if self.errands.len() >= ERRANDS {
+            return errand.refuse("too much at once".to_owned()).await;
         }
+        let task = AbortOnDropHandle::new(tokio::spawn(errand.run(ask, thread)));
+        self.errands.insert(number, task);
+        Ok(())
     }
 
-    /// Passes on what happens, until the visitor has seen enough.
-    async fn tell(
-        &mut self,
-        mut events: tokio::sync::broadcast::Receiver<Arc<Event>>,
-    ) -> Result<(), Left> {
-        loop {
-            let event = tokio::select! {
-                event = events.recv() => event,
-                // A watcher that says anything, or leaves, watches no more.
-                _ = self.asks.fill_buf() => return Ok(()),
-            };
-            match event {
-                Ok(event) => self.say(&Say::Event((*event).clone())).await?,
-                Err(RecvError::Lagged(_)) => return self.say(&Say::Lagged).await,
-                Err(RecvError::Closed) => return Err(Left),
-            }
-        }
+    async fn refuse(&self, line: &str, why: String) -> Result<(), Left> {
+        // The number alone may be plain, so that whoever asked hears of it.
+        let number = serde_json::from_str::<serde_json::Value>(line)
+            .ok()
+            .and_then(|asked| asked["errand"].as_u64());
+        let errand = Errand::new(number.unwrap_or_default(), self.says.clone());
+        errand.refuse(why).await
     }
+}
 
-    async fn say(&mut self, say: &Say) -> Result<(), Left> {
-        let mut line = serde_json::to_vec(say).map_err(|_| Left)?;
-        line.push(b'\n');
-        match timeout(IDLE, self.says.write_all(&line)).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(Left),
+/// Writes what there is to say. Ended by the end of all who say something, or by a visitor that does not read.
+async fn tell(mut to: OwnedWriteHalf, mut lines: mpsc::Receiver<(u64, Say)>) {
+    while let Some((errand, say)) = lines.recv().await {
+        let Ok(line) = super::written(errand, say) else {
+            return;
+        };
+        match timeout(IDLE, to.write_all(&line)).await {
+            Ok(Ok(())) => {}
+            _ => return,
         }
     }
 }

@@ -665,7 +665,8 @@ impl Sent {
         };
         // A turn may have ended right after it, so that others follow it already.
         let stands_for_all = rest.first().is_some_and(|first| {
-            first.contains("# What came before") && last.input.get(1) != Some(first)
+            let is_new = rest.len() == 1 || last.input.get(1) != Some(first);
+            first.contains("# What came before") && is_new
         });
         let tail = &rest[..rest.len().saturating_sub(1)];
         let asks = self.asks_for_notes() && last.input.ends_with(tail);
