@@ -137,6 +137,7 @@ impl Assemble for Bench {
             approval_policy: policy.approval_policy,
             rules: Rules::new(&[], &[], &[])?,
             redactor: redactor.clone(),
+            measures: true,
         };
         Ok(Parts {
             model: self.model.clone(),

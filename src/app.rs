@@ -26,6 +26,7 @@ use crate::{
     },
     tools::{
         command::Rules,
+        gate::Gate,
         mcp::{self, Servers},
         registry::Settings,
     },
@@ -69,6 +70,8 @@ pub struct Setup {
     pub asker: Asker,
     /// Where what the model says is kept, to be played again.
     pub record: Option<PathBuf>,
+    /// Callers of the server may search, run and analyze with their own hands.
+    pub workspace_tools: bool,
     /// An openoxide that is executed to confine commands, where this program is not one.
     pub helper: Option<PathBuf>,
 }
@@ -357,6 +360,24 @@ impl App {
         let workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
         Ok((workspace, self.wiring.confinement(), settings))
+    }
+
+    /// Whether callers get tools for their own hands.
+    pub fn workspace_tools(&self) -> bool {
+        self.setup.workspace_tools
+    }
+
+    /// What stands before those tools in `cwd`: under the policies of a thread there, or with `only_reads` of a query.
+    pub fn hands(&self, cwd: Option<PathBuf>, only_reads: bool) -> Result<Gate, String> {
+        let cwd = self.setup.cwd.join(cwd.unwrap_or_default());
+        let wish = Wish {
+            query: only_reads,
+            ..Wish::default()
+        };
+        let (_, policy) = self
+            .policy(&cwd, &wish)
+            .map_err(|error| error.to_string())?;
+        self.wiring.hands(&cwd, &policy, only_reads)
     }
 
     /// Removes threads that nobody used for long, now and every hour, on a thread of its own: it may end with the process,

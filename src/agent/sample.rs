@@ -364,6 +364,7 @@ fn ended(call: &ToolCall, status: OutputStatus, content: &str) -> Passed {
     };
     Passed {
         output,
+        structured: None,
         denied: None,
         abort: false,
     }

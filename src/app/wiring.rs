@@ -71,43 +71,26 @@ pub(super) struct Wiring {
 
 impl Assemble for Wiring {
     fn assemble(&self, header: &Header) -> Result<Parts, String> {
-        if self.depth > DEEPEST {
-            return Err(format!(
-                "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
-            ));
-        }
-        let policy = Policy {
-            sandbox: header.policy.sandbox.min(self.ceiling()),
-            ..header.policy.clone()
-        };
-        let approval_policy = match self.config.policy.approval_policy {
-            Some(ApprovalPolicy::Untrusted) if !header.query => ApprovalPolicy::Untrusted,
-            _ => policy.approval_policy,
-        };
+        self.not_too_deep()?;
         if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
             // Nothing had come of it, so it was removed when the process ended that made it.
             let closed = &self.paths.closed;
             worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
                 .map_err(|error| error.to_string())?;
         }
-        let workspace = Arc::new(self.workspace(&header.cwd, &policy)?);
-        let settings = self.settings(policy.sandbox);
-        let owner = &self.config.policy;
-        let deny = [owner.deny.as_slice(), &policy.deny].concat();
-        let rules = Rules::new(&owner.allow, &deny, &settings.environment)?;
-        let mut tools = Registry::built_in(policy.sandbox, approval_policy, &settings);
-        tools.extend(self.outside_tools(header));
         let flagged = self.model.as_ref().filter(|_| self.asker == Asker::Owner);
         let (model, redactor) = self.model(flagged.unwrap_or(&header.model))?;
-        let gate = Gate {
-            tools,
-            workspace,
-            confinement: Arc::new(self.confinement()),
-            accept_partial: self.config.policy.accept_partial,
-            approval_policy,
-            rules,
-            redactor: redactor.clone(),
-        };
+        let gate = self.gate(
+            &header.cwd,
+            &header.policy,
+            header.query,
+            redactor.clone(),
+            |sandbox, approval, settings| {
+                let mut tools = Registry::built_in(sandbox, approval, settings);
+                tools.extend(self.outside_tools(header));
+                tools
+            },
+        )?;
         let limits = match self.asker {
             // Who gave the limits may give others.
             Asker::Owner => self.config.limits,
@@ -125,6 +108,59 @@ impl Assemble for Wiring {
 }
 
 impl Wiring {
+    fn not_too_deep(&self) -> Result<(), String> {
+        match self.depth > DEEPEST {
+            true => Err(format!(
+                "agents have started agents {DEEPEST} levels deep; this is where it ends (`OPENOXIDE_DEPTH`)"
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// What stands before the tools of a thread in `cwd` under `policy`.
+    fn gate(
+        &self,
+        cwd: &Path,
+        policy: &Policy,
+        query: bool,
+        redactor: Redactor,
+        tools: impl FnOnce(SandboxPolicy, ApprovalPolicy, &Settings) -> Registry,
+    ) -> Result<Gate, String> {
+        let policy = Policy {
+            sandbox: policy.sandbox.min(self.ceiling()),
+            ..policy.clone()
+        };
+        let approval_policy = match self.config.policy.approval_policy {
+            Some(ApprovalPolicy::Untrusted) if !query => ApprovalPolicy::Untrusted,
+            _ => policy.approval_policy,
+        };
+        let workspace = Arc::new(self.workspace(cwd, &policy)?);
+        let settings = self.settings(policy.sandbox);
+        let owner = &self.config.policy;
+        let deny = [owner.deny.as_slice(), &policy.deny].concat();
+        Ok(Gate {
+            tools: tools(policy.sandbox, approval_policy, &settings),
+            workspace,
+            confinement: Arc::new(self.confinement()),
+            accept_partial: self.config.policy.accept_partial,
+            approval_policy,
+            rules: Rules::new(&owner.allow, &deny, &settings.environment)?,
+            redactor,
+            measures: true,
+        })
+    }
+
+    /// The same for somebody who calls the tools with their own hands. No outcome tells of it, so nothing is measured.
+    pub(super) fn hands(&self, cwd: &Path, policy: &Policy, query: bool) -> Result<Gate, String> {
+        self.not_too_deep()?;
+        let tools = |_, _, settings: &Settings| Registry::of_hands(settings);
+        let gate = self.gate(cwd, policy, query, self.redactor.clone(), tools)?;
+        Ok(Gate {
+            measures: false,
+            ..gate
+        })
+    }
+
     /// The widest sandbox that any thread of this process gets, new or resumed.
     pub(super) fn ceiling(&self) -> SandboxPolicy {
         let set = match self.config.policy.sandbox {
@@ -199,7 +235,7 @@ impl Wiring {
             .closed
             .iter()
             .filter(|place| !worktrees.starts_with(place));
-        let beside = entries(state).chain(["threads".into(), "directories".into()]);
+        let beside = entries(state).chain(["threads", "directories", "outlines"].map(Into::into));
         let beside = beside
             .filter(|name| name != "worktrees")
             .map(|name| state.join(name));

@@ -12,7 +12,7 @@ use crate::{
         context::{Context, Surroundings},
         instructions,
     },
-    config::{ConfigError, Narrowing},
+    config::{Config, ConfigError, Narrowing},
     conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, shown_line},
     thread::{
         Header, Isolated, Policy,
@@ -113,24 +113,10 @@ impl App {
         thread_id: ThreadId,
         wish: Wish,
     ) -> Result<Header, HeaderError> {
-        // Before anything of the directory is read, so that what is outside the roots cannot be probed.
-        self.within_roots(cwd)?;
-        // Beside the first request to the model, so that neither the start nor the first command waits for it.
-        self.wiring.sandbox.look_ahead();
-        let mut config = self.wiring.layers.in_project(cwd)?;
-        let sandbox = self.sandbox(&wish, config.policy.sandbox.unwrap_or_default())?;
-        let approval_policy = self.approval_policy(&wish, config.policy.approval_policy)?;
-        config.narrow(&wish.narrowing);
+        let (config, policy) = self.policy(cwd, &wish)?;
+        let (sandbox, approval_policy) = (policy.sandbox, policy.approval_policy);
         // They start beside all that follows, the first request to the model included.
         let servers = self.wiring.external(&config, cwd, |_| true);
-        let deny = config.policy.deny.clone();
-        Rules::new(&[], &deny, &[])?;
-        let policy = Policy {
-            sandbox,
-            approval_policy,
-            writable_roots: config.policy.writable_roots.clone(),
-            deny,
-        };
         let model = self.model_name(wish.model.clone(), config.model.name)?;
         let mut workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
@@ -180,6 +166,27 @@ impl App {
             limits: config.limits,
             context: Arc::new(context),
         })
+    }
+
+    /// What `wish` may do in `cwd`, with the configuration that holds there.
+    pub(super) fn policy(&self, cwd: &Path, wish: &Wish) -> Result<(Config, Policy), HeaderError> {
+        // Before anything of the directory is read, so that what is outside the roots cannot be probed.
+        self.within_roots(cwd)?;
+        // Beside the first request to the model, so that neither the start nor the first command waits for it.
+        self.wiring.sandbox.look_ahead();
+        let mut config = self.wiring.layers.in_project(cwd)?;
+        let sandbox = self.sandbox(wish, config.policy.sandbox.unwrap_or_default())?;
+        let approval_policy = self.approval_policy(wish, config.policy.approval_policy)?;
+        config.narrow(&wish.narrowing);
+        let deny = config.policy.deny.clone();
+        Rules::new(&[], &deny, &[])?;
+        let policy = Policy {
+            sandbox,
+            approval_policy,
+            writable_roots: config.policy.writable_roots.clone(),
+            deny,
+        };
+        Ok((config, policy))
     }
 
     /// A recording is a file: a caller cannot name one.

@@ -6,6 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use serde_json::Value;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -46,6 +47,8 @@ pub struct Gate {
     pub rules: Rules,
     /// Takes secrets out of what tools bring in.
     pub redactor: Redactor,
+    /// Somebody will ask what commands changed, so it is looked at before they do.
+    pub measures: bool,
 }
 
 /// What somebody said yes to.
@@ -62,6 +65,8 @@ struct Approved {
 pub struct Passed {
     /// Its one output.
     pub output: ToolOutput,
+    /// The same for a program, where there is more to it than text.
+    pub structured: Option<Value>,
     /// What was refused, where something was.
     pub denied: Option<Denied>,
     /// Somebody asked for the turn to end.
@@ -462,6 +467,7 @@ impl Gate {
         };
         Passed {
             output,
+            structured: done.structured.map(|value| self.cleaned(value)),
             denied: None,
             abort: false,
         }
@@ -478,9 +484,26 @@ impl Gate {
             Access::Nothing | Access::Read(_) | Access::Write { .. } => return None,
         };
         let may_write = may_write || self.workspace.sandbox() != SandboxPolicy::ReadOnly;
-        match may_write {
+        match may_write && self.measures {
             true => Some(Arc::new(Checkpoint::command(&self.workspace).await)),
             false => None,
+        }
+    }
+
+    /// Without what tools must not bring in, wherever in it that stands.
+    fn cleaned(&self, value: Value) -> Value {
+        match value {
+            Value::String(text) => self.redactor.clean(text).into(),
+            Value::Array(values) => values
+                .into_iter()
+                .map(|value| self.cleaned(value))
+                .collect(),
+            Value::Object(entries) => {
+                let entries = entries.into_iter();
+                let cleaned = entries.map(|(key, value)| (key, self.cleaned(value)));
+                Value::Object(cleaned.collect())
+            }
+            plain => plain,
         }
     }
 
@@ -541,6 +564,7 @@ impl Gate {
         };
         Passed {
             output,
+            structured: None,
             denied: None,
             abort: false,
         }
@@ -866,6 +890,7 @@ mod tests {
             approval_policy: approval,
             rules: Rules::new(&["sh x.sh allowed".into()], &["rm".into()], &path).unwrap(),
             redactor: Redactor::default(),
+            measures: true,
         };
         let host = Arc::new(Meddler {
             script: dir.path().join("x.sh"),

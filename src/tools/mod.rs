@@ -4,12 +4,14 @@
 //! ([`Tool::run`]). It never asks for leave, never picks a sandbox, and knows no threads: what it needs from above comes
 //! through [`Host`].
 
+mod analyze_file;
 pub mod command;
 mod edit_file;
 pub mod gate;
 pub(crate) mod input;
 mod list_files;
 pub mod mcp;
+mod outline;
 mod output;
 mod read_file;
 pub mod registry;
@@ -24,6 +26,7 @@ use std::{future::Future, sync::Arc};
 use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -101,6 +104,8 @@ pub struct Confined {
 pub struct Output {
     /// What the model reads.
     pub content: String,
+    /// The same for a program, where there is more to it than text.
+    pub structured: Option<Value>,
     /// The command that ran, where one did.
     pub command: Option<CommandRun>,
     /// The turn was stopped before it could finish.

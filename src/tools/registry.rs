@@ -5,9 +5,9 @@ use std::sync::Arc;
 use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
-    Call, Output, Planned, Tool, ToolError, edit_file::EditFile, input, list_files::ListFiles,
-    read_file::ReadFile, search::Search, shell::Shell, shell_input::ShellInput,
-    update_plan::UpdatePlan, write_file::WriteFile,
+    Call, Output, Planned, Tool, ToolError, analyze_file::AnalyzeFile, edit_file::EditFile, input,
+    list_files::ListFiles, outline::Outline, read_file::ReadFile, search::Search, shell::Shell,
+    shell_input::ShellInput, update_plan::UpdatePlan, write_file::WriteFile,
 };
 use crate::{
     conversation::{ApprovalPolicy, SandboxPolicy},
@@ -85,6 +85,7 @@ impl Registry {
         registry.add(ReadFile);
         registry.add(ListFiles);
         registry.add(Search);
+        registry.add(Outline);
         if may_edit {
             registry.add(EditFile);
             registry.add(WriteFile);
@@ -98,6 +99,23 @@ impl Registry {
             registry.add(ShellInput { sessions });
         }
         registry.add(UpdatePlan);
+        registry
+    }
+
+    /// What a caller may use with its own hands: the same tools, under the same policies.
+    pub fn of_hands(settings: &Settings) -> Self {
+        let sessions = Arc::new(Sessions::default());
+        let mut registry = Self {
+            tools: Vec::new(),
+            sessions: sessions.clone(),
+        };
+        registry.add(Search);
+        registry.add(Shell {
+            environment: settings.environment.clone(),
+            keeper: settings.keeper.clone(),
+            sessions,
+        });
+        registry.add(AnalyzeFile);
         registry
     }
 

@@ -2,13 +2,14 @@
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::{Call, Output, Planned, Tool, ToolError, input};
+use super::{Call, Output, Planned, Tool, ToolError, input, output};
 use crate::{
     conversation::Access,
     workspace::{
         Workspace,
-        search::{self, TextQuery},
+        search::{self, TextMatches, TextQuery},
     },
 };
 
@@ -90,6 +91,34 @@ impl Tool for Search {
             };
             file.path = call.workspace.show(&real);
         }
-        Ok(found.to_string().into())
+        Ok(Output {
+            structured: Some(structured(&found)),
+            ..Output::from(found.to_string())
+        })
     }
+}
+
+/// Line by line, as many as fit.
+fn structured(found: &TextMatches) -> Value {
+    let lines = found
+        .files
+        .iter()
+        .flat_map(|file| file.lines.iter().map(move |line| (file, line)));
+    let mut left = output::OUTPUT_BYTES;
+    let mut matches = Vec::new();
+    let mut truncated = found.truncated;
+    for (file, line) in lines {
+        let mut one = json!({"path": file.path, "line": line.number, "text": line.text});
+        if !line.is_match {
+            one["context"] = true.into();
+        }
+        let size = one.to_string().len();
+        if size > left {
+            truncated = true;
+            break;
+        }
+        left -= size;
+        matches.push(one);
+    }
+    json!({"matches": matches, "truncated": truncated})
 }

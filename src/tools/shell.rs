@@ -4,6 +4,7 @@ use std::{ffi::OsString, sync::Arc, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{Call, Confined, Output, Planned, Progress, Tool, ToolError, input};
 use crate::{
@@ -258,8 +259,16 @@ pub(super) fn ended(
         ),
         Exit::Cancelled => (None, "ended because the turn was interrupted".to_owned()),
     };
+    let mut structured = json!({"output": seen.output, "seconds": seen.seconds});
+    if let Some(code) = exit_code {
+        structured["exit_code"] = code.into();
+    }
+    if exit == Exit::TimedOut {
+        structured["timed_out"] = true.into();
+    }
     Output {
         content: with_notes(&seen.output, &format!("[{ending}]{remarks}")),
+        structured: Some(structured),
         interrupted: exit == Exit::Cancelled,
         command: Some(CommandRun {
             command,

@@ -6,11 +6,13 @@
 pub mod checkpoint;
 pub mod edit;
 pub mod file;
+pub mod outline;
 pub mod sandbox;
 pub mod search;
 pub mod seen;
 pub mod shell;
 mod view;
+pub mod watch;
 mod width;
 pub mod worktree;
 
@@ -22,6 +24,7 @@ use std::{
 
 use crate::conversation::{SandboxPolicy, shown_line};
 use checkpoint::Checkpoint;
+use outline::Outlines;
 use sandbox::Sandbox;
 use seen::Seen;
 pub use view::View;
@@ -36,6 +39,7 @@ pub struct Workspace {
     view: View,
     checkpoint: Checkpoint,
     seen: Seen,
+    outlines: Outlines,
     guard: Option<Arc<Sandbox>>,
 }
 
@@ -149,8 +153,9 @@ impl Workspace {
             closed,
             sandbox,
             view: bounds.view,
-            checkpoint: Checkpoint::new(bounds.state),
+            checkpoint: Checkpoint::new(bounds.state.clone()),
             seen: Seen::default(),
+            outlines: Outlines::new(bounds.state),
             guard: bounds.guard,
         })
     }
@@ -183,6 +188,11 @@ impl Workspace {
     /// What was in the files before the running turn changed them.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint
+    }
+
+    /// What is known of definitions.
+    pub fn outlines(&self) -> &Outlines {
+        &self.outlines
     }
 
     /// What holds the git that we run ourselves.

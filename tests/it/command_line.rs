@@ -402,6 +402,7 @@ fn the_first_request_is_small_and_says_who_asks_for_what() {
         "read_file",
         "list_files",
         "search",
+        "outline",
         "edit_file",
         "write_file",
         "shell",

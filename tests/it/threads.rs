@@ -284,7 +284,7 @@ async fn the_model_is_told_of_unknown_tools_and_broken_arguments() {
     call call_0_1: read_file {"path":
     call call_0_2: read_file {"path":"a.txt","start_line":"soon"}
     call call_0_3: read_file {"path":"../outside"}
-    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, edit_file, write_file, shell, shell_input, update_plan"
+    output call_0_0 Failed: "there is no tool `fly`; the tools are read_file, list_files, search, outline, edit_file, write_file, shell, shell_input, update_plan"
     output call_0_1 Failed: "the arguments of `read_file` could not be read (at `path`): EOF while parsing a value at line 1 column 8. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_2 Failed: "the arguments of `read_file` could not be read (at `start_line`): expected a whole number, 0 or more at line 1 column 36. Nothing was done; send the call again with arguments that fit its schema."
     output call_0_3 Failed: "`../outside` is outside the workspace `[work]`; only paths inside it can be used"

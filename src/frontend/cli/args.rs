@@ -351,6 +351,10 @@ pub(super) struct ServerArgs {
     #[arg(long)]
     pub(super) codex_tools: bool,
 
+    /// Add `search_codebase`, `run_command` and `analyze_file`: for callers who want hands and not an agent.
+    #[arg(long)]
+    pub(super) workspace_tools: bool,
+
     /// Serve HTTP (`/mcp`) and WebSocket (`/ws`) on this address instead. Needs a token of each client: those in
     /// OPENOXIDE_TOKENS or --token-file, else one that is made and kept.
     #[arg(long, value_name = "ADDR:PORT")]
@@ -380,6 +384,7 @@ impl ServerArgs {
     pub(super) fn setup(&self) -> anyhow::Result<Setup> {
         let mut setup = Setup {
             asker: Asker::Caller,
+            workspace_tools: self.workspace_tools,
             ..self.options.setup()?
         };
         if self.allow_full_access {

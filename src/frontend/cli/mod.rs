@@ -214,6 +214,7 @@ impl Options {
             home: None,
             asker: Asker::Owner,
             record: None,
+            workspace_tools: false,
             helper: None,
         })
     }

@@ -374,7 +374,7 @@ impl Server {
     }
 
     /// The call as it is recognized again when its caller makes it again.
-    fn same_call(&self, tool: &str, arguments: Option<&JsonObject>) -> String {
+    pub(super) fn same_call(&self, tool: &str, arguments: Option<&JsonObject>) -> String {
         let caller = self.shared.app.tenant().map(|tenant| &*tenant.name);
         same_call(caller, tool, arguments)
     }
@@ -399,7 +399,7 @@ impl Server {
     }
 }
 
-fn bounded(seconds: f64) -> Duration {
+pub(super) fn bounded(seconds: f64) -> Duration {
     let whole = Duration::try_from_secs_f64(seconds).unwrap_or(A_DAY);
     whole.min(A_DAY)
 }

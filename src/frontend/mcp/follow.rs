@@ -117,7 +117,7 @@ impl<'a> Follower<'a> {
         manner: Manner,
     ) -> Self {
         Self {
-            progress: Progress::new(call, thread.id()),
+            progress: Progress::new(call, Some(thread.id())),
             thread,
             turn_id: started.turn_id,
             queued: started.queued,

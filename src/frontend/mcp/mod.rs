@@ -10,6 +10,7 @@ mod cancel;
 mod codex;
 mod finding;
 mod follow;
+mod hands;
 pub mod network;
 mod news;
 mod patience;

@@ -30,7 +30,8 @@ const BYTES: usize = 240;
 /// What there is to say to a caller that wants to hear it.
 pub(super) struct Progress {
     call: Option<(RequestContext<RoleServer>, ProgressToken)>,
-    thread_id: ThreadId,
+    /// None where there is no thread.
+    thread_id: Option<ThreadId>,
     value: f64,
     /// The newest thing worth saying.
     news: String,
@@ -51,7 +52,7 @@ enum Fresh {
 }
 
 impl Progress {
-    pub(super) fn new(call: &RequestContext<RoleServer>, thread_id: ThreadId) -> Self {
+    pub(super) fn new(call: &RequestContext<RoleServer>, thread_id: Option<ThreadId>) -> Self {
         let token = call.meta.get_progress_token();
         Self {
             call: token.map(|token| (call.clone(), token)),
@@ -145,7 +146,9 @@ impl Progress {
         };
         let mut meta = NotificationMetaObject::new();
         meta.insert("requestId".to_owned(), call.id.clone().into_json_value());
-        meta.insert("threadId".to_owned(), json!(self.thread_id));
+        if let Some(thread) = self.thread_id {
+            meta.insert("threadId".to_owned(), json!(thread));
+        }
         let mut step = ProgressNotificationParam::new(token.clone(), self.value)
             .with_message(self.news.clone());
         step.meta = Some(meta);
@@ -176,7 +179,7 @@ mod tests {
         for deltas_a_second in [10_usize, 20, 80, 1000] {
             let mut progress = Progress {
                 call: None,
-                thread_id: ThreadId::generate(),
+                thread_id: Some(ThreadId::generate()),
                 value: 0.0,
                 news: String::new(),
                 fresh: Fresh::Nothing,

@@ -290,7 +290,7 @@ fn size(outcome: &Outcome) -> usize {
     serde_json::to_string(&bare).map_or(0, |text| text.chars().count())
 }
 
-fn head_and_tail(text: &str, limit: usize) -> String {
+pub(super) fn head_and_tail(text: &str, limit: usize) -> String {
     let count = text.chars().count();
     if count <= limit {
         return text.to_owned();

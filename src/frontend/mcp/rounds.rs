@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Rounds of one call. The SDKs of Python and TypeScript stop at ten, that of Rust at nine.
-const MOST: u32 = 8;
+pub(super) const MOST: u32 = 8;
 
 /// Where a call is in its rounds.
 pub(super) struct Rounds {
@@ -45,7 +45,7 @@ impl Rounds {
 
     /// Opens the state of a call that comes again, and takes up the count.
     pub(super) fn again(&mut self, sealed: &str) -> Result<State, ErrorData> {
-        let state = self.seal.open(sealed, &self.call)?;
+        let state: State = self.seal.open(sealed, &self.call)?;
         self.done = state.round;
         Ok(state)
     }

@@ -19,7 +19,7 @@ use rmcp::{
     ErrorData,
     model::{JsonObject, RequestStateCodec, SealOptions},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::conversation::{ApprovalId, ThreadId, TurnId};
@@ -60,7 +60,7 @@ impl Seal {
     }
 
     /// The state for a client; it opens for `life` and with the same call only.
-    pub(super) fn close(&self, state: &State, call: &str, life: Duration) -> String {
+    pub(super) fn close<T: Serialize>(&self, state: &T, call: &str, life: Duration) -> String {
         // Every part of a state has a JSON form.
         let payload = serde_json::to_vec(state).unwrap_or_default();
         let options = SealOptions::new()
@@ -73,7 +73,11 @@ impl Seal {
     ///
     /// # Errors
     /// The protocol's error: it is not ours, belongs to another call, or has expired.
-    pub(super) fn open(&self, sealed: &str, call: &str) -> Result<State, ErrorData> {
+    pub(super) fn open<T: DeserializeOwned>(
+        &self,
+        sealed: &str,
+        call: &str,
+    ) -> Result<T, ErrorData> {
         self.0
             .open_json_with(sealed, call.as_bytes())
             .map_err(|error| ErrorData::invalid_params(format!("`requestState`: {error}"), None))
@@ -171,20 +175,20 @@ mod tests {
         let (seal, state) = (Seal::of(None), state());
         let hour = Duration::from_secs(3600);
         let sealed = seal.close(&state, "this call", hour);
-        assert_eq!(seal.open(&sealed, "this call").unwrap(), state);
-        assert!(seal.open(&sealed, "another call").is_err());
-        assert!(Seal::of(None).open(&sealed, "this call").is_err());
+        assert_eq!(seal.open::<State>(&sealed, "this call").unwrap(), state);
+        assert!(seal.open::<State>(&sealed, "another call").is_err());
+        assert!(Seal::of(None).open::<State>(&sealed, "this call").is_err());
         let mut forged = sealed.clone().into_bytes();
         let middle = forged.len() / 2;
         forged[middle] = if forged[middle] == b'A' { b'B' } else { b'A' };
         let forged = String::from_utf8(forged).unwrap();
         for nonsense in [forged.as_str(), "", "rs1.x.y", "null"] {
-            let refused = seal.open(nonsense, "this call").unwrap_err();
+            let refused = seal.open::<State>(nonsense, "this call").unwrap_err();
             assert_eq!(refused.code.0, -32602, "{nonsense}");
         }
         let brief = seal.close(&state, "this call", Duration::from_millis(1));
         std::thread::sleep(Duration::from_millis(20));
-        assert!(seal.open(&brief, "this call").is_err());
+        assert!(seal.open::<State>(&brief, "this call").is_err());
     }
 
     #[test]
@@ -208,7 +212,7 @@ mod tests {
         });
         for (seal, _, _) in &sealed {
             for (_, closed, state) in &sealed {
-                assert_eq!(seal.open(closed, "call").unwrap(), *state);
+                assert_eq!(seal.open::<State>(closed, "call").unwrap(), *state);
             }
         }
         let names: Vec<_> = std::fs::read_dir(&home).unwrap().collect();

@@ -11,10 +11,11 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, CancelTaskParams,
-        CancelledNotificationParam, DiscoverResult, GetTaskParams, GetTaskResult, Implementation,
-        ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-        ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig,
-        SubscriptionFilter, TaskPayload, Tool, UpdateTaskParams,
+        CancelledNotificationParam, CompleteRequestParams, CompleteResult, DiscoverResult,
+        GetTaskParams, GetTaskResult, Implementation, ListResourceTemplatesResult,
+        ListResourcesResult, ListToolsResult, PaginatedRequestParams, ReadResourceRequestParams,
+        ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+        SubscriptionFilter, TaskPayload, Tool, UnsubscribeRequestParams, UpdateTaskParams,
     },
     service::{NotificationContext, RequestContext, SubscriptionContext},
 };
@@ -25,7 +26,7 @@ use super::{
     arguments::{QUERY, REPLY, START, tools},
     asked::Asked,
     cancel::Cancellations,
-    codex,
+    codex, hands,
     resources::Resources,
     result,
     seal::Seal,
@@ -74,6 +75,8 @@ pub(super) struct Shared {
     pub(super) draining: CancellationToken,
     resources: Arc<Resources>,
     pub(super) asked: Arc<Asked>,
+    /// Questions of calls without a thread.
+    pub(super) by_hand: hands::Asked,
     /// Made when the first call comes: a client may start a server only to look at it.
     seal: OnceLock<Arc<Seal>>,
     /// Held for an assignment; nobody awaits under it.
@@ -109,6 +112,7 @@ impl Server {
             eof,
             draining,
             asked: Arc::default(),
+            by_hand: hands::Asked::default(),
             seal: OnceLock::new(),
             callers: Mutex::default(),
         };
@@ -131,18 +135,26 @@ impl Server {
         }
     }
 
-    fn names(&self) -> [&'static str; 3] {
-        match self.shared.codex {
-            true => [codex::START, codex::REPLY, QUERY],
-            false => [START, REPLY, QUERY],
+    fn names(&self) -> Vec<&'static str> {
+        let mut names = match self.shared.codex {
+            true => vec![codex::START, codex::REPLY, QUERY],
+            false => vec![START, REPLY, QUERY],
+        };
+        if self.shared.app.workspace_tools() {
+            names.extend(hands::NAMES);
         }
+        names
     }
 
     fn tools(&self) -> Vec<Tool> {
-        match self.shared.codex {
+        let mut tools = match self.shared.codex {
             true => codex::tools(),
             false => tools(),
+        };
+        if self.shared.app.workspace_tools() {
+            tools.extend(hands::tools());
         }
+        tools
     }
 
     /// The call in our words; with what of it is ignored, where it came in those of the peer.
@@ -328,6 +340,8 @@ fn capabilities() -> ServerCapabilities {
         .enable_tools()
         .enable_resources()
         .enable_resources_list_changed()
+        .enable_resources_subscribe()
+        .enable_completions()
         .enable_tasks()
         .build()
 }
@@ -394,13 +408,47 @@ impl ServerHandler for Server {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
-        Some(self.shared.resources.changes.accept(requested))
+        Some(self.shared.resources.accept(requested))
     }
 
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let changes = &self.shared.resources.changes;
-        changes.serve(subscription, &self.connection.ended).await;
+        let Resources {
+            changes, watching, ..
+        } = &*self.shared.resources;
+        tokio::select! {
+            () = changes.serve(&subscription, &self.connection.ended) => {}
+            () = watching.serve(&subscription) => {}
+        }
         Ok(())
+    }
+
+    async fn subscribe(&self, params: SubscribeRequestParams, call: Call) -> Result<(), ErrorData> {
+        let resources = self.shared.resources.clone();
+        resources
+            .subscribe(params.uri, &call, &self.connection.ended)
+            .await
+    }
+
+    async fn unsubscribe(
+        &self,
+        params: UnsubscribeRequestParams,
+        call: Call,
+    ) -> Result<(), ErrorData> {
+        self.shared
+            .resources
+            .watching
+            .unsubscribe(&params.uri, &call);
+        Ok(())
+    }
+
+    async fn complete(
+        &self,
+        params: CompleteRequestParams,
+        _: Call,
+    ) -> Result<CompleteResult, ErrorData> {
+        Ok(CompleteResult::new(
+            self.shared.resources.clone().complete(params).await,
+        ))
     }
 
     async fn on_initialized(&self, session: NotificationContext<RoleServer>) {
@@ -420,6 +468,9 @@ impl ServerHandler for Server {
                 self.names().join(", ")
             );
             return Err(ErrorData::invalid_params(message, None));
+        }
+        if hands::NAMES.contains(&&*params.name) {
+            return self.by_hand(params, &call).await;
         }
         let (params, ignored) = match self.in_our_words(params) {
             Ok(understood) => understood,

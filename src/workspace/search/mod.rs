@@ -12,6 +12,7 @@ mod scope;
 
 pub use files::{FileList, FileQuery, list_files};
 pub use grep::{FileMatches, Line, TextMatches, TextQuery, search};
+pub(super) use scope::Scope;
 
 /// Why nothing was searched. The words are for the model: what was wrong, and what to try.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use ignore::{DirEntry, WalkBuilder};
+use ignore::{DirEntry, WalkBuilder, WalkState};
+use tokio_util::sync::CancellationToken;
 
 use super::SearchError;
 
 /// The root of a search with everything that narrows it.
-pub(super) struct Scope {
+pub(in crate::workspace) struct Scope {
     /// Without symbolic links, so that the excluded paths can be compared with what the walk yields.
     root: PathBuf,
     excluded: Vec<PathBuf>,
@@ -16,14 +17,14 @@ pub(super) struct Scope {
 }
 
 /// A regular file in scope.
-pub(super) struct Entry {
-    pub(super) path: PathBuf,
+pub(in crate::workspace) struct Entry {
+    pub(in crate::workspace) path: PathBuf,
     /// Relative to the root, with `/`; the file's own name when the root is the file.
-    pub(super) name: String,
+    pub(in crate::workspace) name: String,
 }
 
 impl Scope {
-    pub(super) fn open(
+    pub(in crate::workspace) fn open(
         root: &Path,
         glob: Option<&str>,
         excluded: &[PathBuf],
@@ -42,23 +43,53 @@ impl Scope {
 
     /// The files in the order of their paths, directory by directory. What cannot be read is left out.
     pub(super) fn files(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.walk()
+            .sort_by_file_path(Path::cmp)
+            .build()
+            .filter_map(Result::ok)
+            .filter_map(|entry| self.file(entry))
+    }
+
+    /// The same files in no order, by several threads: for those who want them all. Ends early once `cancel` is cancelled.
+    pub(in crate::workspace) fn listed(&self, cancel: &CancellationToken) -> Vec<Entry> {
+        let (found, files) = std::sync::mpsc::channel();
+        self.walk().build_parallel().run(|| {
+            let found = found.clone();
+            Box::new(move |entry| {
+                if let Some(file) = entry.ok().and_then(|entry| self.file(entry)) {
+                    // The receiver lives as long as this function.
+                    let _ = found.send(file);
+                }
+                match cancel.is_cancelled() {
+                    true => WalkState::Quit,
+                    false => WalkState::Continue,
+                }
+            })
+        });
+        drop(found);
+        files.into_iter().collect()
+    }
+
+    fn walk(&self) -> WalkBuilder {
         let excluded = self.excluded.clone();
-        WalkBuilder::new(&self.root)
-            .require_git(false)
+        let mut walk = WalkBuilder::new(&self.root);
+        walk.require_git(false)
             // Outside of a repository a `.gitignore` further up (dotfiles kept in a home directory) means other files.
             .parents(self.root.ancestors().any(|dir| dir.join(".git").exists()))
             .hidden(!self.names.as_ref().is_some_and(|names| names.wants_hidden))
             .follow_links(false)
-            .sort_by_file_path(Path::cmp)
             .filter_entry(move |entry| {
                 (entry.depth() == 0 || entry.file_name() != ".git")
                     && !excluded.iter().any(|path| entry.path().starts_with(path))
-            })
-            .build()
-            .filter_map(Result::ok)
-            .filter(|entry| !self.is_excluded(entry.path()))
-            .filter(|entry| entry.file_type().is_some_and(|kind| kind.is_file()))
-            .filter_map(|entry| self.entry(entry))
+            });
+        walk
+    }
+
+    fn file(&self, entry: DirEntry) -> Option<Entry> {
+        let is_file = entry.file_type().is_some_and(|kind| kind.is_file());
+        (is_file && !self.is_excluded(entry.path()))
+            .then(|| self.entry(entry))
+            .flatten()
     }
 
     /// `filter_entry` is not asked about the root itself.

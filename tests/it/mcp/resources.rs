@@ -435,3 +435,148 @@ fn a_subscription_hears_of_new_threads_and_of_nothing_after_it_ends() {
         client.close();
     }
 }
+
+/// Watches `uris`, in the way of the client's generation; gives those that are accepted, and the id that ends it.
+fn watch(client: &mut Client, dialect: Dialect, uris: &[&str]) -> (Vec<String>, u64) {
+    if dialect.is_modern() {
+        let filter = json!({"notifications": {"resourceSubscriptions": uris}});
+        let id = client.request("subscriptions/listen", filter);
+        let accepted = told(client, "notifications/subscriptions/acknowledged");
+        let accepted = accepted["params"]["notifications"]["resourceSubscriptions"]
+            .as_array()
+            .cloned();
+        let accepted = accepted.unwrap_or_default();
+        return (
+            accepted
+                .iter()
+                .map(|uri| uri.as_str().expect("a uri").to_owned())
+                .collect(),
+            id,
+        );
+    }
+    let taken = uris.iter().filter(|uri| {
+        let id = client.request("resources/subscribe", json!({"uri": uri}));
+        client.answer(id).get("result").is_some()
+    });
+    (taken.map(|uri| (*uri).to_owned()).collect(), 0)
+}
+
+/// The next notification of this method.
+fn told(client: &mut Client, method: &str) -> Value {
+    client.until(method, |message| message["method"] == method)
+}
+
+const UPDATED: &str = "notifications/resources/updated";
+
+/// The address of the next resource that is told to have changed.
+fn updated(client: &mut Client) -> String {
+    let told = told(client, UPDATED);
+    told["params"]["uri"].as_str().expect("a uri").to_owned()
+}
+
+#[test]
+fn who_watches_a_file_is_told_when_it_changes_and_nobody_else() {
+    for dialect in [
+        Dialect::Session("2024-11-05"),
+        NEWEST_SESSION,
+        Dialect::Inline,
+        Dialect::Discovered,
+    ] {
+        let (home, model) = (
+            Home::new()
+                .file("a.txt", "one")
+                .file("sub/b.txt", "two")
+                .file(".env", "x"),
+            says_done(),
+        );
+        let mut client = serve(&home, &model, dialect);
+        let uris = [
+            "file://a.txt",
+            "directory://sub",
+            "file://.env",
+            "file:///etc/passwd",
+            "openoxide://threads",
+        ];
+        let (accepted, subscription) = watch(&mut client, dialect, &uris);
+        assert_eq!(accepted, uris[..2], "{dialect:?}");
+        let home = home.file("a.txt", "other");
+        assert_eq!(updated(&mut client), "file://a.txt", "{dialect:?}");
+        let home = home.file("sub/c.txt", "");
+        assert_eq!(updated(&mut client), "directory://sub", "{dialect:?}");
+        match dialect.is_modern() {
+            true => client.cancel(subscription, None),
+            false => {
+                for uri in accepted {
+                    client.ask("resources/unsubscribe", json!({"uri": uri}));
+                }
+            }
+        }
+        let home = home.file("a.txt", "again").file("sub/d.txt", "");
+        // Another one is watched meanwhile, so that silence is not only slowness.
+        let (_, _) = watch(&mut client, dialect, &["file://sub/b.txt"]);
+        let home = home.file("sub/b.txt", "last");
+        assert_eq!(updated(&mut client), "file://sub/b.txt", "{dialect:?}");
+        assert_eq!(home.read("a.txt"), "again");
+        client.close();
+    }
+}
+
+#[test]
+fn a_session_watches_no_more_than_so_many() {
+    let (home, model) = (Home::new(), says_done());
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    for n in 0..256 {
+        client.ask(
+            "resources/subscribe",
+            json!({"uri": format!("file://{n}.txt")}),
+        );
+    }
+    let id = client.request("resources/subscribe", json!({"uri": "file://more.txt"}));
+    let refused = client.answer(id);
+    assert_eq!(refused["error"]["code"], -32602, "{refused}");
+    client.ask("resources/unsubscribe", json!({"uri": "file://3.txt"}));
+    client.ask("resources/subscribe", json!({"uri": "file://more.txt"}));
+    client.close();
+}
+
+#[test]
+fn paths_are_completed_inside_the_directory_and_nowhere_else() {
+    for dialect in [NEWEST_SESSION, Dialect::Inline] {
+        let home = Home::new()
+            .file("src/main.rs", "")
+            .file("src/more/x.rs", "")
+            .file("src/.env", "")
+            .file("src/.hidden", "")
+            .file("setup.py", "");
+        let outside = tempfile::tempdir().expect("a directory");
+        symlink(outside.path(), home.project().join("src/moved")).expect("a link");
+        let model = says_done();
+        let mut client = serve(&home, &model, dialect);
+        let mut complete = |template: &str, value: &str| {
+            let asked = json!({"ref": {"type": "ref/resource", "uri": template}, "argument": {"name": "path", "value": value}});
+            client.ask("completion/complete", asked)["completion"]["values"].clone()
+        };
+        let file = "file://{path}";
+        assert_eq!(
+            complete(file, "s"),
+            json!(["setup.py", "src/"]),
+            "{dialect:?}"
+        );
+        assert_eq!(complete(file, "src/m"), json!(["src/main.rs", "src/more/"]));
+        assert_eq!(complete("directory://{path}", "src/"), json!(["src/more/"]));
+        assert_eq!(complete(file, "src/."), json!(["src/.hidden"]));
+        let absolute = format!(
+            "{}/se",
+            home.project().canonicalize().expect("there").display()
+        );
+        assert_eq!(
+            complete(file, &absolute),
+            json!([format!("{absolute}tup.py")])
+        );
+        for elsewhere in ["/", "/etc/", "../", "src/moved/", "nowhere/x"] {
+            assert_eq!(complete(file, elsewhere), json!([]), "{elsewhere}");
+        }
+        assert_eq!(complete("openoxide://threads/{thread_id}", "0"), json!([]));
+        client.close();
+    }
+}

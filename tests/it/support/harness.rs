@@ -304,6 +304,7 @@ impl Assemble for Assembly {
                 &[("PATH".into(), "/usr/bin:/bin".into())],
             )?,
             redactor: redactor.clone(),
+            measures: true,
         };
         if harness.is_unchecked {
             return Ok(Parts {

@@ -54,7 +54,7 @@ impl Changes {
     /// Tells a subscription when the list changes. Ended by its cancellation, or by the end of the input.
     pub(in crate::frontend::mcp) async fn serve(
         &self,
-        subscription: SubscriptionContext,
+        subscription: &SubscriptionContext,
         eof: &CancellationToken,
     ) {
         let ended = async {

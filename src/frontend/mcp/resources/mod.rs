@@ -7,6 +7,7 @@ mod changes;
 mod places;
 mod threads;
 mod uri;
+mod watching;
 
 use std::{
     collections::BTreeSet,
@@ -15,22 +16,27 @@ use std::{
 };
 
 use rmcp::{
-    ErrorData,
+    ErrorData, RoleServer,
     model::{
-        CacheScope, ListResourceTemplatesResult, ListResourcesResult, ReadResourceResult, Resource,
-        ResourceContents, ResourceTemplate,
+        CacheScope, CompleteRequestParams, CompletionInfo, ListResourceTemplatesResult,
+        ListResourcesResult, ReadResourceResult, Reference, Resource, ResourceContents,
+        ResourceTemplate, SubscriptionFilter,
     },
+    service::RequestContext,
 };
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::App,
     conversation::{Status, ThreadId, TurnId, shortened, shown_line},
     thread::{Follow, Header, Loaded, StoreError, ThreadSummary},
+    workspace::watch::Target,
 };
 use changes::Changes;
 use places::Places;
 use uri::Address;
+use watching::{Watched, Watching};
 
 /// Threads of one page.
 const PAGE: usize = 100;
@@ -46,6 +52,8 @@ pub(super) struct Resources {
     called_with: Mutex<BTreeSet<PathBuf>>,
     /// Who is told when a thread is made.
     pub(super) changes: Changes,
+    /// Who is told when a file changes.
+    pub(super) watching: Watching,
 }
 
 impl Resources {
@@ -54,6 +62,7 @@ impl Resources {
             app,
             called_with: Mutex::default(),
             changes: Changes::default(),
+            watching: Watching::default(),
         }
     }
 
@@ -188,6 +197,80 @@ impl Resources {
             .with_cache_scope(CacheScope::Private))
     }
 
+    /// Tells a client of a session when `uri` changes, until it unsubscribes.
+    pub(super) async fn subscribe(
+        self: Arc<Self>,
+        uri: String,
+        call: &RequestContext<RoleServer>,
+        eof: &CancellationToken,
+    ) -> Result<(), ErrorData> {
+        let (here, named) = (self.clone(), uri.clone());
+        let looked = tokio::task::spawn_blocking(move || here.watched(&named)).await;
+        let watched = looked.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+        let watched = watched.ok_or_else(|| unknown(&uri, WATCHED))?;
+        let subscribed = self.watching.subscribe(watched, call, eof);
+        subscribed.map_err(|why| ErrorData::invalid_params(why, None))
+    }
+
+    /// The part of a subscription that can be served: files and directories that may be read, so many of them.
+    pub(super) fn accept(&self, requested: &SubscriptionFilter) -> SubscriptionFilter {
+        let mut filter = self.changes.accept(requested);
+        let wanted = requested
+            .resource_subscriptions
+            .as_deref()
+            .unwrap_or_default();
+        let watched: Vec<Watched> = wanted
+            .iter()
+            .take(watching::MOST)
+            .filter_map(|uri| self.watched(uri))
+            .collect();
+        if !watched.is_empty() {
+            let uris = watched.iter().map(|one| one.uri.clone());
+            filter.resource_subscriptions = Some(uris.collect());
+            self.watching.accept(watched);
+        }
+        filter
+    }
+
+    /// Blocks for a look at the disk.
+    fn watched(&self, uri: &str) -> Option<Watched> {
+        let (Address::File(path) | Address::Directory(path)) = Address::parse(uri)? else {
+            return None;
+        };
+        let places = Places::new(&self.roots(), &self.app.closed())?;
+        let real = places.find(&self.app.cwd().join(path)).ok()?;
+        Some(Watched {
+            uri: uri.to_owned(),
+            target: Target::new(real),
+        })
+    }
+
+    /// What a path that somebody begins to type may become, in a template of ours.
+    pub(super) async fn complete(self: Arc<Self>, asked: CompleteRequestParams) -> CompletionInfo {
+        let Reference::Resource(template) = asked.r#ref else {
+            return CompletionInfo::default();
+        };
+        let folders_only = match template.uri.as_str() {
+            "file://{path}" => false,
+            "directory://{path}" => true,
+            _ => return CompletionInfo::default(),
+        };
+        let look = move || {
+            let places = Places::new(&self.roots(), &self.app.closed())?;
+            Some(places.begun_with(self.app.cwd(), &asked.argument.value, folders_only))
+        };
+        // What cannot be looked at has no completions.
+        let mut found = tokio::task::spawn_blocking(look)
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        let total = u32::try_from(found.len()).ok();
+        let more = found.len() > CompletionInfo::MAX_VALUES;
+        found.truncate(CompletionInfo::MAX_VALUES);
+        CompletionInfo::with_pagination(found, total, more).unwrap_or_default()
+    }
+
     /// The owner's roots; else the server's own directory and those that callers started threads in.
     fn roots(&self) -> Vec<PathBuf> {
         let set = self.app.named_roots();
@@ -298,6 +381,7 @@ impl Resources {
     }
 }
 
+const WATCHED: &str = "only files and directories inside the server's directories can be watched, never credentials or `.env*`";
 const KINDS: &str =
     "resources here are `openoxide://threads…`, `file://PATH` and `directory://PATH`";
 

@@ -86,8 +86,48 @@ impl Places {
         Ok(ResourceContents::text(format!("{list:#}"), uri).with_mime_type("application/json"))
     }
 
+    /// Paths that begin with `typed`, which is relative to `cwd` or absolute; directories end with `/`. Hidden ones only
+    /// if that is typed.
+    pub(super) fn begun_with(&self, cwd: &Path, typed: &str, folders_only: bool) -> Vec<String> {
+        let (folder, begin) = typed
+            .rsplit_once('/')
+            .map_or(("", typed), |(folder, begin)| (folder, begin));
+        let prefix = &typed[..typed.len() - begin.len()];
+        let place = if prefix == "/" {
+            Path::new("/").to_owned()
+        } else {
+            cwd.join(folder)
+        };
+        let entries = self
+            .find(&place)
+            .ok()
+            .and_then(|real| std::fs::read_dir(real).ok());
+        let mut found: Vec<String> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let fits =
+                    name.starts_with(begin) && (begin.starts_with('.') || !name.starts_with('.'));
+                // What is not to be seen is not there; a name that cannot be shown as it is cannot be typed.
+                let real = self
+                    .find(&entry.path())
+                    .ok()
+                    .filter(|_| fits && shown_line(&name) == name)?;
+                match (real.is_dir(), folders_only) {
+                    (true, _) => Some(format!("{prefix}{name}/")),
+                    (false, false) => Some(format!("{prefix}{name}")),
+                    (false, true) => None,
+                }
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
     /// The real path, if it is inside and nothing on the way may hold secrets.
-    fn find(&self, path: &Path) -> Result<PathBuf, String> {
+    pub(super) fn find(&self, path: &Path) -> Result<PathBuf, String> {
         let named = path.to_str().ok_or_else(hidden)?;
         let real = self.workspace.resolve(named).map_err(|_| hidden())?;
         let roots = self.workspace.writable_roots();
