@@ -111,7 +111,9 @@ impl Wiring {
         let mut servers = Vec::new();
         for (name, settings, project) in self.configured(config, cwd) {
             let name_shown = shown_line(&name);
-            if !settings.enabled || !wished(&name) {
+            let tenant = self.tenant.as_ref();
+            let is_allowed = tenant.is_none_or(|tenant| tenant.may_use(&name, project));
+            if !settings.enabled || !is_allowed || !wished(&name) {
                 continue;
             }
             if project && !self.trust().holds(&name, &settings, &self.directory(cwd)) {

@@ -34,6 +34,8 @@ pub struct Tenant {
     pub readable: Vec<PathBuf>,
     /// Roots that are set for others.
     foreign: Vec<PathBuf>,
+    /// The owner's external servers that it may use, where there are others.
+    mcp_servers: Vec<String>,
 }
 
 /// How much of the server one tenant may take.
@@ -83,10 +85,18 @@ impl Tenant {
             // Not roots that it shares with others.
             readable: server.readable.iter().chain(&own.roots).cloned().collect(),
             foreign: others.flat_map(|(_, other)| other.roots.clone()).collect(),
+            mcp_servers: own.mcp_servers,
             sandbox: own.sandbox,
             limits,
             one_of_several,
         })
+    }
+
+    /// True if its threads may use the external server `name`, which sees what the owner sees and works for whoever asks
+    /// it: beside others only where the owner says so, and never one that a project brings along.
+    pub(super) fn may_use(&self, name: &str, of_project: bool) -> bool {
+        let named = || self.mcp_servers.iter().any(|allowed| allowed == name);
+        !self.one_of_several || (!of_project && named())
     }
 
     /// What commands of its threads see besides their workspace.
@@ -190,5 +200,27 @@ mod tests {
         assert_eq!(bob.roots, [PathBuf::from("/bob"), PathBuf::from("/ws/bob")]);
         assert_eq!(bob.limits.turns_at_once, 2);
         assert_eq!(bob.limits.threads, alice.limits.threads);
+    }
+
+    #[test]
+    fn an_external_server_is_for_a_tenant_that_is_alone_or_was_given_it() {
+        let given = crate::config::TenantConfig {
+            mcp_servers: vec!["tickets".to_owned()],
+            ..Default::default()
+        };
+        let server = ServerConfig {
+            tenants: [("bob".to_owned(), given)].into(),
+            ..ServerConfig::default()
+        };
+        for (tenant, beside_others, name, of_project, may) in [
+            ("alice", false, "tickets", true, true),
+            ("alice", true, "tickets", false, false),
+            ("bob", true, "tickets", false, true),
+            ("bob", true, "tickets", true, false),
+            ("bob", true, "files", false, false),
+        ] {
+            let tenant = Tenant::new(tenant, &server, beside_others).unwrap();
+            assert_eq!(tenant.may_use(name, of_project), may, "{tenant:?}: {name}");
+        }
     }
 }

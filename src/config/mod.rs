@@ -180,6 +180,8 @@ pub struct TenantConfig {
     pub turns_at_once: Option<usize>,
     /// `/metrics` shows it the numbers of all tenants.
     pub all_metrics: bool,
+    /// The owner's external servers that its threads may use beside other tenants; they run outside of any tenant.
+    pub mcp_servers: Vec<String>,
 }
 
 /// What a cancelled request does to its turn.

@@ -123,7 +123,7 @@ impl Threads {
     /// Besides those of [`find`](Self::find), if that process does not answer or is of another version.
     pub async fn reach(&self, id: ThreadId) -> Result<ThreadHandle, ThreadsError> {
         let own = self.find(id)?;
-        // An actor ends only with the process.
+        // The handle keeps its actor; without an answer the process is ending.
         if own.refresh().await.unwrap_or(true) {
             return Ok(own);
         }

@@ -676,6 +676,24 @@ async fn turns_beyond_a_tenant_s_share_wait_and_nobody_else_does() {
     assert!(own.join("ran").exists());
 }
 
+#[tokio::test]
+async fn an_external_server_starts_only_for_a_tenant_that_was_given_it() {
+    let Some(town) = Town::new(&[
+        "mcp_servers.files.command='sh'",
+        "mcp_servers.files.args=['-c', 'touch started']",
+        "mcp_servers.files.startup_seconds=5",
+        "server.tenants.bob.mcp_servers=['files']",
+    ]) else {
+        return;
+    };
+    for (name, app, starts) in [("alice", &town.alice, false), ("bob", &town.bob, true)] {
+        let root = town.root(name);
+        town.header(app, in_directory(&root)).await;
+        assert_eq!(root.join("started").exists(), starts, "{name}");
+    }
+    town.app.servers().end().await;
+}
+
 /// Two tenants of the real program, with a root in common and workspaces.
 fn of_two(home: &Home, model: &ModelServer) -> Command {
     let place = home.home().join("places");

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     app::Wish,
-    conversation::{ThreadId, TurnId, WhenUnattended},
+    conversation::{Decision, ThreadId, TurnId, WhenUnattended},
     thread::ThreadHandle,
 };
 
@@ -131,12 +131,16 @@ impl Server {
             thread = self.thread(&thread.id().to_string()).await?;
         }
         let stopped = stopped.filter(|_| message.is_none() && decision.is_none());
+        let aborts = decision
+            .as_ref()
+            .is_some_and(|given| given.decision == Decision::Abort);
         // Before this call attends: what it says itself is not what a person is asked through it.
         if let Some(decision) = decision {
             finding::decide(&thread, decision).await?;
         }
         self.follow(thread, call, manner, key, async |thread| match stopped {
             Some(outcome) => Ok(finding::stopped(&outcome, detail)),
+            None if aborts && message.is_none() => finding::aborted(thread, detail).await,
             None => begin_or_go_on(thread, message, detail).await,
         })
         .await

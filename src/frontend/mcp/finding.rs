@@ -116,6 +116,16 @@ pub(super) fn stopped(outcome: &Outcome, detail: Detail) -> Found {
     Found::result(outcome, detail, "stopped as this call asked")
 }
 
+/// The turn that the caller has just told to end, while it does, or its outcome: it was not cut short, so it is not
+/// resumed.
+pub(super) async fn aborted(thread: &ThreadHandle, detail: Detail) -> Result<Found, String> {
+    match thread.follow().await.map_err(said)? {
+        Follow::Running(started) => Ok(Found::turn(started)),
+        Follow::Ended(outcome) => Ok(stopped(&outcome, detail)),
+        Follow::Nothing => go_on(thread, detail).await,
+    }
+}
+
 /// What the calling model decides.
 pub(super) async fn decide(thread: &ThreadHandle, given: GivenDecision) -> Result<(), String> {
     let answer = Answer {

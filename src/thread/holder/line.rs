@@ -67,11 +67,13 @@ impl Line {
             UnixStream::connect(address).await
         };
         let stream = match timeout(PATIENCE, connected).await? {
-            // A holder that was killed leaves its socket; nobody listens at it, or not any more.
+            // A holder that was killed leaves its socket; nobody listens at it, or not any more. Where nothing can be kept
+            // there is not even a place for one.
             Err(error)
                 if matches!(
                     error.kind(),
                     io::ErrorKind::NotFound
+                        | io::ErrorKind::NotADirectory
                         | io::ErrorKind::ConnectionRefused
                         | io::ErrorKind::ConnectionReset
                 ) =>

@@ -1,7 +1,11 @@
 //! A unified diff of a file that `git apply` takes.
 
-use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    hash::Hash,
+    time::{Duration, Instant},
+};
 
 use similar::{Algorithm, DiffOp, capture_diff_slices_deadline, group_diff_ops};
 
@@ -57,7 +61,7 @@ pub struct ChangedLines {
 /// Where two files differ of which only a fingerprint of each line is known.
 pub fn changed_lines(old: &[u64], new: &[u64]) -> Vec<ChangedLines> {
     let deadline = Instant::now() + PATIENCE;
-    let ops = capture_diff_slices_deadline(Algorithm::Myers, old, new, Some(deadline));
+    let ops = operations(old, new, Some(deadline));
     let differ = ops.iter().filter(|op| !matches!(op, DiffOp::Equal { .. }));
     differ
         .map(|op| ChangedLines {
@@ -65,6 +69,23 @@ pub fn changed_lines(old: &[u64], new: &[u64]) -> Vec<ChangedLines> {
             new: op.new_range(),
         })
         .collect()
+}
+
+/// What makes `new` of `old`, shortest first found until `deadline`. Only numbers are compared, each for its kind of item:
+/// the comparison is 100 kB of code for every type that it is made for.
+pub(super) fn operations<T: Eq + Hash>(
+    old: &[T],
+    new: &[T],
+    deadline: Option<Instant>,
+) -> Vec<DiffOp> {
+    let mut numbers = HashMap::with_capacity(old.len());
+    let mut number = |item| {
+        let next = numbers.len();
+        *numbers.entry(item).or_insert(next)
+    };
+    let old: Vec<usize> = old.iter().map(&mut number).collect();
+    let new: Vec<usize> = new.iter().map(&mut number).collect();
+    capture_diff_slices_deadline(Algorithm::Myers, &old, &new, deadline)
 }
 
 /// The diff of a file that only its mode tells from what it was.
@@ -151,7 +172,7 @@ fn lines(text: &str) -> Vec<&str> {
 
 fn hunks(diff: &mut Diff, a: &[&str], b: &[&str]) {
     let deadline = Instant::now() + PATIENCE;
-    let ops = capture_diff_slices_deadline(Algorithm::Myers, a, b, Some(deadline));
+    let ops = operations(a, b, Some(deadline));
     for group in group_diff_ops(ops, CONTEXT) {
         hunk(diff, a, b, &group);
     }

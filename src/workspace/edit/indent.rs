@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use similar::{Algorithm, DiffOp};
+use similar::DiffOp;
 
+use super::diff::operations;
 use super::fold;
 use super::page::Page;
 use super::steps::{self, Habits, Step};
@@ -155,7 +156,7 @@ fn settled_by_context(depths: &[Depth], search: &[String], replace: &[String]) -
     let ours: Vec<&str> = solid.iter().map(|line| line.trim()).collect();
     let theirs: Vec<&str> = replace.iter().map(|line| line.trim()).collect();
     let (mut right, mut copied) = (0, 0);
-    for op in similar::capture_diff_slices(Algorithm::Myers, &ours, &theirs) {
+    for op in operations(&ours, &theirs, None) {
         let DiffOp::Equal {
             old_index,
             new_index,

@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use similar::{Algorithm, DiffOp};
+use similar::DiffOp;
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
+use super::diff::operations;
 use super::elide;
 use super::fold;
 use super::indent::{self, Depth, Shift};
@@ -180,7 +181,7 @@ impl<'a> Writer<'a> {
         let ops = {
             let ours: Vec<&str> = self.search.iter().map(|line| line.trim_end()).collect();
             let theirs: Vec<&str> = self.replace.iter().map(|line| line.trim_end()).collect();
-            similar::capture_diff_slices(Algorithm::Myers, &ours, &theirs)
+            operations(&ours, &theirs, None)
         };
         self.lend_blanks(&ops);
         for op in ops {

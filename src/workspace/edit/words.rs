@@ -1,5 +1,7 @@
 //! Lines as words: tokens, slips of the pen, comments.
 
+use super::diff::operations;
+
 /// A run of word characters, of blanks, of dashes or of dots; any other character alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
@@ -178,7 +180,7 @@ fn compare<'a>(ours: &[&'a str], theirs: &[&'a str]) -> (usize, Vec<&'a str>, Ve
     let b: Vec<String> = ours.iter().map(|word| uncapped(word)).collect();
     let mut kept = 0;
     let (mut dropped, mut added) = (Vec::new(), Vec::new());
-    for op in similar::capture_diff_slices(similar::Algorithm::Myers, &a, &b) {
+    for op in operations(&a, &b, None) {
         if let similar::DiffOp::Equal { len, .. } = op {
             kept += len;
         } else {

@@ -816,11 +816,11 @@ mod tests {
 
     use super::*;
 
-    /// Posts `body` on a connection of its own and gives all that comes back; an answer that stalls is left after 200 ms.
+    /// Posts `body` on a connection of its own and gives all that comes back; an answer that stalls is left after 3 s.
     fn post(server: &ModelServer, body: &Value) -> String {
         let mut stream = std::net::TcpStream::connect(server.address).unwrap();
         stream
-            .set_read_timeout(Some(Duration::from_secs(1)))
+            .set_read_timeout(Some(Duration::from_secs(3)))
             .unwrap();
         let body = body.to_string();
         let head = format!(
