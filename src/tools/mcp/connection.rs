@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -33,6 +33,8 @@ const OLDER: &str = "2025-11-25";
 const NEWER: &str = "2026-07-28";
 /// How long a server may take to hear that a request is cancelled.
 const TO_HEAR: Duration = Duration::from_secs(1);
+/// For a server to answer that it will say something unasked.
+const LISTENING: Duration = Duration::from_millis(500);
 /// Characters of what a server says about an error.
 const ERROR_CHARS: usize = 2_000;
 /// While a connection is opened its owner bounds the whole of it.
@@ -142,10 +144,13 @@ impl Connection {
         }
         self.tell("notifications/initialized", json!({})).await;
         if let Way::Http(http) = &self.way {
-            // Before anything is asked: a server may put its questions there instead of beside the answer.
+            // Before anything is asked: a server may put its questions there instead of beside the answer, and one that
+            // nobody listens to yet is lost. Some answer only with their first word, so this ends by itself.
             let (http, heard) = (http.clone(), self.heard.clone());
-            let listening = tokio::spawn(async move { http.listen(&heard).await });
+            let (begins, begun) = oneshot::channel();
+            let listening = tokio::spawn(async move { http.listen(&heard, begins).await });
             *self.listening() = Some(AbortOnDropHandle::new(listening));
+            let _ = tokio::time::timeout(LISTENING, begun).await;
         }
         Ok(about(
             &result["serverInfo"],
@@ -337,7 +342,7 @@ impl Connection {
     async fn answered(
         &self,
         message: &Value,
-        mut answer: tokio::sync::oneshot::Receiver<super::heard::Answer>,
+        mut answer: oneshot::Receiver<super::heard::Answer>,
     ) -> Result<Value, Trouble> {
         let answer = match &self.way {
             Way::Pipe(input) => {

@@ -12,6 +12,7 @@ use reqwest::{
     header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue},
 };
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::{
     connection::Trouble,
@@ -197,14 +198,17 @@ impl Http {
     }
 
     /// Takes in what the server says unasked, for as long as it wants to say something. Ends with the last of
-    /// [`TRIES`], or where there is no such stream.
-    pub(super) async fn listen(self: &Arc<Self>, heard: &Arc<Heard>) {
+    /// [`TRIES`], or where there is no such stream. `begins` is told, or dropped, once the server has answered.
+    pub(super) async fn listen(self: &Arc<Self>, heard: &Arc<Heard>, begins: oneshot::Sender<()>) {
         let mut place = Place::default();
         let mut failures = 0;
+        let mut begins = Some(begins);
         while failures < TRIES {
             let Some(response) = self.stream(place.last.as_ref()).await else {
                 return;
             };
+            // Nobody waits for it any more where that took long.
+            let _ = begins.take().map(|begins| begins.send(()));
             place.moved = false;
             // However it broke off, it is taken up again.
             let _ = self.events(response, heard, None, &mut place).await;
