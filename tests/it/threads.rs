@@ -24,6 +24,7 @@ use openoxide::{
         ThreadStore, ThreadSummary,
         rollout::{self, now},
         store::Journal,
+        visit,
     },
     tools::{Output, ToolError},
 };
@@ -1154,6 +1155,22 @@ async fn a_thread_that_waits_for_another_process_still_answers() {
     assert!(took < Duration::from_secs(1), "it took {took:?}");
 }
 
+/// Two prompts at once: the second must not take the turn of the first for another process's.
+#[tokio::test]
+async fn a_turn_of_this_process_is_not_visited_as_another_ones() {
+    let lab = Harness::new()
+        .model(json!([{"calls": [command("sleep 5")]}, {"text": "still here"}]))
+        .thread();
+    let mut going = lab.start("one").await;
+    going.until_call_runs().await;
+    let store = lab.threads.store().clone();
+    let socket = store.socket(lab.handle.id()).expect("it is kept");
+    assert!(socket.exists());
+    let far = visit(store, lab.handle.header().clone()).await.unwrap();
+    assert!(far.is_none());
+    interrupted(&lab, going).await;
+}
+
 #[tokio::test]
 async fn shutting_down_records_the_end_of_what_ran_and_of_what_waited() {
     let lab = Harness::new()
@@ -1239,6 +1256,22 @@ impl ThreadStore for Faulty {
 impl Journal for FaultyJournal {
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
         self.sound.hold()
+    }
+
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        self.sound.newer()
+    }
+
+    fn not_kept(&self) -> Option<String> {
+        self.sound.not_kept()
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn at_work_in(&self, cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        self.sound.at_work_in(cwd)
     }
 
     fn release(&mut self) {

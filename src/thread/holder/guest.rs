@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-/// A handle to a thread that another process holds; `None` if none does, or if it just gives it back.
+/// A handle to a thread that another process holds; `None` if no other does, or if it just gives it back.
 pub async fn visit(
     store: Arc<dyn ThreadStore>,
     header: Header,

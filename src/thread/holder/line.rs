@@ -60,7 +60,7 @@ pub(super) struct Errand {
 }
 
 impl Line {
-    /// Goes to whoever listens at `socket`. `None` if nobody does: no process holds the thread.
+    /// Goes to whoever listens at `socket`. `None` if nobody does, or this process itself: no other holds the thread.
     pub(super) async fn to(socket: &Path) -> io::Result<Option<Self>> {
         let connected = async {
             let (_directory, address) = short(socket)?;
@@ -82,6 +82,10 @@ impl Line {
             }
             connected => connected?,
         };
+        // A turn has begun here since somebody looked; whoever takes that for another process may not give it a prompt.
+        if is_this_process(&stream) {
+            return Ok(None);
+        }
         let (from, to) = stream.into_split();
         let (asks, lines) = mpsc::unbounded_channel();
         let open = Open::default();
@@ -102,6 +106,13 @@ impl Line {
             line: self.clone(),
         }
     }
+}
+
+fn is_this_process(holder: &UnixStream) -> bool {
+    let own = i32::try_from(std::process::id()).ok();
+    holder
+        .peer_cred()
+        .is_ok_and(|peer| peer.pid().is_some() && peer.pid() == own)
 }
 
 impl Open {
