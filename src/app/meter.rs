@@ -6,13 +6,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use futures_util::{
-    StreamExt,
+    FutureExt, StreamExt,
     future::BoxFuture,
     stream::{self, BoxStream},
 };
@@ -226,8 +226,21 @@ impl Journal for CountedJournal {
         self.journal.hold()
     }
 
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        self.journal.newer()
+    }
+
     fn release(&mut self) {
         self.journal.release();
+    }
+
+    fn not_kept(&self) -> Option<String> {
+        self.journal.not_kept()
+    }
+
+    /// Nobody: these journals are tenants', and who else works there is not for them.
+    fn at_work_in(&self, _: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        async { Vec::new() }.boxed()
     }
 
     fn append(&mut self, record: &Record) -> io::Result<()> {

@@ -60,16 +60,15 @@ pub trait ThreadStore: Send + Sync {
     fn socket(&self, id: ThreadId) -> Option<PathBuf>;
 }
 
-/// The place of one thread. Only its actor writes.
+/// The place of one thread. Only its actor writes. No method has a default: what stands around another journal must say of
+/// each what becomes of it.
 pub trait Journal: Send {
     /// Takes the thread for a turn, or says at once that another process has it. Gives what others added meanwhile,
     /// where they did.
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError>;
 
     /// What others added since it was last read, where they did. Needs no lock.
-    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
-        Ok(None)
-    }
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError>;
 
     /// Gives it back.
     fn release(&mut self);
@@ -78,22 +77,16 @@ pub trait Journal: Send {
     fn append(&mut self, record: &Record) -> io::Result<()>;
 
     /// Why nothing is kept, where somebody wanted it kept; one sentence.
-    fn not_kept(&self) -> Option<String> {
-        None
-    }
+    fn not_kept(&self) -> Option<String>;
 
     /// Where what belongs to the thread besides its records is kept; none if nothing of it is.
-    fn folder(&self) -> Option<PathBuf> {
-        None
-    }
+    fn folder(&self) -> Option<PathBuf>;
 
     /// Where to listen for other processes while the thread is held; none where there are none.
     fn socket(&self) -> Option<PathBuf>;
 
     /// The other threads that may write and that some process works on in `cwd`.
-    fn at_work_in(&self, _cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
-        async { Vec::new() }.boxed()
-    }
+    fn at_work_in(&self, cwd: &Path) -> BoxFuture<'static, Vec<ThreadId>>;
 
     /// Returns when everything written is on the disk.
     fn sync(&self) -> BoxFuture<'static, io::Result<()>>;
@@ -471,6 +464,10 @@ impl Journal for Rollout {
         self.file = None;
     }
 
+    fn not_kept(&self) -> Option<String> {
+        None
+    }
+
     fn folder(&self) -> Option<PathBuf> {
         Some(self.store.folder(self.id))
     }
@@ -572,6 +569,18 @@ impl Journal for Nowhere {
 
     fn hold(&mut self) -> Result<Option<Loaded>, StoreError> {
         Ok(None)
+    }
+
+    fn newer(&mut self) -> Result<Option<Loaded>, StoreError> {
+        Ok(None)
+    }
+
+    fn folder(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn at_work_in(&self, _: &Path) -> BoxFuture<'static, Vec<ThreadId>> {
+        async { Vec::new() }.boxed()
     }
 
     fn release(&mut self) {}
