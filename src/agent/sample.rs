@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Report, context::History};
 use crate::{
-    conversation::{CallId, Event, Item, OutputStatus, ToolCall, ToolOutput, Usage, shown_line},
+    conversation::{CallId, Event, Item, OutputStatus, ToolCall, Usage, shown_line},
     model::{CALLS_LIMIT, ModelError, ModelEvent, Request, new_call_id},
     tools::{
         Host,
@@ -311,7 +311,7 @@ impl Pending {
     /// Waits for the output. Ended by the tool, or by [`STOP_GRACE`] after the turn was stopped.
     async fn end(self, means: &Means) -> Passed {
         let mut running = match self.stage {
-            Stage::Waits => return means.gate.interrupted(&self.call),
+            Stage::Waits => return Passed::interrupted(&self.call),
             Stage::Lost => return lost(&self.call),
             Stage::Runs(running) => running,
         };
@@ -348,26 +348,11 @@ fn cut(content: &mut String) {
 
 /// The output of a call that began in a process that is gone.
 fn lost(call: &ToolCall) -> Passed {
-    ended(call, OutputStatus::Interrupted, EFFECTS_UNKNOWN)
+    Passed::with(call, OutputStatus::Interrupted, EFFECTS_UNKNOWN.to_owned())
 }
 
 fn broken(call: &ToolCall, content: &str) -> Passed {
-    ended(call, OutputStatus::Failed, content)
-}
-
-fn ended(call: &ToolCall, status: OutputStatus, content: &str) -> Passed {
-    let output = ToolOutput {
-        call_id: call.call_id.clone(),
-        status,
-        content: content.to_owned(),
-        command: None,
-    };
-    Passed {
-        output,
-        structured: None,
-        denied: None,
-        abort: false,
-    }
+    Passed::with(call, OutputStatus::Failed, content.to_owned())
 }
 
 fn ended_early() -> ModelError {
