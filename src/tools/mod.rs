@@ -30,7 +30,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    conversation::{Access, Answer, ApprovalKind, CallId, CommandRun, Form},
+    conversation::{
+        Access, Answer, Approval, ApprovalId, ApprovalKind, CallId, CommandRun, Form, TurnId,
+    },
     workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
 
@@ -167,6 +169,25 @@ pub struct Question {
     pub covers: Option<String>,
     /// What an external server wants to know; then no leave is asked for, and only a person can answer.
     pub form: Option<Box<Form>>,
+}
+
+impl Question {
+    /// It as it is put to somebody and kept on record, under a name of its own.
+    pub fn into_approval(self, turn_id: TurnId) -> Approval {
+        Approval {
+            id: ApprovalId::generate(),
+            turn_id,
+            call_id: self.call_id,
+            kind: self.kind,
+            summary: self.summary,
+            place: self.place,
+            detail: self.detail,
+            reason: self.reason,
+            stands_on: self.stands_on,
+            session_covers: self.covers,
+            form: self.form,
+        }
+    }
 }
 
 /// The answer that came.

@@ -9,8 +9,7 @@ use tokio::sync::oneshot;
 use super::Actor;
 use crate::{
     conversation::{
-        Answer, Approval, ApprovalId, Decision, Event, Resolution, ResolvedBy, TurnId,
-        WhenUnattended,
+        Answer, Approval, ApprovalId, Decision, Event, Resolution, ResolvedBy, WhenUnattended,
     },
     thread::{handle::DecideError, link::TurnMessage, rollout::Record, store::StoreError},
     tools::{Answered, Question},
@@ -40,7 +39,7 @@ impl Actor {
             }
             Known::Open(approval) => self.put(approval, reply),
             Known::Nothing => {
-                let approval = approval(turn_id, question);
+                let approval = question.into_approval(turn_id);
                 let recorded = self.append(Record::ApprovalRequested {
                     approval: approval.clone(),
                 });
@@ -279,20 +278,4 @@ fn same(approval: &Approval, question: &Question) -> bool {
         && approval.place == question.place
         && approval.detail == question.detail
         && approval.stands_on == question.stands_on
-}
-
-fn approval(turn_id: TurnId, question: Question) -> Approval {
-    Approval {
-        id: ApprovalId::generate(),
-        turn_id,
-        call_id: question.call_id,
-        kind: question.kind,
-        summary: question.summary,
-        place: question.place,
-        detail: question.detail,
-        reason: question.reason,
-        stands_on: question.stands_on,
-        session_covers: question.covers,
-        form: question.form,
-    }
 }

@@ -211,20 +211,10 @@ impl Host for Asker {
 }
 
 fn approval(question: &Question) -> Approval {
-    let question = question.clone();
     Approval {
-        id: ApprovalId::generate(),
-        turn_id: TurnId::generate(),
-        call_id: question.call_id,
-        kind: question.kind,
-        summary: question.summary,
-        place: question.place,
-        detail: question.detail,
-        reason: question.reason,
-        stands_on: question.stands_on,
         // There is no session that it could cover.
         session_covers: None,
-        form: None,
+        ..question.clone().into_approval(TurnId::generate())
     }
 }
 
