@@ -159,16 +159,7 @@ pub(super) fn separates(_: &Path, _: Layers, _: &Path) -> Result<(), String> {
 fn nothing(layers: Layers) -> Plan {
     Plan {
         layers,
-        seen: None,
-        writable: Vec::new(),
-        readable: Vec::new(),
-        pinned: Vec::new(),
-        read_only: Vec::new(),
-        hidden: Vec::new(),
-        sockets: Vec::new(),
-        scratch: None,
-        network: false,
-        workdir: "/".into(),
+        ..Plan::nothing(Path::new("/"))
     }
 }
 
