@@ -14,6 +14,7 @@ mod contents;
 mod conversion;
 mod everything;
 pub(super) mod git;
+mod held;
 mod journal;
 mod kept;
 mod manifest;

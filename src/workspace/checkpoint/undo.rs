@@ -13,10 +13,8 @@ use std::{
 };
 
 use super::{
-    contents::ContentId,
-    kept::read_as,
+    held::Held,
     manifest::{Entry, Folder, Manifest, State},
-    scan::Stat,
 };
 use crate::{
     conversation::{By, TurnId, shown_line},
@@ -43,11 +41,9 @@ pub struct Undo {
 #[derive(Debug)]
 struct Step {
     path: PathBuf,
-    now: State,
     /// What stands there now, to go back to.
-    bytes_now: Option<Vec<u8>>,
-    then: State,
-    bytes_then: Option<Vec<u8>>,
+    now: Held,
+    then: Held,
 }
 
 /// Why nothing was taken back.
@@ -110,7 +106,7 @@ impl Undo {
             }
         }
         // What goes makes room for what comes back: a directory may stand where a file was.
-        undo.steps.sort_by_key(|step| step.then != State::Absent);
+        undo.steps.sort_by_key(|step| !step.deletes());
         match changed.is_empty() {
             true => Ok(undo),
             false => Err(UndoError::Changed(changed)),
@@ -133,7 +129,7 @@ impl Undo {
         let entries = self.finishes.iter().flat_map(|(_, cut)| &cut.entries);
         entries.filter(move |entry| {
             !steps.contains(&*entry.path)
-                && held(&entry.path).is_some_and(|(now, _)| now == entry.after)
+                && Held::at(&entry.path).is_some_and(|now| now.state == entry.after)
         })
     }
 
@@ -141,12 +137,10 @@ impl Undo {
     pub fn diffs(&self) -> Vec<(String, Diff)> {
         let diff = |step: &Step| {
             let path = self.show(&step.path);
-            let (now, then) = (step.bytes_now.as_deref(), step.bytes_then.as_deref());
-            let diff = match (&step.now, &step.then) {
-                (State::File { mode: now, .. }, State::File { mode, .. })
-                    if step.bytes_now == step.bytes_then =>
-                {
-                    edit::mode_diff(&path, *now, *mode)
+            let (now, then) = (step.now.bytes.as_deref(), step.then.bytes.as_deref());
+            let diff = match (&step.now.state, &step.then.state) {
+                (State::File { mode: was, .. }, State::File { mode, .. }) if now == then => {
+                    edit::mode_diff(&path, *was, *mode)
                 }
                 _ => edit::unified_diff(&path, now, then),
             };
@@ -166,17 +160,17 @@ impl Undo {
         // file is.
         let may_be = self.made.contains(&entry.path) || entry.before == State::Absent;
         let found = match may_be && is_directory(&entry.path) {
-            true => Some((State::Absent, None)),
-            false => held(&entry.path),
+            true => Some(Held::absent()),
+            false => Held::at(&entry.path),
         };
-        let now = found.as_ref().map(|(now, _)| now);
+        let now = found.as_ref().map(|found| &found.state);
         if now == Some(&entry.before) || entry.before == entry.after {
             return;
         }
-        let Some((now, bytes_now)) = found.filter(|(now, _)| *now == entry.after) else {
+        let Some(now) = found.filter(|found| found.state == entry.after) else {
             return changed.push(self.show(&entry.path));
         };
-        let bytes_then = match (&entry.before, entry.before.content()) {
+        let bytes = match (&entry.before, entry.before.content()) {
             (State::Absent, _) => None,
             (_, None) => return self.leave(&entry.path, "its content from before was not kept"),
             (_, Some(id)) => match folder.contents.get(id) {
@@ -187,9 +181,10 @@ impl Undo {
         self.steps.push(Step {
             path: entry.path,
             now,
-            bytes_now,
-            then: entry.before,
-            bytes_then,
+            then: Held {
+                state: entry.before,
+                bytes,
+            },
         });
     }
 
@@ -204,7 +199,7 @@ impl Undo {
 
     /// Does it, keeps what it changed as the turn before this was kept, and gives that.
     pub fn apply(&self, folder: &Folder) -> Result<Manifest, UndoError> {
-        for bytes in self.steps.iter().filter_map(|step| step.bytes_now.as_ref()) {
+        for bytes in self.steps.iter().filter_map(|step| step.now.bytes.as_ref()) {
             folder.contents.put(bytes)?;
         }
         let manifest = self.manifest();
@@ -224,8 +219,8 @@ impl Undo {
     fn manifest(&self) -> Manifest {
         let steps = self.steps.iter().map(|step| Entry {
             path: step.path.clone(),
-            before: step.now.clone(),
-            after: step.then.clone(),
+            before: step.now.state.clone(),
+            after: step.then.state.clone(),
             from: None,
             by: None,
         });
@@ -237,11 +232,7 @@ impl Undo {
     }
 
     fn walk(&self) -> Result<(), (usize, io::Error)> {
-        let gone = self
-            .steps
-            .iter()
-            .take_while(|step| step.then == State::Absent);
-        let gone = gone.count();
+        let gone = self.steps.iter().take_while(|step| step.deletes()).count();
         for (at, step) in self.steps.iter().enumerate() {
             if at == gone {
                 self.clear_directories();
@@ -297,25 +288,30 @@ impl Undo {
 }
 
 impl Step {
+    fn deletes(&self) -> bool {
+        self.then.state == State::Absent
+    }
+
     fn forth(&self) -> io::Result<()> {
-        match held(&self.path) {
-            Some((found, _)) if found == self.now => {}
+        match Held::at(&self.path) {
+            Some(found) if found.state == self.now.state => {}
             // It is another name of a file that has its turn behind it.
-            Some((found, _)) if found == self.then => return Ok(()),
+            Some(found) if found.state == self.then.state => return Ok(()),
             _ => return Err(io::Error::other("it was changed meanwhile")),
         }
-        put(&self.path, &self.then, self.bytes_then.as_deref())
+        put(&self.path, &self.then)
     }
 
     /// Leaves alone what is neither as this step made it nor as it found it.
     fn back(&self) -> io::Result<()> {
-        let found = held(&self.path).map(|(found, _)| found);
-        let is_ours =
-            found.is_some_and(|found| found != self.now && found.content() == self.then.content());
+        let found = Held::at(&self.path).map(|found| found.state);
+        let is_ours = found.is_some_and(|found| {
+            found != self.now.state && found.content() == self.then.state.content()
+        });
         if !is_ours {
             return Ok(());
         }
-        put(&self.path, &self.now, self.bytes_now.as_deref())
+        put(&self.path, &self.now)
     }
 }
 
@@ -352,47 +348,26 @@ fn untouchable(entry: &Entry) -> Option<&'static str> {
     entry.path.ancestors().any(git).then_some("it is git's")
 }
 
-/// What `path` holds, and its bytes. None for what is no file, no link and not nothing, or cannot be looked at: it is
-/// not as any turn left it.
-fn held(path: &Path) -> Option<(State, Option<Vec<u8>>)> {
-    let stat = match std::fs::symlink_metadata(path) {
-        Ok(about) => Stat::of(&about)?,
-        Err(error) => {
-            let gone = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-            return gone
-                .contains(&error.kind())
-                .then_some((State::Absent, None));
-        }
-    };
-    let bytes = read_as(path, stat.link).ok().flatten();
-    let content = bytes.as_deref().map(ContentId::of);
-    let state = match stat.link {
-        true => State::Link { content },
-        false => State::File {
-            mode: stat.mode,
-            content,
-        },
-    };
-    Some((state, bytes))
-}
-
 fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|about| about.is_dir())
 }
 
-fn put(path: &Path, state: &State, bytes: Option<&[u8]>) -> io::Result<()> {
-    let missing = || io::Error::other("its content is missing");
-    match state {
+fn put(path: &Path, held: &Held) -> io::Result<()> {
+    let bytes = || {
+        let bytes = held.bytes.as_deref();
+        bytes.ok_or_else(|| io::Error::other("its content is missing"))
+    };
+    match &held.state {
         State::Absent => file::remove(path),
         State::Link { .. } => {
             file::remove(path)?;
-            file::link(path, bytes.ok_or_else(missing)?)
+            file::link(path, bytes()?)
         }
         State::File { mode, .. } => {
             if path.is_symlink() {
                 file::remove(path)?;
             }
-            file::write(path, bytes.ok_or_else(missing)?)?;
+            file::write(path, bytes()?)?;
             file::set_mode(path, *mode)
         }
     }

@@ -1,4 +1,7 @@
-//! What differs at the end of a turn, and whose change each difference was.
+//! What differs at the end of a turn.
+
+mod keeping;
+mod whose;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -11,11 +14,10 @@ use super::{
     Budget, Deeds, Run, Turn,
     before::{Before, Source},
     contents::ContentId,
+    held::Held,
     journal::Others,
-    kept::read_as,
-    manifest::{Entry, Manifest, State},
-    ran_at,
-    scan::{Scan, Scope, Stat, modified},
+    manifest::{Entry, State},
+    scan::{Scan, Scope, Stat},
 };
 use crate::{
     conversation::{By, Change, ChangeKind},
@@ -24,6 +26,7 @@ use crate::{
         edit::{self, Diff},
     },
 };
+pub(super) use whose::last_change_around;
 
 /// Paths whose contents are in memory at a time.
 const CHUNK: usize = 256;
@@ -51,12 +54,6 @@ struct Found {
     diff: Diff,
     /// It is told with the path that it went to.
     moved_away: bool,
-}
-
-/// What a path held, with its bytes where they are known.
-struct Held {
-    state: State,
-    bytes: Option<Vec<u8>>,
 }
 
 struct Measure<'a> {
@@ -257,7 +254,7 @@ impl Measure<'_> {
         let stat = Stat::at(path);
         let after = match &stat {
             None => Held::absent(),
-            Some(stat) => Held::of(stat, read_as(path, stat.link).ok().flatten()),
+            Some(stat) => Held::read(path, stat),
         };
         if before.state == after.state && !self.may_differ_unseen(path, &before, stat.as_ref()) {
             if self.earlier.contains_key(path) {
@@ -295,28 +292,6 @@ impl Measure<'_> {
                 .is_some_and(|(was, now)| (was.size, was.modified) != (now.size, now.modified))
     }
 
-    /// Keeps the bytes from before with the thread, as far as there is room.
-    fn keep(&mut self, state: &mut State, bytes: Option<&[u8]>) {
-        let (State::File { content, .. } | State::Link { content }) = state else {
-            return;
-        };
-        let Some(folder) = &self.turn.folder else {
-            return;
-        };
-        let (Some(id), Some(bytes)) = (content.as_ref(), bytes) else {
-            return;
-        };
-        let own = self.before.and_then(Before::contents);
-        let linked = own.is_some_and(|own| folder.contents.take(own, id).is_ok());
-        if linked {
-            return;
-        }
-        match self.room_to_keep.checked_sub(bytes.len()) {
-            Some(left) if folder.contents.put(bytes).is_ok() => self.room_to_keep = left,
-            _ => *content = None,
-        }
-    }
-
     fn diff(&mut self, path: &Path, before: &Held, after: &Held) -> Diff {
         if before.is_unknown() || after.is_unknown() {
             return Diff::default();
@@ -334,47 +309,6 @@ impl Measure<'_> {
             None => diff.text.clear(),
         }
         diff
-    }
-
-    /// None: this thread. A file is its own if its file tool left what is there, or if it changed while one of its
-    /// commands ran and no other thread had a hand in it.
-    fn by(&self, path: &Path, stat: Option<&Stat>, content: Option<&ContentId>) -> Option<By> {
-        if let Some(wrote) = self.deeds.wrote.get(path)
-            && Some(&wrote.after) == content
-        {
-            return None;
-        }
-        let earlier = self.earlier.get(path);
-        if let Some(entry) = earlier.filter(|entry| entry.after.content() == content) {
-            return entry.by;
-        }
-        let wrote = self.deeds.wrote.contains_key(path) || earlier.is_some();
-        let own_run = match stat {
-            Some(stat) => ran_at(self.runs, stat.changed),
-            None => self.may_have_taken(path),
-        };
-        let moment = stat.map_or_else(|| last_change_around(path).1, |stat| stat.changed);
-        if self.others.left(path, content) {
-            return Some(if wrote { By::Unsure } else { By::Other });
-        }
-        match (own_run, self.others.ran_at(moment, path)) {
-            (true, false) if self.others.touched(path) => Some(By::Unsure),
-            (true, false) => None,
-            (true, true) => Some(By::Unsure),
-            (false, _) if wrote => Some(By::Unsure),
-            // Its directory was used again, so when it went is not known.
-            (false, _) if stat.is_none() && self.ran => Some(By::Unsure),
-            (false, _) => Some(By::Other),
-        }
-    }
-
-    /// A directory tells only when the last thing was done in it; that may have been one of our own file tools, after
-    /// a command took `path` away.
-    fn may_have_taken(&self, path: &Path) -> bool {
-        let (directory, moment) = last_change_around(path);
-        let mut wrote = self.deeds.wrote.keys();
-        let tool = wrote.any(|wrote| wrote.parent() == Some(&directory));
-        ran_at(self.runs, moment) || (self.ran && tool)
     }
 
     /// One entry for a file that left one place and came to another.
@@ -405,98 +339,6 @@ impl Measure<'_> {
             found[from].moved_away = true;
         }
     }
-
-    fn keep_manifest(&mut self, found: &[Found]) {
-        let (Some(folder), Some(keeping)) = (&self.turn.folder, &self.turn.keeping) else {
-            return;
-        };
-        let kept = found
-            .iter()
-            .filter(|found| found.entry.by != Some(By::Other));
-        let (entries, unnamed): (Vec<Entry>, Vec<Entry>) = kept
-            .map(|found| found.entry.clone())
-            .partition(|entry| entry.path.to_str().is_some());
-        if !unnamed.is_empty() {
-            let count = unnamed.len();
-            self.because(format!(
-                "{count} of the changes cannot be undone, since the names of the files are not UTF-8"
-            ));
-        }
-        let manifest = Manifest {
-            entries,
-            made: self.made(),
-            partial: self.partial(),
-            ..Manifest::new(self.workspace.cwd())
-        };
-        if let Err(error) = folder.write(keeping.turn, &manifest) {
-            self.because(format!(
-                "what is needed to undo this turn could not be kept: {error}"
-            ));
-        }
-    }
-
-    /// Directories that came with the turn and are still there.
-    fn made(&self) -> Vec<PathBuf> {
-        let mut made = self.deeds.made.clone();
-        let earlier = self.turn.earlier.as_ref();
-        made.extend(
-            earlier
-                .into_iter()
-                .flat_map(|manifest| manifest.made.clone()),
-        );
-        if let (Some(before), Some(after)) = (self.before, &self.after) {
-            let (before, after) = (&before.scan.files, after.files.directories());
-            let new = after.filter(|(directory, _)| !before.has_directory(directory));
-            made.extend(new.map(|(directory, _)| directory.clone()));
-        }
-        made.retain(|path| path.is_dir() && path.to_str().is_some());
-        made.into_iter().collect()
-    }
-}
-
-impl Held {
-    fn absent() -> Self {
-        Self {
-            state: State::Absent,
-            bytes: None,
-        }
-    }
-
-    fn file(mode: u32, bytes: Option<Vec<u8>>) -> Self {
-        let Some(bytes) = bytes else {
-            return Self::absent();
-        };
-        let content = Some(ContentId::of(&bytes));
-        Self {
-            state: State::File { mode, content },
-            bytes: Some(bytes),
-        }
-    }
-
-    fn of(stat: &Stat, bytes: Option<Vec<u8>>) -> Self {
-        let content = bytes.as_deref().map(ContentId::of);
-        let state = match stat.link {
-            true => State::Link { content },
-            false => State::File {
-                mode: stat.mode,
-                content,
-            },
-        };
-        Self { state, bytes }
-    }
-
-    fn is_unknown(&self) -> bool {
-        self.state != State::Absent && self.bytes.is_none()
-    }
-}
-
-/// The directory that is left of those above `path`, and when an entry of it last came or went.
-pub(super) fn last_change_around(path: &Path) -> (PathBuf, i64) {
-    let existing = path.ancestors().skip(1).find_map(|directory| {
-        let about = std::fs::symlink_metadata(directory).ok()?;
-        Some((directory.to_owned(), modified(&about)))
-    });
-    existing.unwrap_or_default()
 }
 
 fn change(workspace: &Workspace, found: Found) -> Change {
