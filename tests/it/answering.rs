@@ -64,9 +64,7 @@ fn a_question_over_mcp_is_answered_from_a_terminal_and_the_client_is_told() {
     assert!(shown.contains("? waits for an answer"), "{shown}");
     let said = threads(&home, &["answer", &thread, "--approve"]).expect(0);
     assert_eq!(said.stdout, "answered: edit `new.txt`\n");
-    client.until("the form is taken away", |message| {
-        message["method"] == "notifications/cancelled"
-    });
+    client.told("cancelled");
     let result = client.result(call);
     assert_eq!(outcome(&result)["status"], "completed", "{result}");
     assert_eq!(home.read("new.txt"), "hello\n");
@@ -124,11 +122,7 @@ fn what_cannot_be_answered_says_why() {
     threads(&home, &["answer", &thread, "--abort"]).expect(0);
     assert_eq!(outcome(&client.result(call))["status"], "interrupted");
     let over = threads(&home, &["answer", &thread, "--approve"]).expect(2);
-    assert!(
-        over.stderr.contains("no question is open in this thread"),
-        "{}",
-        over.stderr
-    );
+    over.assert_says("no question is open in this thread");
     client.close();
 }
 
@@ -164,11 +158,7 @@ fn an_answer_that_no_process_takes_is_kept_and_its_turn_goes_on_with_it() {
     );
     assert_eq!(home.names(), [""; 0], "nothing was started");
     let again = threads(&home, &["answer", &thread, "--deny"]).expect(2);
-    assert!(
-        again.stderr.contains("openoxide --resume"),
-        "{}",
-        again.stderr
-    );
+    again.assert_says("openoxide --resume");
     let kept = std::fs::read_to_string(home.rollout_file(&thread)).expect("a rollout");
     assert!(!kept.contains(KEY), "{kept}");
     let mut client = Client::start(home.openoxide_with(&model, &["mcp-server"]), NEWEST_SESSION);

@@ -5,9 +5,11 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::support::{
-    home::{Home, run},
+    home::{Home, eventually, run, start},
     model_server::{ModelServer, Reply},
-    turns::{COMMIT, changes, home_is, id, project, sh, shell, threads, tree, turn, write},
+    turns::{
+        COMMIT, changes, home_is, id, printing, project, sh, shell, threads, tree, turn, write,
+    },
 };
 
 const MESS: &str = "sed -i s/two/2/ a.txt; rm b.txt; mv old.txt sub/new.txt; chmod +x run.sh; ln -sfn b.txt link; \
@@ -72,11 +74,7 @@ fn mess_is_measured_and_taken_back(home: &Home) {
     home_is(home, &before, "target/built");
     let nothing = threads(home, &["undo", &thread]);
     assert_ne!(nothing.code, Some(0));
-    assert!(
-        nothing.stderr.contains("nothing to take back"),
-        "{}",
-        nothing.stderr
-    );
+    nothing.assert_says("nothing to take back");
 }
 
 #[test]
@@ -125,16 +123,8 @@ fn what_somebody_else_changed_meanwhile_is_not_the_turns() {
         Reply::call("c1", "shell", shell("echo 2 > a.txt; sleep 0.2")),
         Reply::text("Done.").delayed(std::time::Duration::from_secs(3)),
     ]);
-    let arguments = [
-        "-m",
-        "x",
-        "--output",
-        "json",
-        "-c",
-        "policy.accept_partial=true",
-    ];
-    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
-    crate::support::home::eventually("the command", || model.requests().len() == 2);
+    let running = start(printing(&home, &model, &[]));
+    eventually("the command", || model.requests().len() == 2);
     // The file system's clock ticks coarsely: what comes right behind a command looks like the command's.
     std::thread::sleep(std::time::Duration::from_millis(100));
     std::fs::write(&theirs, "theirs\n").expect("a file");
@@ -161,16 +151,8 @@ fn what_another_thread_wrote_during_a_command_is_the_other_threads() {
         ),
         Reply::text("Done."),
     ]);
-    let arguments = [
-        "-m",
-        "x",
-        "--output",
-        "json",
-        "-c",
-        "policy.accept_partial=true",
-    ];
-    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
-    crate::support::home::eventually("the command", || home.read("a.txt") == "2\n");
+    let running = start(printing(&home, &model, &[]));
+    eventually("the command", || home.read("a.txt") == "2\n");
     let other = turn(&home, &[write("b.txt", "theirs\n")], &[]);
     assert_eq!(changes(&other), ["modified b.txt"]);
     std::fs::write(home.project().join("go"), "").expect("a file");
@@ -188,19 +170,9 @@ fn the_other_is_told_apart(first: &str, second: &str, theirs: &str) {
     let home = project();
     let wait = shell("echo 1 > sub/b.txt || echo 1 > b.txt; until [ -e go ]; do sleep 0.1; done");
     let model = ModelServer::start(vec![Reply::call("c1", "shell", wait), Reply::text("Done.")]);
-    let arguments = [
-        "-m",
-        "x",
-        "--cwd",
-        first,
-        "--output",
-        "json",
-        "-c",
-        "policy.accept_partial=true",
-    ];
-    let running = crate::support::home::start(home.openoxide_with(&model, &arguments));
+    let running = start(printing(&home, &model, &["--cwd", first]));
     let own = home.project().join("sub/b.txt");
-    crate::support::home::eventually("the command", || own.exists());
+    eventually("the command", || own.exists());
     let other = turn(&home, &[write(theirs, "theirs\n")], &["--cwd", second]);
     assert_eq!(changes(&other), [format!("modified {theirs}")]);
     std::fs::write(home.project().join(first).join("go"), "").expect("a file");
@@ -327,11 +299,7 @@ fn a_worktree_that_nothing_came_of_goes_and_comes_again() {
 fn without_a_repository_a_worktree_is_refused_with_the_way_out() {
     let home = project();
     let ran = run(home.openoxide(&["-m", "x", "--isolation", "worktree"])).expect(2);
-    assert!(
-        ran.stderr.contains("not in a git repository"),
-        "{}",
-        ran.stderr
-    );
+    ran.assert_says("not in a git repository");
 }
 
 #[test]
@@ -380,8 +348,8 @@ fn an_edit_of_what_somebody_else_changed_is_refused_with_what_changed() {
         Reply::call("c3", "edit_file", edit),
         Reply::text("Done."),
     ]);
-    let running = crate::support::home::start(home.openoxide_with(&model, &["-m", "x"]));
-    crate::support::home::eventually("the reading", || model.requests().len() == 2);
+    let running = start(home.openoxide_with(&model, &["-m", "x"]));
+    eventually("the reading", || model.requests().len() == 2);
     std::fs::write(home.project().join("a.txt"), "one\nzwei\n").expect("a file");
     running.ended().expect(0);
     let told = model.requests()[2].body["input"].to_string();
@@ -413,7 +381,7 @@ fn threads_that_nobody_used_for_long_leave_the_disk() {
         &[shell("true")],
         &["-c", "threads.keep_days=2"],
     ));
-    crate::support::home::eventually("the old thread to go", || !home.threads().contains(&old));
+    eventually("the old thread to go", || !home.threads().contains(&old));
     let mut left = [recent, last];
     left.sort();
     assert_eq!(home.threads(), left);

@@ -179,7 +179,7 @@ fn a_denial_on_the_way_is_told_and_is_no_failure() {
         let ran = run(home.openoxide_with(&model, &all)).expect(0);
         assert_eq!(ran.stdout, "I could not.\n");
         assert!(ran.stderr.contains(denied), "{arguments:?}: {}", ran.stderr);
-        assert!(!home.names().contains(&"free.txt".to_owned()));
+        assert!(!home.has("free.txt"));
         assert_eq!(model.violations(), [""; 0]);
     }
 }
@@ -199,7 +199,7 @@ fn a_limit_ends_the_turn_with_its_own_code() {
     ] {
         let (home, model) = (Home::new(), ModelServer::start(script.clone()));
         let ran = run(home.openoxide_with(&model, &[&["-m", "x"], limit].concat())).expect(5);
-        assert!(ran.stderr.contains("limits.max_steps"), "{}", ran.stderr);
+        ran.assert_says("limits.max_steps");
         assert_eq!((model.requests().len(), ran.stdout.as_str()), (2, ""));
     }
     let stalled = vec![Reply::text("x").delayed(Duration::from_secs(60))];
@@ -239,7 +239,7 @@ fn a_signal_interrupts_the_turn_and_it_can_be_resumed() {
         running.signal(signal);
         let ran = running.ended().expect(130);
         assert_eq!(ran.stdout, "");
-        assert!(ran.stderr.contains("interrupted"), "{}", ran.stderr);
+        ran.assert_says("interrupted");
         home.assert_deserted(&[]);
         let thread_id = home.threads().remove(0);
         let ran = run(home.openoxide_with(&model, &["--resume", &thread_id])).expect(0);
@@ -286,7 +286,7 @@ fn nothing_to_go_on_with_is_said() {
     let (home, model) = (Home::new(), ModelServer::start(vec![Reply::text("done")]));
     run(home.openoxide_with(&model, &["-m", "x"])).expect(0);
     let ran = run(home.openoxide_with(&model, &["--continue"])).expect(2);
-    assert!(ran.stderr.contains("nothing to resume"), "{}", ran.stderr);
+    ran.assert_says("nothing to resume");
 }
 
 #[test]

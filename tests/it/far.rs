@@ -48,7 +48,7 @@ fn asks() -> Vec<Reply> {
 }
 
 fn runs(home: &Home) -> usize {
-    match home.names().contains(&"log.txt".to_owned()) {
+    match home.has("log.txt") {
         true => home.read("log.txt").lines().count(),
         false => 0,
     }
@@ -58,7 +58,7 @@ fn runs(home: &Home) -> usize {
 fn at_work(home: &Home, model: &ModelServer) -> (Client, u64, String) {
     let mut client = serve(home, model, &["mcp-server"]);
     let call = client.begin("openoxide", json!({"prompt": "Take your time."}));
-    eventually("it began", || home.names().contains(&"began".to_owned()));
+    home.until_it_has("began");
     (client, call, home.threads().remove(0))
 }
 
@@ -242,9 +242,7 @@ fn nobody_approves_from_another_server_while_a_person_is_asked_or_where_only_a_p
         assert_eq!(outcome(&running)["status"], "running", "{running}");
         let done = second.call("openoxide-reply", decide("deny"));
         assert_eq!(outcome(&done)["status"], "completed", "{done}");
-        first.until("the form is taken away", |message| {
-            message["method"] == "notifications/cancelled"
-        });
+        first.told("cancelled");
         assert_eq!(outcome(&first.result(call))["status"], "completed");
         assert_eq!(runs(&home), 0);
         first.close();
@@ -260,9 +258,7 @@ fn a_person_at_either_server_may_answer_and_the_first_answer_counts() {
     let waiting = second.begin("openoxide-reply", json!({"thread_id": thread}));
     let form = second.asked(FORMS);
     accept(&mut second, &form);
-    first.until("the form is taken away", |message| {
-        message["method"] == "notifications/cancelled"
-    });
+    first.told("cancelled");
     for result in [first.result(call), second.result(waiting)] {
         assert_eq!(outcome(&result)["status"], "completed", "{result}");
     }
@@ -306,9 +302,7 @@ fn a_client_that_cancels_leaves_the_turn_to_those_who_follow_it_in_the_other_pro
     let mut second = serve(&home, &model, &["mcp-server"]);
     let wait = json!({"thread_id": thread});
     let waiting = second.begin_told("openoxide-reply", wait.clone(), "p");
-    second.until("it follows", |message| {
-        message["method"] == "notifications/progress"
-    });
+    second.told("progress");
     second.cancel(waiting, None);
     second.lives();
     let home = home.file("enough", "");
@@ -325,12 +319,10 @@ fn the_last_one_who_cancels_stops_a_turn_also_from_another_process() {
     let mut first = serve(&home, &model, &["mcp-server"]);
     let gone = first.call("openoxide", json!({"prompt": "x", "wait_seconds": 0}));
     let thread = word(&gone, "thread_id");
-    eventually("it began", || home.names().contains(&"began".to_owned()));
+    home.until_it_has("began");
     let mut second = serve(&home, &model, &["mcp-server"]);
     let waiting = second.begin_told("openoxide-reply", json!({"thread_id": thread}), "p");
-    second.until("it follows", |message| {
-        message["method"] == "notifications/progress"
-    });
+    second.told("progress");
     second.cancel(waiting, None);
     let ended = || {
         let records = home.rollout(&thread);
@@ -354,9 +346,7 @@ fn a_turn_whose_process_dies_goes_on_where_it_is_followed() {
     let (mut first, _, thread) = at_work(&home, &model);
     let mut second = serve(&home, &model, &["mcp-server"]);
     let waiting = second.begin_told("openoxide-reply", json!({"thread_id": thread}), "p");
-    second.until("it follows", |message| {
-        message["method"] == "notifications/progress"
-    });
+    second.told("progress");
     first.signal(Signal::KILL);
     first.ends_within(PATIENCE);
     let done = second.result(waiting);
@@ -377,9 +367,7 @@ fn a_question_whose_process_dies_is_asked_again_where_it_is_followed() {
     let lost = second.asked(FORMS);
     first.signal(Signal::KILL);
     first.ends_within(PATIENCE);
-    second.until("the form is taken away", |message| {
-        message["method"] == "notifications/cancelled"
-    });
+    second.told("cancelled");
     let form = second.asked(FORMS);
     assert_ne!(form["id"], lost["id"]);
     assert_eq!(form["params"]["message"], lost["params"]["message"]);
@@ -407,7 +395,7 @@ fn a_terminal_follows_the_turn_of_a_server_and_gives_it_no_task() {
         let task = [&["-m", "Another."], name].concat();
         let refused = run(home.openoxide_with(&model, &task)).expect(2);
         let way_out = format!("`openoxide --resume {thread}` without a task follows its turn");
-        assert!(refused.stderr.contains(&way_out), "{}", refused.stderr);
+        refused.assert_says(&way_out);
     }
     let following = Terminal::follows(home.openoxide_with(&model, &["--continue"]));
     let leaving = Terminal::follows(home.openoxide_with(&model, &["--resume", &thread]));

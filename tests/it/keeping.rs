@@ -333,7 +333,7 @@ fn a_place_for_no_turn_and_a_time_of_none_are_refused() {
         ("threads.idle_minutes=0", "expected a number above 0"),
     ] {
         let ran = run(home.openoxide(&["-m", "x", "-c", set])).expect(2);
-        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        ran.assert_says(said);
     }
 }
 

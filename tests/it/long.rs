@@ -8,22 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{
-    StreamExt,
-    stream::{self, BoxStream},
-};
+use futures_util::{StreamExt, stream};
 use openoxide::{
     conversation::{
         CallId, Event, Item, OutputStatus, Status, ToolCall, ToolOutput, TurnErrorKind, Usage,
     },
-    model::{CALLS_LIMIT, Model, ModelError, ModelErrorKind, ModelEvent, Recorded, Request, Retry},
+    model::{CALLS_LIMIT, Model, ModelErrorKind, ModelEvent, Retry},
     thread::{DirectoryStore, NoStore, Record, ThreadStore},
     tools::Output,
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::support::harness::{
-    Beat, Harness, Lab, Scripted, calls, done, look, model_error, says, unpaired,
+    Beat, Harness, Lab, Sampling, calls, done, look, model_error, says, scripted, unpaired,
 };
 
 fn looking(tag: &str) -> Value {
@@ -122,7 +119,7 @@ async fn a_conversation_that_the_provider_finds_too_long_is_summed_up_from_its_e
     };
     let looks = |n: usize| vec![calls(&format!("c{n}"), "look", json!({"tag": "x"})), done()];
     let ran = with_a_look()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             looks(1),
             looks(2),
             looks(3),
@@ -157,7 +154,7 @@ async fn without_a_word_of_the_model_what_is_known_of_a_thread_is_kept() {
     script.extend((0..4).map(|_| too_long()));
     script.push(vec![says("finished"), done()]);
     let ran = with_a_look()
-        .sampled_by(Scripted::new(script))
+        .sampled_by(scripted(script))
         .run("what was asked")
         .await;
     assert_eq!(ran.outcome.content, "finished", "{}", ran.log);
@@ -171,7 +168,7 @@ async fn a_thread_that_cannot_be_made_shorter_fails_and_can_go_on() {
         vec![Beat::Error(error)]
     };
     let ran = with_a_look()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             too_long(),
             vec![calls("c", "look", json!({"tag": "x"})), done()],
             too_long(),
@@ -200,7 +197,7 @@ async fn a_compaction_that_cannot_be_had_fails_the_turn_and_is_tried_again() {
     };
     let ran = with_a_look()
         .window(1000)
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![
                 calls("c", "look", json!({"tag": "x"})),
                 Beat::Event(ModelEvent::Done(used(900))),
@@ -223,7 +220,7 @@ async fn a_compaction_that_cannot_be_had_fails_the_turn_and_is_tried_again() {
 async fn names_of_calls_that_come_again_are_made_unique() {
     let look = |id: &str| calls(id, "look", json!({"tag": "x"}));
     let ran = with_a_look()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![look("call_0"), look("call_0"), done()],
             vec![look("call_0"), done()],
             vec![says("finished"), done()],
@@ -246,44 +243,33 @@ async fn names_of_calls_that_come_again_are_made_unique() {
     }
 }
 
-/// Streams calls of `look` without end, then, when it is asked again, an answer.
-struct Endless {
-    encoder: Recorded,
-    asked: AtomicUsize,
+fn look_again(call: usize, tag: &str) -> ModelEvent {
+    ModelEvent::Item(Item::ToolCall(ToolCall {
+        call_id: CallId(format!("c{call}")),
+        name: "look".into(),
+        arguments: json!({"tag": tag}).to_string(),
+        wire: None,
+    }))
 }
 
-impl Model for Endless {
-    fn origin(&self) -> &str {
-        self.encoder.origin()
-    }
+fn says_at_once(text: &str) -> ModelEvent {
+    ModelEvent::Item(Item::AgentMessage {
+        text: text.into(),
+        wire: None,
+    })
+}
 
-    fn name(&self) -> &str {
-        self.encoder.name()
-    }
-
-    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
-        self.encoder.encode(items)
-    }
-
-    fn stream(&self, _: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        let answer = Item::AgentMessage {
-            text: "enough".into(),
-            wire: None,
-        };
-        if self.asked.fetch_add(1, Ordering::Relaxed) > 0 {
+/// Streams calls of `look` without end, then, when it is asked again, an answer.
+fn endless() -> impl Model + 'static {
+    let asked = AtomicUsize::new(0);
+    Sampling::by(move |_| {
+        if asked.fetch_add(1, Ordering::Relaxed) > 0 {
             let done = ModelEvent::Done(Usage::default());
-            return stream::iter([Ok(ModelEvent::Item(answer)), Ok(done)]).boxed();
+            return stream::iter([Ok(says_at_once("enough")), Ok(done)]).boxed();
         }
-        let call = |n: usize| {
-            Ok(ModelEvent::Item(Item::ToolCall(ToolCall {
-                call_id: CallId(format!("c{n}")),
-                name: "look".into(),
-                arguments: json!({"tag": n.to_string()}).to_string(),
-                wire: None,
-            })))
-        };
+        let call = |number: usize| Ok(look_again(number, &number.to_string()));
         stream::iter(0..).map(call).boxed()
-    }
+    })
 }
 
 #[tokio::test]
@@ -300,14 +286,10 @@ async fn a_model_that_calls_without_end_is_stopped_and_its_reads_run_a_few_at_a_
             Ok(Output::from("x".repeat(2000)))
         }
     });
-    let model = Endless {
-        encoder: Recorded::parse("none", r#"{"model": "endless", "samples": []}"#).unwrap(),
-        asked: AtomicUsize::new(0),
-    };
     let ran = Harness::new()
         .tool(tool)
         .kept_in(Arc::new(NoStore))
-        .sampled_by(Arc::new(model))
+        .sampled_by(endless())
         .run("go")
         .await;
     assert_eq!(ran.outcome.content, "enough");
@@ -332,13 +314,6 @@ async fn a_model_that_calls_without_end_is_stopped_and_its_reads_run_a_few_at_a_
     assert!(outputs[999].content.contains("[cut: "));
 }
 
-/// Calls `look` until it was asked `steps` times, and notes how much of the processor this thread had had by then.
-struct Patient {
-    encoder: Recorded,
-    steps: usize,
-    asked: Mutex<Vec<Duration>>,
-}
-
 /// Time that this thread has run. A test runs on one, and what others do meanwhile does not count.
 fn time_of_this_thread() -> Duration {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -346,53 +321,26 @@ fn time_of_this_thread() -> Duration {
     Duration::from_nanos(nanos.unwrap_or_default())
 }
 
-impl Model for Patient {
-    fn origin(&self) -> &str {
-        self.encoder.origin()
-    }
+/// How much of the processor this thread had had, each time that the model was asked.
+type Asked = Arc<Mutex<Vec<Duration>>>;
 
-    fn name(&self) -> &str {
-        self.encoder.name()
-    }
-
-    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
-        self.encoder.encode(items)
-    }
-
-    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        let mut asked = self.asked.lock().unwrap();
-        asked.push(time_of_this_thread());
-        let number = asked.len();
-        let notes = request
-            .input
-            .last()
-            .unwrap()
-            .get()
-            .contains("near the end of what fits");
-        let item = if notes || number > self.steps {
-            Item::AgentMessage {
-                text: "all is well".into(),
-                wire: None,
-            }
-        } else {
-            Item::ToolCall(ToolCall {
-                call_id: CallId(format!("c{number}")),
-                name: "look".into(),
-                arguments: json!({"tag": "x"}).to_string(),
-                wire: None,
-            })
+/// Calls `look` until it was asked `steps` times.
+fn patient(steps: usize) -> (impl Model + 'static, Asked) {
+    let asked = Asked::default();
+    let times = asked.clone();
+    let model = Sampling::by(move |request| {
+        let mut times = times.lock().unwrap();
+        times.push(time_of_this_thread());
+        let number = times.len();
+        let last = request.input.last().unwrap().get();
+        let item = match number > steps || last.contains("near the end of what fits") {
+            true => says_at_once("all is well"),
+            false => look_again(number, "x"),
         };
         let done = ModelEvent::Done(Usage::default());
-        stream::iter([Ok(ModelEvent::Item(item)), Ok(done)]).boxed()
-    }
-}
-
-fn patient(steps: usize) -> Arc<Patient> {
-    Arc::new(Patient {
-        encoder: Recorded::parse("none", r#"{"model": "patient", "samples": []}"#).unwrap(),
-        steps,
-        asked: Mutex::default(),
-    })
+        stream::iter([Ok(item), Ok(done)]).boxed()
+    });
+    (model, asked)
 }
 
 /// The book of the harness checks every one of these requests.
@@ -402,7 +350,7 @@ async fn a_prefix_holds_over_five_hundred_steps_and_compactions() {
         .kept_in(Arc::new(NoStore))
         .window(20_000)
         .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
-        .sampled_by(patient(500))
+        .sampled_by(patient(500).0)
         .run("go")
         .await;
     assert_eq!(
@@ -430,16 +378,16 @@ async fn a_prefix_holds_over_five_hundred_steps_and_compactions() {
     ignore = "the time of a thread is told by Linux"
 )]
 async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
-    let model = patient(500);
+    let (model, asked) = patient(500);
     let ran = with_a_look()
         .kept_in(Arc::new(NoStore))
         .unchecked()
         .limits(|limits| (limits.max_steps, limits.max_tokens) = (1000, u64::MAX))
-        .sampled_by(model.clone())
+        .sampled_by(model)
         .run("go")
         .await;
     assert_eq!(ran.outcome.status, Status::Completed);
-    let asked = model.asked.lock().unwrap();
+    let asked = asked.lock().unwrap();
     // The system counts in ticks of some milliseconds, so many steps are taken together.
     let (early, late) = (asked[154] - asked[4], asked[499] - asked[349]);
     // Of what grows with the history there is five times as much at the end.
@@ -448,11 +396,11 @@ async fn a_step_costs_as_much_at_the_five_hundredth_as_at_the_fifth() {
 
 /// How long it takes to open a thread of so many items, and the median step of a turn in it.
 async fn reopened(items: usize) -> (Duration, Duration) {
-    let model = patient(60);
+    let (model, asked) = patient(60);
     let harness = with_a_look()
         .unchecked()
         .limits(|limits| limits.max_tokens = u64::MAX)
-        .sampled_by(model.clone());
+        .sampled_by(model);
     let header = harness.header();
     let id = header.thread_id;
     let mut journal = DirectoryStore::new(harness.state())
@@ -481,7 +429,7 @@ async fn reopened(items: usize) -> (Duration, Duration) {
     let opened = began.elapsed();
     let outcome = thread.start("go".to_owned()).await.unwrap().outcome;
     assert_eq!(outcome.await.unwrap().status, Status::Completed);
-    let asked = model.asked.lock().unwrap();
+    let asked = asked.lock().unwrap();
     let mut took: Vec<Duration> = asked.windows(2).map(|two| two[1] - two[0]).collect();
     took.sort();
     (opened, took[took.len() / 2])
@@ -500,8 +448,8 @@ async fn a_thread_of_five_thousand_items_opens_soon_and_steps_as_a_short_one() {
 #[tokio::test]
 async fn a_wait_for_another_try_is_told_and_can_be_interrupted() {
     let busy = vec![Beat::Error(model_error(ModelErrorKind::Busy, "overloaded"))];
-    let model = Retry::new(Shared(Scripted::new([busy]))).with_first_wait(Duration::from_secs(600));
-    let lab = Harness::new().sampled_by(Arc::new(model)).thread();
+    let model = Retry::new(scripted([busy])).with_first_wait(Duration::from_secs(600));
+    let lab = Harness::new().sampled_by(model).thread();
     let mut going = lab.start("go").await;
     let told = going.until(|event| match event {
         Event::Warning { message } => Some(message.clone()),
@@ -512,25 +460,4 @@ async fn a_wait_for_another_try_is_told_and_can_be_interrupted() {
     lab.handle.interrupt(None).await.unwrap();
     let (outcome, log) = going.end().await;
     assert_eq!(outcome.status, Status::Interrupted, "{log}");
-}
-
-/// A model that others hold too.
-struct Shared(Arc<Scripted>);
-
-impl Model for Shared {
-    fn origin(&self) -> &str {
-        self.0.origin()
-    }
-
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn encode(&self, items: &[Item]) -> Vec<Arc<RawValue>> {
-        self.0.encode(items)
-    }
-
-    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        self.0.stream(request)
-    }
 }

@@ -36,6 +36,12 @@ fn shell(call_id: &str, command: &str) -> Reply {
     Reply::call(call_id, "shell", json!({"command": command}))
 }
 
+/// Says that it began, works until the file `enough` is there, and then says `last`.
+fn patient(last: &str) -> Vec<Reply> {
+    let works = "touch began; until [ -e enough ]; do sleep 0.05; done";
+    vec![shell("c1", works), Reply::text(last)]
+}
+
 /// Reads, edits, checks and says so.
 fn mend_the_greeting() -> Vec<Reply> {
     let edits = json!([{"search": "helo", "replace": "hello"}]);

@@ -118,18 +118,16 @@ fn progress_does_not_show_the_key() {
     client.close();
 }
 
+/// An edit whose diff would have the key in its lines.
+fn edits_beside_the_key() -> Vec<Reply> {
+    let edits = json!([{"search": "key = ", "replace": "api key = "}]);
+    let edit = json!({"path": "secret.txt", "edits": edits});
+    vec![Reply::call("c1", "edit_file", edit), Reply::text("done")]
+}
+
 #[test]
 fn a_diff_does_not_show_the_key() {
-    let edits = json!([{"search": "key = ", "replace": "api key = "}]);
-    let script = vec![
-        Reply::call(
-            "c1",
-            "edit_file",
-            json!({"path": "secret.txt", "edits": edits}),
-        ),
-        Reply::text("done"),
-    ];
-    let (home, model) = (with_a_secret(), ModelServer::start(script.clone()));
+    let (home, model) = (with_a_secret(), ModelServer::start(edits_beside_the_key()));
     let command = home.openoxide_with(&model, &["mcp-server"]);
     let mut client = Client::start(command, NEWEST_SESSION);
     let result = client.call("openoxide", json!({"prompt": "x", "detail": "full"}));
@@ -143,16 +141,7 @@ fn a_diff_does_not_show_the_key() {
 
 #[test]
 fn a_question_does_not_show_the_key() {
-    let edits = json!([{"search": "key = ", "replace": "api key = "}]);
-    let script = vec![
-        Reply::call(
-            "c1",
-            "edit_file",
-            json!({"path": "secret.txt", "edits": edits}),
-        ),
-        Reply::text("done"),
-    ];
-    let (home, model) = (with_a_secret(), ModelServer::start(script));
+    let (home, model) = (with_a_secret(), ModelServer::start(edits_beside_the_key()));
     let command = home.openoxide_with(&model, &["mcp-server"]);
     let mut client = Client::able(command, NEWEST_SESSION, json!({"elicitation": {}}));
     let id = client.begin("openoxide", json!({"prompt": "x", "sandbox": "read-only"}));

@@ -93,7 +93,7 @@ fn what_is_printed_parses_and_serves_the_tools_it_promises() {
         ] {
             let ran = printed(&home, client, more);
             assert!(ran.stderr.contains(file), "{client}: {}", ran.stderr);
-            assert!(ran.stderr.contains("mcp__codex__codex"), "{}", ran.stderr);
+            ran.assert_says("mcp__codex__codex");
             let configuration = parsed(client, &ran.stdout);
             let servers = configuration[place].as_object().expect("servers");
             assert_eq!(servers.keys().collect::<Vec<_>>(), [name], "{client}");
@@ -111,6 +111,15 @@ fn what_is_printed_parses_and_serves_the_tools_it_promises() {
             server.close();
         }
     }
+}
+
+/// The seconds that a configuration tells the server to wait.
+fn wait_in(configuration: &str) -> f64 {
+    let (_, wait) = configuration
+        .split_once("\"--wait\",\"")
+        .expect(configuration);
+    let (seconds, _) = wait.split_once('"').expect("an end");
+    seconds.parse().expect("seconds")
 }
 
 #[test]
@@ -131,13 +140,7 @@ fn a_server_returns_before_its_client_gives_up() {
             .expect(client)
             / unit;
         let text = configuration.to_string();
-        let wait = text.split_once("\"--wait\",\"").expect(client).1;
-        let wait: f64 = wait
-            .split_once('"')
-            .expect("an end")
-            .0
-            .parse()
-            .expect("seconds");
+        let wait = wait_in(&text);
         assert!(
             wait < patience && patience >= 600.0,
             "{client}: {wait} {patience}"
@@ -149,13 +152,7 @@ fn a_server_returns_before_its_client_gives_up() {
         ("jetbrains", 28.0),
     ] {
         let text = parsed(client, &printed(&home, client, &[]).stdout).to_string();
-        let wait = text.split_once("\"--wait\",\"").expect(client).1;
-        let wait: f64 = wait
-            .split_once('"')
-            .expect("an end")
-            .0
-            .parse()
-            .expect("seconds");
+        let wait = wait_in(&text);
         assert!(wait <= most, "{client}: {wait}");
     }
 }

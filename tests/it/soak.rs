@@ -3,7 +3,7 @@
 //! The gate runs a few; `.ci/full` sets `OPENOXIDE_SOAK_TURNS=1000`. A failure names its seed, and `OPENOXIDE_SOAK_SEED`
 //! runs it again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use openoxide::{
     conversation::{Item, Status},
@@ -119,9 +119,7 @@ async fn turns_of_a_thread(dice: &mut Dice, api: WireApi) -> [usize; 4] {
         .file("a.txt", "one\n")
         .window(8_000)
         .limits(|limits| limits.max_steps = 12)
-        .sampled_by(Arc::new(
-            Retry::new(remote).with_first_wait(Duration::from_millis(1)),
-        ))
+        .sampled_by(Retry::new(remote).with_first_wait(Duration::from_millis(1)))
         .thread();
     let mut ends = [0; 4];
     for turn in 0..TURNS_OF_A_THREAD {

@@ -14,7 +14,7 @@ use openoxide::{
 };
 use serde_json::{Value, json};
 
-use crate::support::harness::{Beat, Harness, Lab, Scripted, calls, delta, done, says};
+use crate::support::harness::{Beat, Harness, Lab, calls, delta, done, says, scripted};
 
 /// What does not come in this time does not come.
 const SOON: Duration = Duration::from_secs(10);
@@ -69,6 +69,12 @@ async fn ended(lab: &Lab) -> Outcome {
     Outcome::clone(&outcome.expect("an end in time").unwrap())
 }
 
+/// Answers what stands open as the caller, and waits for the end.
+async fn decided(lab: &Lab, decision: Decision) -> Outcome {
+    lab.handle.decide(None, decision.into()).await.unwrap();
+    ended(lab).await
+}
+
 /// Waits until the turn is let go of.
 async fn until_let_go(lab: &Lab) {
     let deadline = Instant::now() + SOON;
@@ -99,11 +105,7 @@ async fn a_question_that_nobody_can_answer_goes_back_to_the_caller_with_what_was
     // Who looks again is told the same at once.
     assert_eq!(ended(&lab).await.approvals, waits.approvals);
     assert_eq!(runs(&lab), 0);
-    lab.handle
-        .decide(None, Decision::Approve.into())
-        .await
-        .unwrap();
-    let done = ended(&lab).await;
+    let done = decided(&lab, Decision::Approve).await;
     assert_eq!(
         (done.status, done.turn_id),
         (Status::Completed, waits.turn_id)
@@ -126,11 +128,7 @@ async fn what_a_turn_had_spent_before_it_was_let_go_of_counts_against_its_budget
             .thread();
         told(&lab).await;
         until_let_go(&lab).await;
-        lab.handle
-            .decide(None, Decision::Approve.into())
-            .await
-            .unwrap();
-        let ended = ended(&lab).await;
+        let ended = decided(&lab, Decision::Approve).await;
         assert_eq!(
             (ended.status, ended.usage.requests, runs(&lab)),
             (Status::LimitReached, 1, 1)
@@ -201,11 +199,7 @@ async fn a_question_that_nobody_comes_back_to_is_kept_and_its_answer_goes_on_els
             false => lab.elsewhere(),
         };
         assert_eq!(question(&lab).await, waits.approvals[0].id);
-        lab.handle
-            .decide(None, Decision::Approve.into())
-            .await
-            .unwrap();
-        let done = ended(&lab).await;
+        let done = decided(&lab, Decision::Approve).await;
         assert_eq!(done.status, Status::Completed, "{done:?}");
         assert_eq!(done.turn_id, waits.turn_id, "that very turn");
         assert_eq!(done.usage.requests, 2, "what it had used counts on");
@@ -228,11 +222,7 @@ async fn what_a_turn_changed_before_it_was_let_go_of_is_in_its_outcome() {
     assert_eq!(waits.changes.len(), 1, "{waits:?}");
     until_let_go(&lab).await;
     let lab = lab.elsewhere();
-    lab.handle
-        .decide(None, Decision::Deny.into())
-        .await
-        .unwrap();
-    let done = ended(&lab).await;
+    let done = decided(&lab, Decision::Deny).await;
     assert_eq!(done.status, Status::Completed);
     assert_eq!(done.changes, waits.changes);
     assert_eq!(done.denied.len(), 1);
@@ -277,11 +267,7 @@ async fn a_turn_that_is_taken_up_elsewhere_is_measured_against_what_was_there_be
     );
     until_let_go(&lab).await;
     let lab = lab.elsewhere();
-    lab.handle
-        .decide(None, Decision::Deny.into())
-        .await
-        .unwrap();
-    let done = ended(&lab).await;
+    let done = decided(&lab, Decision::Deny).await;
     assert_eq!(done.status, Status::Completed);
     assert_eq!(done.partial_changes, None);
     assert_eq!(
@@ -332,14 +318,14 @@ async fn a_turn_that_was_cut_anywhere_is_taken_up_and_runs_nothing_twice() {
         let fresh = Harness::new().answer(Decision::Approve);
         // The samples that the cut turn has not seen yet.
         let fresh = match cut <= at("tool_call") {
-            true => fresh.sampled_by(Scripted::new([
+            true => fresh.sampled_by(scripted([
                 vec![
                     calls("call_0_0", "shell", counted()["arguments"].clone()),
                     done(),
                 ],
                 vec![says("done"), done()],
             ])),
-            false => fresh.sampled_by(Scripted::new([vec![says("done"), done()]])),
+            false => fresh.sampled_by(scripted([vec![says("done"), done()]])),
         };
         let directory = fresh.state().join(id.to_string());
         std::fs::create_dir_all(&directory).unwrap();
@@ -385,11 +371,7 @@ async fn an_answer_is_for_the_question_that_was_asked() {
     // The file is another one by now, and so is the edit that was approved.
     std::fs::write(lab.harness.work().join("a.txt"), "zero\none\n").unwrap();
     let lab = lab.elsewhere();
-    lab.handle
-        .decide(None, Decision::Approve.into())
-        .await
-        .unwrap();
-    let again = ended(&lab).await;
+    let again = decided(&lab, Decision::Approve).await;
     assert_eq!(again.status, Status::ApprovalRequired, "{again:?}");
     assert_ne!(again.approvals[0].id, waits.approvals[0].id);
     assert_eq!(lab.content("a.txt"), "zero\none\n");
@@ -418,11 +400,8 @@ async fn an_answer_is_for_the_files_that_the_command_named() {
         let script = lab.harness.work().join("x.sh");
         std::fs::write(script, "echo something else >>log.txt\n").unwrap();
         let lab = lab.elsewhere();
-        lab.handle
-            .decide(None, Decision::Approve.into())
-            .await
-            .unwrap();
-        assert_eq!(ended(&lab).await.status, Status::ApprovalRequired, "{line}");
+        let again = decided(&lab, Decision::Approve).await;
+        assert_eq!(again.status, Status::ApprovalRequired, "{line}");
         assert_eq!(runs(&lab), 0, "{line}");
     }
 }
@@ -508,7 +487,7 @@ async fn a_message_ends_a_turn_that_waits_for_its_caller() {
 async fn a_turn_that_nobody_follows_any_more_ends() {
     let lab = Harness::new()
         .limits(|limits| limits.park_seconds = 0.2)
-        .sampled_by(Scripted::new([vec![delta("I am "), Beat::Hang]]))
+        .sampled_by(scripted([vec![delta("I am "), Beat::Hang]]))
         .thread();
     let started = lab.handle.start("go".to_owned()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -532,7 +511,7 @@ async fn a_turn_that_nobody_follows_any_more_ends() {
 #[tokio::test]
 async fn who_gives_up_a_turn_that_others_follow_leaves_it_to_them() {
     let lab = Harness::new()
-        .sampled_by(Scripted::new([vec![Beat::Hang]]))
+        .sampled_by(scripted([vec![Beat::Hang]]))
         .thread();
     let first = lab.handle.start("go".to_owned()).await.unwrap();
     let Follow::Running(second) = lab.handle.follow().await.unwrap() else {
@@ -588,7 +567,7 @@ async fn calls_that_never_began_run_when_the_turn_is_taken_up() {
     std::fs::write(whole.lab.rollout(), lines[..=first_output].concat()).unwrap();
     std::fs::write(whole.lab.harness.work().join("log.txt"), "ran\n").unwrap();
     let harness = whole.lab.harness.clone();
-    let harness = harness.sampled_by(Scripted::new([vec![says("done"), done()]]));
+    let harness = harness.sampled_by(scripted([vec![says("done"), done()]]));
     let threads = harness.threads();
     let lab = Lab {
         handle: threads.find(whole.lab.handle.id()).unwrap(),

@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Barrier, Notify};
 
 use crate::support::harness::{
-    Beat, Harness, Lab, Scripted, act, calls, delta, done, look, model_error, retrying, says,
+    Beat, Harness, Lab, act, calls, delta, done, look, model_error, retrying, says, scripted,
     unpaired,
 };
 
@@ -177,7 +177,7 @@ async fn a_read_starts_while_the_model_still_streams() {
             word.notify_one();
             async { said("seen") }
         }))
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![
                 calls("c1", "look", json!({})),
                 Beat::After(ran_already),
@@ -624,7 +624,7 @@ async fn interrupted(lab: &Lab, going: crate::support::harness::Going) -> String
 #[tokio::test]
 async fn an_interrupt_while_the_model_streams() {
     let lab = Harness::new()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![delta("I am about to "), Beat::Hang],
             vec![delta("still here"), says("still here"), done()],
         ]))
@@ -756,7 +756,7 @@ async fn the_limit_on_tokens_holds_where_a_provider_does_not_count() {
     let ran = Harness::new()
         .tool(look(async |_, _| said("seen")))
         .limits(|limits| limits.max_tokens = 20_000)
-        .sampled_by(Scripted::new((0..50).map(step)))
+        .sampled_by(scripted((0..50).map(step)))
         .run("go")
         .await;
     let error = ran.outcome.error.as_ref().unwrap();
@@ -806,7 +806,7 @@ async fn the_limit_on_tokens_ends_a_turn() {
 #[tokio::test]
 async fn a_model_error_in_mid_turn_leaves_a_thread_that_goes_on() {
     let ran = Harness::new()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![calls("c1", "shell", json!({"command": "true"})), done()],
             vec![
                 delta("and "),
@@ -830,7 +830,7 @@ async fn a_model_error_behind_a_read_that_runs_keeps_the_read_whole() {
     let ran = Harness::new()
         .tool(look(|_, _| async { said("seen") }))
         .tool(act(|_, _| async { panic!("its sample never was whole") }))
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![
                 calls("c1", "look", json!({})),
                 calls("c2", "act", json!({})),
@@ -848,7 +848,7 @@ async fn a_model_error_behind_a_read_that_runs_keeps_the_read_whole() {
 #[tokio::test]
 async fn a_model_that_breaks_down_costs_its_turn_only() {
     let ran = Harness::new()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![calls("c1", "shell", json!({"command": "true"})), done()],
             vec![Beat::Panic],
             vec![says("still here"), done()],
@@ -866,7 +866,7 @@ async fn a_model_that_breaks_down_costs_its_turn_only() {
 #[tokio::test]
 async fn text_of_a_failed_try_is_withdrawn() {
     let ran = Harness::new()
-        .sampled_by(Scripted::new([vec![
+        .sampled_by(scripted([vec![
             delta("It is "),
             retrying(),
             delta("It was"),
@@ -897,7 +897,7 @@ async fn items_and_calls_of_a_failed_try_never_were() {
             count.fetch_add(1, Ordering::SeqCst);
             async { said("done") }
         }))
-        .sampled_by(Scripted::new([vec![
+        .sampled_by(scripted([vec![
             says("It is"),
             calls("c1", "act", json!({})),
             retrying(),
@@ -923,7 +923,7 @@ fn cut_after_a_look() -> (Harness, Arc<AtomicUsize>) {
             async { said("seen") }
         }))
         .tool(act(|_, _| async { panic!("its sample never was whole") }))
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![
                 says("First I look."),
                 calls("c1", "look", json!({})),
@@ -977,7 +977,7 @@ async fn a_stream_that_breaks_again_and_again_ends_the_turn() {
     let broken = (0..20).map(|n| vec![calls(&format!("c{n}"), "look", json!({})), retrying()]);
     let ran = Harness::new()
         .tool(look(|_, _| async { said("seen") }))
-        .sampled_by(Scripted::new(broken))
+        .sampled_by(scripted(broken))
         .run("go")
         .await;
     assert_eq!(ran.outcome.status, Status::Failed, "{}", ran.log);
@@ -1174,7 +1174,7 @@ async fn a_turn_of_this_process_is_not_visited_as_another_ones() {
 #[tokio::test]
 async fn shutting_down_records_the_end_of_what_ran_and_of_what_waited() {
     let lab = Harness::new()
-        .sampled_by(Scripted::new([vec![Beat::Hang], vec![Beat::Hang]]))
+        .sampled_by(scripted([vec![Beat::Hang], vec![Beat::Hang]]))
         .thread();
     lab.start("one").await;
     assert!(lab.start("two").await.is_queued());
@@ -1311,7 +1311,7 @@ fn on_a_disk(fails: impl Fn(Deed) -> bool + Send + Sync + 'static) -> Harness {
             std::fs::write(call.workspace.cwd().join(tag.tag), "").unwrap();
             said("done")
         }))
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![
                 says("I act"),
                 calls("c1", "act", json!({"tag": "deed-c1"})),
@@ -1445,7 +1445,7 @@ async fn a_rich_turn() -> (Lab, Vec<u8>) {
 
 /// Goes on with a rollout in a new process and gives the lab.
 async fn carried_on(fresh: Harness, id: ThreadId, rollout: &[u8], what: &str) -> Lab {
-    let fresh = fresh.sampled_by(Scripted::new([
+    let fresh = fresh.sampled_by(scripted([
         vec![says("still here"), done()],
         vec![says("still here"), done()],
     ]));
@@ -1553,7 +1553,7 @@ async fn a_call_that_was_cut_in_its_run_is_told_from_one_that_never_began() {
 #[tokio::test]
 async fn an_interrupted_turn_is_resumed_in_another_process() {
     let lab = Harness::new()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![calls("c1", "shell", json!({"command": "true"})), done()],
             vec![delta("I am "), Beat::Hang],
             vec![says("still here"), done()],
@@ -1590,7 +1590,7 @@ async fn the_request_prefix_is_the_same_after_a_reload() {
     let harness = lab
         .harness
         .clone()
-        .sampled_by(Scripted::new([vec![says("still here"), done()]]));
+        .sampled_by(scripted([vec![says("still here"), done()]]));
     let threads = harness.threads();
     let handle = threads.find(lab.handle.id()).unwrap();
     let reloaded = Lab {
@@ -1623,7 +1623,7 @@ async fn the_wire_form_of_an_item_is_the_same_after_a_reload() {
         }),
     };
     let lab = Harness::new()
-        .sampled_by(Scripted::new([
+        .sampled_by(scripted([
             vec![Beat::Event(ModelEvent::Item(message)), done()],
             vec![says("still here"), done()],
         ]))
@@ -1644,10 +1644,10 @@ async fn the_wire_form_of_an_item_is_the_same_after_a_reload() {
 async fn a_fork_has_the_conversation_and_a_life_of_its_own() {
     let (lab, _) = a_rich_turn().await;
     let items = lab.items().await;
-    let harness =
-        lab.harness
-            .clone()
-            .sampled_by(Scripted::new(vec![vec![says("still here"), done()]; 64]));
+    let harness = lab
+        .harness
+        .clone()
+        .sampled_by(scripted(vec![vec![says("still here"), done()]; 64]));
     let header = || Header {
         thread_id: ThreadId::generate(),
         parent: Some(lab.handle.id()),

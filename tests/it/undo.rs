@@ -168,11 +168,7 @@ fn an_undo_that_was_killed_halfway_is_finished_or_taken_back() {
 
         let refused = threads(&home, &["undo", &thread, "--turn", "1"]);
         assert_ne!(refused.code, Some(0));
-        assert!(
-            refused.stderr.contains("cut off halfway"),
-            "{}",
-            refused.stderr
-        );
+        refused.assert_says("cut off halfway");
         if finish {
             let undone = threads(&home, &["undo", &thread]).expect(0);
             assert!(undone.stdout.contains("finishes an undo that was cut off"));

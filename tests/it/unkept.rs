@@ -160,11 +160,7 @@ fn a_disk_that_fills_up_ends_the_turn_and_leaves_what_was_written_readable() {
     let shown: Value = serde_json::from_str(&shown).expect("a thread");
     assert!(shown["items"].as_array().unwrap().len() > 4, "{shown}");
     // The thread is kept, so a turn that cannot be is refused.
-    assert!(
-        ran.stderr.contains("No space left on device"),
-        "{}",
-        ran.stderr
-    );
+    ran.assert_says("No space left on device");
     assert!(ran.stderr.ends_with("code 2\n"), "{}", ran.stderr);
 }
 

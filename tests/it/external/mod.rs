@@ -598,11 +598,7 @@ fn servers_come_from_files_of_other_clients_and_from_flags() {
         "{names:?}"
     );
     let wrong = run(task(&home, &model, &["--mcp-server", "x:carrier-pigeon:y"])).expect(2);
-    assert!(
-        wrong.stderr.contains("`carrier-pigeon` is not spoken"),
-        "{}",
-        wrong.stderr
-    );
+    wrong.assert_says("`carrier-pigeon` is not spoken");
 }
 
 #[test]
@@ -637,7 +633,7 @@ fn a_server_behind_http_is_asked_with_its_token_and_headers() {
         "{files}"
     );
     let without = run(task(&home, &model, &[])).expect(0);
-    assert!(without.stderr.contains("`NET_TOKEN`"), "{}", without.stderr);
+    without.assert_says("`NET_TOKEN`");
 }
 
 #[test]
@@ -681,28 +677,20 @@ fn a_project_takes_servers_away_and_starts_none() {
     ] {
         let home = home_with_project(&format!("[mcp_servers.out]\n{line}\n"));
         let ran = run(task(&home, &model, &[])).expect(2);
-        assert!(ran.stderr.contains(expect), "{}", ran.stderr);
+        ran.assert_says(expect);
     }
     // One that cannot be read costs nobody anything but itself.
     let home = with(Home::new(), "", "").file(".mcp.json", "{");
     let ran = run(task(&home, &model, &[])).expect(0);
-    assert!(ran.stderr.contains(".mcp.json"), "{}", ran.stderr);
+    ran.assert_says(".mcp.json");
     // What it names itself waits for a person at a terminal.
     let words = outside::command();
     let file = json!({"mcpServers": {"theirs": {"command": words[0], "args": words[1..]}}});
     let home = Home::new().file(".mcp.json", &file.to_string());
     let ran = run(task(&home, &model, &[])).expect(0);
-    assert!(
-        ran.stderr.contains("openoxide mcp trust theirs"),
-        "{}",
-        ran.stderr
-    );
+    ran.assert_says("openoxide mcp trust theirs");
     let ran = run(home.openoxide(&["mcp", "trust", "theirs"])).expect(2);
-    assert!(
-        ran.stderr.contains("only a person at a terminal"),
-        "{}",
-        ran.stderr
-    );
+    ran.assert_says("only a person at a terminal");
     let listed = run(home.openoxide(&["mcp", "list", "--json"]))
         .expect(0)
         .json();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{assert_well_asked, serve, shell};
+use super::{assert_well_asked, patient, serve, shell};
 use crate::support::{
     client::{Client, DIALECTS, Dialect, NEWEST_SESSION, outcome, text, word},
     home::{Home, eventually},
@@ -42,15 +42,14 @@ fn a_cancelled_call_is_interrupted_unanswered_and_can_be_gone_on_with() {
                     .any(|record| record["type"] == "turn_ended")
             });
             client.lives();
-            let answered = client.heard.iter().any(|(_, message)| message["id"] == id);
-            assert!(!answered, "{:?}", client.heard);
+            assert!(!client.is_answered(id), "{:?}", client.heard);
             let result = client.call(
                 "openoxide-reply",
                 json!({"thread_id": thread_id, "prompt": "Go on."}),
             );
             assert_eq!(outcome(&result)["status"], "completed", "{result}");
             assert_eq!(outcome(&result)["content"], "I went on.");
-            assert!(!client.heard.iter().any(|(_, message)| message["id"] == id));
+            assert!(!client.is_answered(id));
             assert_well_asked(&model);
             client.close();
         }
@@ -64,17 +63,11 @@ fn a_call_whose_client_ran_out_of_time_goes_on_without_it() {
         "MCP error -32001: Request timeout",
         "timed out after 5s",
     ] {
-        let script = vec![
-            shell(
-                "c1",
-                "touch began; until [ -e enough ]; do sleep 0.05; done",
-            ),
-            Reply::text("It took a while."),
-        ];
+        let script = patient("It took a while.");
         let (home, model) = (Home::new(), ModelServer::start(script));
         let mut client = serve(&home, &model, NEWEST_SESSION);
         let id = client.begin("openoxide", json!({"prompt": "Take your time."}));
-        eventually("it began", || home.names().contains(&"began".to_owned()));
+        home.until_it_has("began");
         client.cancel(id, Some(reason));
         client.lives();
         let home = home.file("enough", "");
@@ -82,7 +75,7 @@ fn a_call_whose_client_ran_out_of_time_goes_on_without_it() {
         assert_eq!(outcome(&result)["status"], "completed", "{result}");
         assert_eq!(outcome(&result)["content"], "It took a while.");
         assert_eq!(home.threads(), [word(&result, "thread_id")]);
-        assert!(!client.heard.iter().any(|(_, message)| message["id"] == id));
+        assert!(!client.is_answered(id));
         assert_well_asked(&model);
         client.close();
     }
@@ -94,18 +87,12 @@ fn the_owner_decides_what_a_cancellation_does() {
         ("detach", None, "completed"),
         ("interrupt", Some("request timed out"), "interrupted"),
     ] {
-        let script = vec![
-            shell(
-                "c1",
-                "touch began; until [ -e enough ]; do sleep 0.05; done",
-            ),
-            Reply::text("done"),
-        ];
+        let script = patient("done");
         let home = Home::new().config(&format!("[server]\non_cancel = \"{on_cancel}\"\n"));
         let model = ModelServer::start(script);
         let mut client = serve(&home, &model, NEWEST_SESSION);
         let id = client.begin("openoxide", json!({"prompt": "x"}));
-        eventually("it began", || home.names().contains(&"began".to_owned()));
+        home.until_it_has("began");
         client.cancel(id, reason);
         client.lives();
         let thread_id = home.threads().remove(0);
@@ -173,7 +160,7 @@ fn a_cancelled_call_that_waits_in_the_queue_takes_its_prompt_back() {
     );
     let reply = |prompt: &str| json!({"thread_id": thread_id, "prompt": prompt});
     let running = client.begin("openoxide-reply", reply("second"));
-    eventually("it began", || home.names().contains(&"began".to_owned()));
+    home.until_it_has("began");
     let queued = client.begin("openoxide-reply", reply("withdrawn"));
     // The prompt has to be in the queue before it can be taken back.
     client.lives();

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{assert_well_asked, has_record, serve, shell};
+use super::{assert_well_asked, has_record, patient, serve, shell};
 use crate::support::{
     client::{DIALECTS, NEWEST_SESSION, outcome, text, word},
     home::{Home, PATIENCE, ends_within, eventually},
@@ -31,11 +31,7 @@ fn a_query_about_a_running_thread_is_answered_meanwhile_from_what_is_complete() 
     let query = json!({"thread_id": thread, "query": "What did you find?"});
     let query = client.begin("openoxide-query", query);
     eventually("the query asks the model", || model.requests().len() >= 3);
-    let answered = client
-        .heard
-        .iter()
-        .any(|(_, message)| message["id"] == running);
-    assert!(!answered, "the thread still runs");
+    assert!(!client.is_answered(running), "the thread still runs");
     let seen = model.requests();
     let input = |at: usize| seen[at].body["input"].as_array().expect("input").clone();
     let (parent, fork) = (input(1), input(2));
@@ -57,17 +53,11 @@ fn a_query_about_a_running_thread_is_answered_meanwhile_from_what_is_complete() 
 #[test]
 fn one_of_two_who_follow_a_turn_leaves_it_to_the_other() {
     for dialect in DIALECTS {
-        let script = vec![
-            shell(
-                "c1",
-                "touch began; until [ -e enough ]; do sleep 0.05; done",
-            ),
-            Reply::text("done"),
-        ];
+        let script = patient("done");
         let (home, model) = (Home::new(), ModelServer::start(script));
         let mut client = serve(&home, &model, dialect);
         let first = client.begin("openoxide", json!({"prompt": "x"}));
-        eventually("it began", || home.names().contains(&"began".to_owned()));
+        home.until_it_has("began");
         let second = client.begin("openoxide-reply", json!({"thread_id": "last"}));
         // The second has to follow before the first leaves.
         client.lives();
@@ -137,17 +127,11 @@ fn thousands_of_deltas_become_few_notifications() {
 #[test]
 fn an_id_that_is_in_use_is_refused_and_its_first_call_is_answered() {
     for dialect in [NEWEST_SESSION, DIALECTS[4]] {
-        let script = vec![
-            shell(
-                "c1",
-                "touch began; until [ -e enough ]; do sleep 0.05; done",
-            ),
-            Reply::text("done"),
-        ];
+        let script = patient("done");
         let (home, model) = (Home::new(), ModelServer::start(script));
         let mut client = serve(&home, &model, dialect);
         let id = client.begin("openoxide", json!({"prompt": "x"}));
-        eventually("it began", || home.names().contains(&"began".to_owned()));
+        home.until_it_has("began");
         let mut again = json!({"name": "openoxide", "arguments": {"prompt": "y"}});
         if dialect.is_modern() {
             again["_meta"] = json!({

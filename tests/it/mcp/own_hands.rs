@@ -282,7 +282,7 @@ fn under_untrusted_nobody_is_waited_for_and_a_person_is_asked() {
         client.send(&json!({"jsonrpc": "2.0", "id": asked["id"], "result": answer}));
         let result = client.result(id);
         assert_eq!(result["isError"], !made, "{result}");
-        assert_eq!(home.names().contains(&"made".to_owned()), made, "{answer}");
+        assert_eq!(home.has("made"), made, "{answer}");
         client.close();
     }
 }
@@ -355,7 +355,7 @@ fn a_command_tells_how_it_goes_and_ends_with_its_call() {
         });
         // The end of the input ends what runs, too.
         client.begin("run_command", json!({"command": "touch again; sleep 61.5"}));
-        eventually("it began", || home.names().contains(&"again".to_owned()));
+        home.until_it_has("again");
         client.hang_up();
         client.ends_within(Duration::from_secs(20));
         eventually("its processes ended", || {

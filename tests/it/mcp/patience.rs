@@ -4,36 +4,21 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{assert_well_asked, has_record, serve, shell};
+use super::{assert_well_asked, has_record, patient, serve, shell};
 use crate::support::{
     client::{Client, DIALECTS, NEWEST_SESSION, outcome, text, word},
     home::{Home, eventually},
     model_server::{ModelServer, Reply},
 };
 
-/// Works until the file `enough` is there.
-fn patient() -> Vec<Reply> {
-    vec![
-        shell(
-            "c1",
-            "touch began; until [ -e enough ]; do sleep 0.05; done",
-        ),
-        Reply::text("It took a while."),
-    ]
-}
-
-fn until_begun(home: &Home) {
-    eventually("it began", || home.names().contains(&"began".to_owned()));
-}
-
 #[test]
 fn the_same_call_made_again_follows_the_turn_that_is_there() {
     for dialect in DIALECTS {
-        let (home, model) = (Home::new(), ModelServer::start(patient()));
+        let (home, model) = (Home::new(), ModelServer::start(patient("It took a while.")));
         let mut client = serve(&home, &model, dialect);
         let task = json!({"prompt": "Take your time.", "detail": "brief"});
         let first = client.begin("openoxide", task.clone());
-        until_begun(&home);
+        home.until_it_has("began");
         client.cancel(first, Some("Request timed out"));
         client.lives();
         // Equal arguments, in another order.
@@ -58,11 +43,11 @@ fn the_same_call_made_again_follows_the_turn_that_is_there() {
 
 #[test]
 fn a_result_that_never_arrived_is_there_when_the_call_is_made_again() {
-    let (home, model) = (Home::new(), ModelServer::start(patient()));
+    let (home, model) = (Home::new(), ModelServer::start(patient("It took a while.")));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let task = json!({"prompt": "Take your time."});
     let first = client.begin("openoxide", task.clone());
-    until_begun(&home);
+    home.until_it_has("began");
     client.cancel(first, Some("timed out after 5s"));
     client.lives();
     let home = home.file("enough", "");
@@ -89,11 +74,11 @@ fn a_result_that_never_arrived_is_there_when_the_call_is_made_again() {
 
 #[test]
 fn a_call_that_the_user_stopped_is_made_anew() {
-    let (home, model) = (Home::new(), ModelServer::start(patient()));
+    let (home, model) = (Home::new(), ModelServer::start(patient("It took a while.")));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let task = json!({"prompt": "Take your time."});
     let first = client.begin("openoxide", task.clone());
-    until_begun(&home);
+    home.until_it_has("began");
     client.cancel(first, Some("the user pressed escape"));
     let thread = home.threads().remove(0);
     eventually("it ended", || has_record(&home, &thread, "turn_ended"));
@@ -108,7 +93,7 @@ fn a_call_that_the_user_stopped_is_made_anew() {
 #[test]
 fn a_prompt_that_was_given_up_is_not_queued_twice() {
     let mut script = vec![Reply::text("one")];
-    script.extend(patient());
+    script.extend(patient("It took a while."));
     let (home, model) = (Home::new(), ModelServer::start(script));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let thread = word(
@@ -117,7 +102,7 @@ fn a_prompt_that_was_given_up_is_not_queued_twice() {
     );
     let reply = json!({"thread_id": thread, "prompt": "Now slowly."});
     let first = client.begin("openoxide-reply", reply.clone());
-    until_begun(&home);
+    home.until_it_has("began");
     client.cancel(first, Some("Request timed out"));
     client.lives();
     let second = client.begin("openoxide-reply", reply);
@@ -175,7 +160,7 @@ fn who_looks_again_is_told_what_is_new() {
     let (home, model) = (Home::new(), ModelServer::start(script));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let id = client.begin("openoxide", json!({"prompt": "x", "wait_seconds": 3}));
-    until_begun(&home);
+    home.until_it_has("began");
     let first = client.result(id);
     let content = |result: &Value| {
         assert_eq!(outcome(result)["status"], "running", "{result}");
@@ -189,7 +174,7 @@ fn who_looks_again_is_told_what_is_new() {
     let nothing = client.call("openoxide-reply", look.clone());
     assert!(content(&nothing).contains("nothing new"), "{nothing}");
     let home = home.file("more", "");
-    eventually("it goes on", || home.names().contains(&"again".to_owned()));
+    home.until_it_has("again");
     let second = client.call("openoxide-reply", look);
     let news = content(&second);
     assert!(
@@ -205,10 +190,10 @@ fn who_looks_again_is_told_what_is_new() {
 
 #[test]
 fn a_second_turn_in_a_directory_is_started_and_names_the_first() {
-    let (home, model) = (Home::new(), ModelServer::start(patient()));
+    let (home, model) = (Home::new(), ModelServer::start(patient("It took a while.")));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let first = client.begin("openoxide", json!({"prompt": "one"}));
-    until_begun(&home);
+    home.until_it_has("began");
     let one = home.threads().remove(0);
     // It only reads, and so is beside nobody.
     client.call(
@@ -230,7 +215,7 @@ fn a_second_turn_in_a_directory_is_started_and_names_the_first() {
 #[test]
 fn nobody_waits_longer_than_they_said() {
     for dialect in DIALECTS {
-        let (home, model) = (Home::new(), ModelServer::start(patient()));
+        let (home, model) = (Home::new(), ModelServer::start(patient("It took a while.")));
         let mut client = serve(&home, &model, dialect);
         let began = Instant::now();
         let result = client.call("openoxide", json!({"prompt": "x", "wait_seconds": 0.5}));

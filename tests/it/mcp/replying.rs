@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{assert_well_asked, serve, shell};
 use crate::support::{
     client::{Client, DIALECTS, NEWEST_SESSION, outcome, text, word},
-    home::{Home, eventually, run},
+    home::{Home, run},
     model_server::{ModelServer, Reply, Seen},
 };
 
@@ -237,7 +237,7 @@ fn a_turn_that_the_end_of_input_cut_short_is_resumed_by_the_next_server() {
     let (home, model) = (Home::new(), ModelServer::start(script));
     let mut client = serve(&home, &model, NEWEST_SESSION);
     client.begin("openoxide", json!({"prompt": "Take your time."}));
-    eventually("it began", || home.names().contains(&"began".to_owned()));
+    home.until_it_has("began");
     client.close();
     let mut client = serve(&home, &model, NEWEST_SESSION);
     let result = client.call("openoxide-reply", json!({"thread_id": "last"}));

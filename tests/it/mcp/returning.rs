@@ -29,7 +29,7 @@ fn returning(home: &Home, model: &ModelServer, dialect: Dialect) -> Client {
 }
 
 fn runs(home: &Home) -> usize {
-    match home.names().contains(&"log.txt".to_owned()) {
+    match home.has("log.txt") {
         true => home.read("log.txt").lines().count(),
         false => 0,
     }
@@ -241,7 +241,7 @@ fn a_command_line_that_may_not_decide_ends_with_4_and_goes_on_when_resumed() {
     assert!(told["next"].as_str().expect("a way on").contains(&thread));
     // Nobody to ask: as before. With another strategy it goes on without the command.
     let again = run(home.openoxide_with(&model, &["--resume", &thread, "-c", keeps])).expect(4);
-    assert!(again.stderr.contains("echo ran"), "{}", again.stderr);
+    again.assert_says("echo ran");
     let done = run(home.openoxide_with(&model, &["--resume", &thread])).expect(0);
     assert_eq!(done.stdout, "That is that.\n");
     assert_eq!((runs(&home), model.requests().len()), (0, 2));

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{assert_well_asked, shell};
 use crate::support::{
     client::{Client, Dialect, outcome},
-    home::{Home, eventually},
+    home::Home,
     model_server::{ModelServer, Reply},
 };
 
@@ -96,7 +96,7 @@ fn a_task_can_be_cancelled_and_an_unknown_one_is_an_error() {
     let mut client = able(&home, &model);
     let created = client.call("openoxide", json!({"prompt": "x", "wait_seconds": 0}));
     let id = created["taskId"].clone();
-    eventually("it began", || home.names().contains(&"began".to_owned()));
+    home.until_it_has("began");
     task(&mut client, "tasks/cancel", &id, json!({}));
     until(&mut client, &id, "cancelled");
     for unknown in ["nonsense", "01a1f9ad-d96b-77a2-b041-5be5ec3df319"] {

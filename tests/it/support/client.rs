@@ -237,6 +237,17 @@ impl Client {
         answer["result"].clone()
     }
 
+    /// Whether the answer of request `id` was heard so far.
+    pub(crate) fn is_answered(&self, id: u64) -> bool {
+        self.heard.iter().any(|(_, message)| message["id"] == id)
+    }
+
+    /// Waits for a notification of this method.
+    pub(crate) fn told(&mut self, method: &str) -> Value {
+        let method = format!("notifications/{method}");
+        self.until(&method, |message| message["method"] == *method)
+    }
+
     /// A request from the server of this method.
     pub(crate) fn asked(&mut self, method: &str) -> Value {
         self.until(method, |message| {

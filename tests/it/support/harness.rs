@@ -111,13 +111,14 @@ impl Harness {
     }
 
     /// What the model says: the samples of a recording, one for each request (see `model::Recorded`).
-    pub(crate) fn model(self, samples: Value) -> Self {
-        self.sampled_by(recorded(&samples))
+    pub(crate) fn model(mut self, samples: Value) -> Self {
+        self.model = recorded(&samples);
+        self
     }
 
     /// A model with a mind of its own.
-    pub(crate) fn sampled_by(mut self, model: Arc<dyn Model>) -> Self {
-        self.model = model;
+    pub(crate) fn sampled_by(mut self, model: impl Model + 'static) -> Self {
+        self.model = Arc::new(model);
         self
     }
 
@@ -778,7 +779,7 @@ fn recorded(samples: &Value) -> Arc<dyn Model> {
     Arc::new(Recorded::parse("the script", &recording).expect("a recording"))
 }
 
-/// One thing that a [`Scripted`] model does.
+/// One thing that a [`scripted`] model does.
 #[derive(Clone)]
 pub(crate) enum Beat {
     Event(ModelEvent),
@@ -790,23 +791,26 @@ pub(crate) enum Beat {
     Panic,
 }
 
-/// A model that streams exactly what it is told, sample by sample, whatever it is sent.
-pub(crate) struct Scripted {
-    samples: Mutex<VecDeque<Vec<Beat>>>,
+/// A model that streams what `sample` says of a request.
+pub(crate) struct Sampling<F> {
+    sample: F,
     /// Knows how items stand in a request.
     encoder: Arc<dyn Model>,
 }
 
-impl Scripted {
-    pub(crate) fn new(samples: impl IntoIterator<Item = Vec<Beat>>) -> Arc<Self> {
-        Arc::new(Self {
-            samples: Mutex::new(samples.into_iter().collect()),
+impl<F: Fn(Request) -> BoxStream<'static, Result<ModelEvent, ModelError>>> Sampling<F> {
+    pub(crate) fn by(sample: F) -> Self {
+        Self {
+            sample,
             encoder: recorded(&json!([])),
-        })
+        }
     }
 }
 
-impl Model for Scripted {
+impl<F> Model for Sampling<F>
+where
+    F: Fn(Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> + Send + Sync,
+{
     fn origin(&self) -> &str {
         self.encoder.origin()
     }
@@ -819,8 +823,17 @@ impl Model for Scripted {
         self.encoder.encode(items)
     }
 
-    fn stream(&self, _: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
-        let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
+    fn stream(&self, request: Request) -> BoxStream<'static, Result<ModelEvent, ModelError>> {
+        (self.sample)(request)
+    }
+}
+
+/// A model that streams exactly what it is told, sample by sample, whatever it is sent.
+pub(crate) fn scripted(samples: impl IntoIterator<Item = Vec<Beat>>) -> impl Model + 'static {
+    let samples: VecDeque<Vec<Beat>> = samples.into_iter().collect();
+    let samples = Mutex::new(samples);
+    Sampling::by(move |_| {
+        let mut samples = samples.lock().unwrap_or_else(PoisonError::into_inner);
         let beats = samples.pop_front().unwrap_or_else(|| {
             vec![Beat::Error(model_error(
                 ModelErrorKind::Rejected,
@@ -841,7 +854,7 @@ impl Model for Scripted {
                 }
             })
             .boxed()
-    }
+    })
 }
 
 pub(crate) fn model_error(kind: ModelErrorKind, message: &str) -> ModelError {

@@ -5,6 +5,7 @@
 //! what was left running, also when it has left its process group, session and parent.
 
 use std::{
+    fs::{DirEntry, ReadDir},
     io::{Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -81,20 +82,19 @@ impl Home {
         read(&self.project().join(path))
     }
 
+    /// Whether the project has an entry of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.project().join(name).symlink_metadata().is_ok()
+    }
+
+    /// Waits until a command has made `name`.
+    pub(crate) fn until_it_has(&self, name: &str) {
+        eventually(name, || self.has(name));
+    }
+
     /// The names in the project, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.project()).expect("the project");
-        let mut names: Vec<String> = entries
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect();
-        names.sort();
-        names
+        names(std::fs::read_dir(self.project()).expect("the project"))
     }
 
     /// Where the rollout of a thread is.
@@ -116,20 +116,7 @@ impl Home {
 
     /// The ids of all threads, oldest first.
     pub(crate) fn threads(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.state().join("threads")) else {
-            return Vec::new();
-        };
-        let mut ids: Vec<String> = entries
-            .map(|entry| {
-                entry
-                    .expect("an entry")
-                    .file_name()
-                    .to_string_lossy()
-                    .into_owned()
-            })
-            .collect();
-        ids.sort();
-        ids
+        std::fs::read_dir(self.state().join("threads")).map_or(Vec::new(), names)
     }
 
     /// The program with these arguments, a key, and nobody to talk to.
@@ -244,6 +231,15 @@ pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
+fn names(entries: ReadDir) -> Vec<String> {
+    let name = |entry: DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let mut names: Vec<String> = entries
+        .map(|entry| name(entry.expect("an entry")))
+        .collect();
+    names.sort();
+    names
+}
+
 fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
@@ -267,6 +263,15 @@ impl Ran {
     /// Standard output as one JSON value.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Standard error has these words.
+    pub(crate) fn assert_says(&self, words: &str) {
+        assert!(
+            self.stderr.contains(words),
+            "no {words:?} in {}",
+            self.stderr
+        );
     }
 
     /// Ended with this code.

@@ -23,6 +23,13 @@ pub(crate) fn sh(dir: &Path, line: &str) {
 
 pub(crate) const COMMIT: &str = "git add . && git -c user.name=a -c user.email=a@b commit -qm x";
 
+/// A turn that prints its outcome, also where the sandbox is only partial.
+pub(crate) fn printing(home: &Home, model: &ModelServer, more: &[&str]) -> Command {
+    let arguments = "-m x --output json -c policy.accept_partial=true";
+    let arguments: Vec<&str> = arguments.split(' ').chain(more.iter().copied()).collect();
+    home.openoxide_with(model, &arguments)
+}
+
 /// A turn that runs these commands and writes these files, in order.
 pub(crate) fn turn(home: &Home, calls: &[Value], more: &[&str]) -> Value {
     turn_in(home, calls, more, |_| ())
@@ -49,19 +56,7 @@ pub(crate) fn turn_in(
     }
     replies.push(Reply::text("Done."));
     let model = ModelServer::start(replies);
-    let arguments = [
-        &[
-            "-m",
-            "x",
-            "--output",
-            "json",
-            "-c",
-            "policy.accept_partial=true",
-        ][..],
-        more,
-    ]
-    .concat();
-    let mut program = home.openoxide_with(&model, &arguments);
+    let mut program = printing(home, &model, more);
     prepare(&mut program);
     let ran = run(program).expect(0);
     assert_eq!(model.violations(), [""; 0]);
