@@ -152,22 +152,30 @@ pub(super) fn waiting(arguments: Option<&JsonObject>) -> (Option<f64>, Detail) {
     (wait_seconds, detail.unwrap_or_default())
 }
 
-/// The tools in the order in which they are listed.
-pub(super) fn tools() -> Vec<Tool> {
-    let acting = ToolAnnotations::new()
+/// What is said of a tool that works: it may do whatever its policy lets it.
+pub(super) fn acting() -> ToolAnnotations {
+    ToolAnnotations::new()
         .read_only(false)
         .destructive(true)
         .idempotent(false)
-        .open_world(true);
-    let asking = ToolAnnotations::new()
+        .open_world(true)
+}
+
+/// What is said of a tool that changes nothing.
+pub(super) fn reading() -> ToolAnnotations {
+    ToolAnnotations::new()
         .read_only(true)
         .destructive(false)
         .idempotent(true)
-        .open_world(false);
+        .open_world(false)
+}
+
+/// The tools in the order in which they are listed.
+pub(super) fn tools() -> Vec<Tool> {
     vec![
-        tool::<Start>(START, "Start a coding session", acting.clone()),
-        tool::<Reply>(REPLY, "Go on with a coding session", acting),
-        tool::<Query>(QUERY, "Ask about the code", asking),
+        tool::<Start>(START, "Start a coding session", acting()),
+        tool::<Reply>(REPLY, "Go on with a coding session", acting()),
+        tool::<Query>(QUERY, "Ask about the code", reading()),
     ]
 }
 

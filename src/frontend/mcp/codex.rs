@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, RequestId, Tool, ToolAnnotations};
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject, RequestId, Tool};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -90,11 +90,6 @@ struct Reply {
 
 /// The tools in the order in which they are listed; ours that only asks has no counterpart and stays.
 pub(super) fn tools() -> Vec<Tool> {
-    let acting = ToolAnnotations::new()
-        .read_only(false)
-        .destructive(true)
-        .idempotent(false)
-        .open_world(true);
     let schema = object(json!({
         "type": "object",
         "properties": {"threadId": {"type": "string"}, "content": {"type": "string"}},
@@ -102,7 +97,7 @@ pub(super) fn tools() -> Vec<Tool> {
     }));
     let tool = |tool: Tool, title: &str| {
         tool.with_title(title)
-            .with_annotations(acting.clone())
+            .with_annotations(arguments::acting())
             .with_raw_output_schema(schema.clone())
     };
     let mut tools = arguments::tools();

@@ -54,8 +54,15 @@ enum Fresh {
 impl Progress {
     pub(super) fn new(call: &RequestContext<RoleServer>, thread_id: Option<ThreadId>) -> Self {
         let token = call.meta.get_progress_token();
+        Self::to(token.map(|token| (call.clone(), token)), thread_id)
+    }
+
+    fn to(
+        call: Option<(RequestContext<RoleServer>, ProgressToken)>,
+        thread_id: Option<ThreadId>,
+    ) -> Self {
         Self {
-            call: token.map(|token| (call.clone(), token)),
+            call,
             thread_id,
             value: 0.0,
             news: String::new(),
@@ -177,16 +184,7 @@ mod tests {
     #[test]
     fn thousands_of_deltas_are_told_of_rarely_whatever_their_pace() {
         for deltas_a_second in [10_usize, 20, 80, 1000] {
-            let mut progress = Progress {
-                call: None,
-                thread_id: Some(ThreadId::generate()),
-                value: 0.0,
-                news: String::new(),
-                fresh: Fresh::Nothing,
-                written: 0,
-                line: String::new(),
-                last: Instant::now(),
-            };
+            let mut progress = Progress::to(None, Some(ThreadId::generate()));
             let (mut since, mut bytes) = (Duration::ZERO, 0);
             let ticks = 8000 * 4 / deltas_a_second;
             for _ in 0..ticks {

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::frontend::mcp::arguments::{described, object};
+use crate::frontend::mcp::arguments::{self, described, object};
 
 /// The tools by name.
 pub(in crate::frontend::mcp) const SEARCH: &str = "search_codebase";
@@ -56,20 +56,15 @@ pub(super) struct AnalyzeFile {
 
 /// The tools in the order in which they are listed.
 pub(in crate::frontend::mcp) fn tools() -> Vec<Tool> {
-    let reading = ToolAnnotations::new()
-        .read_only(true)
-        .destructive(false)
-        .idempotent(true)
-        .open_world(false);
-    let acting = ToolAnnotations::new()
-        .read_only(false)
-        .destructive(true)
-        .idempotent(false)
-        .open_world(true);
     vec![
-        tool::<SearchCodebase>(SEARCH, "Search file contents", reading.clone(), searched()),
-        tool::<RunCommand>(RUN, "Run a command", acting, ran()),
-        tool::<AnalyzeFile>(ANALYZE, "Analyze a file", reading, analyzed()),
+        tool::<SearchCodebase>(
+            SEARCH,
+            "Search file contents",
+            arguments::reading(),
+            searched(),
+        ),
+        tool::<RunCommand>(RUN, "Run a command", arguments::acting(), ran()),
+        tool::<AnalyzeFile>(ANALYZE, "Analyze a file", arguments::reading(), analyzed()),
     ]
 }
 
