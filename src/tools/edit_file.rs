@@ -1,18 +1,17 @@
 //! `edit_file`: search/replace in one file, all edits or none.
 
-use std::path::{Path, PathBuf};
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Call, Output, Planned, Progress, Tool, ToolError, input, read_file::near_names};
-use crate::{
-    conversation::Access,
-    workspace::{
-        Workspace,
-        edit::{self, Edit, Match},
-        file,
-    },
+use super::{
+    Call, Output, Planned, Tool, ToolError, input,
+    read_file::near_names,
+    rewrite::{Rewrite, unless_by_others},
+};
+use crate::workspace::{
+    Workspace,
+    edit::{self, Edit, Match},
+    file,
 };
 
 pub(super) struct EditFile;
@@ -41,15 +40,6 @@ struct InputEdit {
     /// Replace every exact match.
     #[serde(default)]
     replace_all: bool,
-}
-
-/// New content for a file whose old content is known.
-pub(super) struct Rewrite {
-    pub(super) path: PathBuf,
-    pub(super) before: Option<Vec<u8>>,
-    pub(super) after: Vec<u8>,
-    /// How it was done, where the model should know.
-    pub(super) remarks: Vec<String>,
 }
 
 impl Tool for EditFile {
@@ -103,27 +93,6 @@ impl Tool for EditFile {
     }
 }
 
-/// True if a command of this thread changed the file since the agent saw it.
-///
-/// # Errors
-/// Somebody else did. It is told what, so that a second call means the file as it is.
-pub(super) fn unless_by_others(
-    workspace: &Workspace,
-    path: &Path,
-    now: Option<&[u8]>,
-) -> Result<bool, ToolError> {
-    let Some(news) = workspace.seen().news(path, now) else {
-        return Ok(false);
-    };
-    if workspace.checkpoint().is_by_own_command(path) {
-        return Ok(true);
-    }
-    Err(ToolError(format!(
-        "`{}` was changed by somebody else since you last saw it, so nothing was done; {news}\nCall again if the change still makes sense.",
-        workspace.show(path)
-    )))
-}
-
 /// Where an edit went that did not fit exactly, and how it was made to.
 fn remark(found: &Match) -> Option<String> {
     let how = found.how.as_ref()?;
@@ -141,59 +110,5 @@ impl From<InputEdit> for Edit {
             line: input.line,
             replace_all: input.replace_all,
         }
-    }
-}
-
-impl Rewrite {
-    pub(super) fn planned(self, workspace: &Workspace) -> Planned<Self> {
-        let title = workspace.show(&self.path);
-        let diff = edit::unified_diff(&title, self.before.as_deref(), Some(&self.after));
-        Planned {
-            access: Access::Write {
-                paths: vec![self.path.clone()],
-                diff: diff.text,
-            },
-            title,
-            plan: self,
-        }
-    }
-
-    /// Writes it, unless the file is no longer what the plan was made from.
-    pub(super) fn write(self, call: &Call) -> Result<Output, ToolError> {
-        let shown = call.workspace.show(&self.path);
-        if self.before.as_deref() == Some(self.after.as_slice()) {
-            return Ok(format!("{shown} already has this content; nothing was written").into());
-        }
-        let fail = |error: std::io::Error| ToolError(format!("`{shown}` was not written: {error}"));
-        if file::read(&self.path).map_err(fail)? != self.before {
-            return Err(ToolError(format!(
-                "`{shown}` changed while this call waited; nothing was written. Read it again."
-            )));
-        }
-        call.workspace
-            .checkpoint()
-            .keep(
-                &call.workspace,
-                &self.path,
-                self.before.as_deref(),
-                &self.after,
-            )
-            .map_err(fail)?;
-        file::write(&self.path, &self.after).map_err(fail)?;
-        call.workspace.seen().note(&self.path, &self.after);
-        let diff = edit::unified_diff(&shown, self.before.as_deref(), Some(&self.after));
-        let mut content = format!("{shown}: +{} −{}", diff.added, diff.removed);
-        for remark in &self.remarks {
-            content.push('\n');
-            content.push_str(remark);
-        }
-        let progress = Progress::FileChanged {
-            path: shown,
-            added: diff.added,
-            removed: diff.removed,
-            diff: diff.text,
-        };
-        call.host.progress(&call.id, progress);
-        Ok(content.into())
     }
 }

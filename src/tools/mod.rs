@@ -15,6 +15,7 @@ mod outline;
 mod output;
 mod read_file;
 pub mod registry;
+mod rewrite;
 mod search;
 mod shell;
 mod shell_input;

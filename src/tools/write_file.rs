@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{
     Call, Output, Planned, Tool, ToolError,
-    edit_file::{Rewrite, unless_by_others},
+    rewrite::{Rewrite, unless_by_others},
 };
 use crate::workspace::{Workspace, file};
 
