@@ -48,17 +48,10 @@ pub fn markdown(loaded: &Loaded) -> String {
     if let Some(parent) = header.parent {
         let _ = writeln!(text, "- forked from: {parent}");
     }
-    let first = loaded
-        .turns
-        .first()
-        .map_or(loaded.items.len(), |turn| turn.first_item);
-    if first > 0 {
+    let before = loaded.before_the_fork();
+    if !before.is_empty() {
         text.push_str("\n## Before the fork\n");
-        text.extend(
-            loaded.items[..first]
-                .iter()
-                .map(|one| item(one, &loaded.items)),
-        );
+        text.extend(before.iter().map(|one| item(one, before)));
     }
     for (at, turn) in loaded.turns.iter().enumerate() {
         let _ = writeln!(text, "\n## Turn {}", at + 1);

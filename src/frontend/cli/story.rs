@@ -26,15 +26,10 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId], at_work: bool) -> String 
     if let Some(parent) = header.parent {
         text.push_str(&format!("forked from {parent}\n"));
     }
-    let first = loaded.turns.first();
-    let first = first.map_or(loaded.items.len(), |turn| turn.first_item);
-    if first > 0 {
+    let before = loaded.before_the_fork();
+    if !before.is_empty() {
         text.push_str("\n── before the fork\n");
-        text.extend(
-            loaded.items[..first]
-                .iter()
-                .map(|one| item(one, &loaded.items)),
-        );
+        text.extend(before.iter().map(|one| item(one, before)));
     }
     for (at, turn) in loaded.turns.iter().enumerate() {
         text.push_str(&format!("\n── turn {} · {}\n", at + 1, turn.turn_id));
