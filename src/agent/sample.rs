@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Report, context::History};
 use crate::{
     conversation::{CallId, Event, Item, OutputStatus, ToolCall, Usage, shown_line},
-    model::{CALLS_LIMIT, ModelError, ModelEvent, Request, new_call_id},
+    model::{CALLS_LIMIT, ModelError, ModelErrorKind, ModelEvent, Request, new_call_id},
     tools::{
         Host,
         gate::{Gate, Passed},
@@ -357,7 +357,7 @@ fn broken(call: &ToolCall, content: &str) -> Passed {
 
 fn ended_early() -> ModelError {
     ModelError {
-        kind: crate::model::ModelErrorKind::Unreachable,
+        kind: ModelErrorKind::Unreachable,
         message: "the model's stream ended without an end".to_owned(),
         retry_after: None,
     }

@@ -6,7 +6,7 @@
 
 use tokio::sync::oneshot;
 
-use super::Actor;
+use super::{Actor, running::measured};
 use crate::{
     conversation::{
         Answer, Approval, ApprovalId, Decision, Event, Resolution, ResolvedBy, WhenUnattended,
@@ -257,7 +257,7 @@ impl Actor {
             let (actor, begun) = (running.messages.clone(), running.begun.clone());
             let workspace = self.parts.gate.workspace.clone();
             tokio::spawn(async move {
-                let measured = super::starting::measured(workspace, begun).await;
+                let measured = measured(workspace, begun).await;
                 // If the turn is gone, so are those who followed it.
                 let _ = actor.send(TurnMessage::Measured { measured }).await;
             });

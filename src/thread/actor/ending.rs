@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Actor, starting::measured};
+use tokio::sync::oneshot;
+
+use super::{Actor, running::measured};
 use crate::{
     agent::context::History,
     conversation::{
@@ -205,7 +207,7 @@ impl Actor {
     pub(super) fn abandon(&mut self, turn_id: TurnId) -> Abandoned {
         match &mut self.running {
             Some(running) if running.turn_id == turn_id && running.is_deserted() => {
-                let (waiter, outcome) = tokio::sync::oneshot::channel();
+                let (waiter, outcome) = oneshot::channel();
                 running.waiters.push(waiter);
                 running.stop.cancel();
                 Abandoned::Stopped(outcome)

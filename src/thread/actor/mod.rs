@@ -10,6 +10,7 @@
 mod asking;
 mod ending;
 mod outcome;
+mod running;
 mod starting;
 
 use std::{
@@ -21,7 +22,10 @@ use std::{
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::Instrument;
 
-use self::starting::{Queued, Running, Wanted};
+use self::{
+    running::Running,
+    starting::{Queued, Wanted},
+};
 use super::{
     approvals::Approvals,
     handle::{
@@ -202,13 +206,11 @@ impl Actor {
 
     /// Whoever asked may be gone by the time of the answer; then nobody needs it.
     async fn serve(&mut self, request: Request) {
-        if let Request::Rest { idle, reply } = request {
-            let _ = reply.send(self.rests(idle));
-            return;
+        // To be asked whether it may rest does not keep it awake.
+        if !matches!(request, Request::Rest { .. }) {
+            self.used = Instant::now();
         }
-        self.used = Instant::now();
         match request {
-            Request::Rest { .. } => {}
             Request::Start { prompt, reply } => {
                 let prompt = prompt.map(|prompt| prompt.cleaned(&self.parts.redactor));
                 self.start(Wanted::new(prompt, reply));
@@ -247,6 +249,7 @@ impl Actor {
                     let _ = reply.send(());
                 });
             }
+            Request::Rest { idle, reply } => drop(reply.send(self.rests(idle))),
         }
     }
 
@@ -364,11 +367,5 @@ async fn deserted(running: &mut Option<Running>, park: Duration) {
 
 /// The state of a thread that has no records yet.
 pub(super) fn blank_state(header: Header) -> Loaded {
-    Loaded {
-        header,
-        items: Vec::new(),
-        turns: Vec::new(),
-        counted: None,
-        damaged: 0,
-    }
+    Loaded::new(header)
 }
