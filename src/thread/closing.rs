@@ -8,13 +8,14 @@ use crate::{
         Answer, Decision, Item, Outcome, OutputStatus, Resolution, ResolvedBy, SandboxReport,
         Status, ToolOutput, TurnError, TurnErrorKind, Usage,
     },
+    tools::gate::NOT_RUN,
 };
 
 /// The output of a call that does not run any more.
 pub(super) fn output(left: Left) -> ToolOutput {
     let content = match left.started {
         true => EFFECTS_UNKNOWN,
-        false => "not run: the turn was interrupted first",
+        false => NOT_RUN,
     };
     ToolOutput {
         call_id: left.call.call_id,

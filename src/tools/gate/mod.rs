@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-pub use passed::Passed;
+pub use passed::{NOT_RUN, Passed};
 
 use super::{
     Host, ToolError,

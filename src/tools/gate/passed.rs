@@ -11,6 +11,9 @@ use crate::{
     },
 };
 
+/// What the model reads of a call that never ran since its turn was stopped.
+pub const NOT_RUN: &str = "not run: the turn was interrupted first";
+
 /// What became of a call.
 #[derive(Debug)]
 pub struct Passed {
@@ -50,8 +53,7 @@ impl Passed {
 
     /// A call that did not run because its turn was stopped.
     pub fn interrupted(call: &ToolCall) -> Self {
-        let content = "not run: the turn was interrupted first".to_owned();
-        Self::with(call, OutputStatus::Interrupted, content)
+        Self::with(call, OutputStatus::Interrupted, NOT_RUN.to_owned())
     }
 }
 
