@@ -407,6 +407,24 @@ fn every_file_opens_with_a_sentence() {
     no_findings("files without a first sentence", &findings);
 }
 
+/// `ARCHITECTURE.md` names a file by its path below `src`, or by the end of that.
+#[test]
+fn the_map_names_files_that_are_there() {
+    let map = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let map = std::fs::read_to_string(map).expect("the map");
+    let sources = sources();
+    let is_there = |name: &str| {
+        let name = Path::new(name.strip_prefix("src/").unwrap_or(name));
+        sources.iter().any(|s| Path::new(&s.path).ends_with(name))
+    };
+    let named = map.split('`').skip(1).step_by(2);
+    let gone: Vec<String> = named
+        .filter(|name| name.ends_with(".rs") && !name.starts_with("tests/") && !is_there(name))
+        .map(str::to_owned)
+        .collect();
+    no_findings("files that are named and not there", &gone);
+}
+
 /// Reports only: a table may be long.
 #[test]
 #[expect(clippy::print_stdout, reason = "a report is all it does")]
