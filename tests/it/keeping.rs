@@ -9,14 +9,13 @@ use std::{
 use openoxide::{
     conversation::{ApprovalPolicy, Decision, Event, ResolvedBy, Status, WhenUnattended},
     thread::{NoStore, Started, ThreadHandle, Threads},
-    tools::Output,
 };
 use serde_json::{Value, json};
 use tokio::sync::{Notify, broadcast};
 
 use crate::support::{
     client::{Client, NEWEST_SESSION, outcome},
-    harness::{Harness, Lab, act},
+    harness::{Harness, Lab, act_on},
     home::{Home, eventually, run},
     model_server::{ModelServer, Reply},
 };
@@ -193,17 +192,9 @@ impl One {
 /// A place for one turn, and a tool that works until it is told.
 fn one_place() -> (Harness, Arc<Notify>) {
     let word = Arc::new(Notify::new());
-    let heard = word.clone();
-    let tool = act(move |_, _| {
-        let heard = heard.clone();
-        async move {
-            heard.notified().await;
-            Ok(Output::from("done".to_owned()))
-        }
-    });
     let harness = Harness::new()
         .limits(|limits| limits.turns_at_once = 1)
-        .tool(tool)
+        .tool(act_on(&word))
         .model(json!([call("act", json!({})), {"text": "done"}]));
     (harness, word)
 }

@@ -32,8 +32,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Barrier, Notify};
 
 use crate::support::harness::{
-    Beat, Harness, Lab, act, calls, delta, done, look, model_error, retrying, says, scripted,
-    unpaired,
+    Beat, Harness, Lab, act, act_on, calls, delta, done, look, model_error, retrying, says,
+    scripted, unpaired,
 };
 
 /// A barrier that is not passed in this time is never passed.
@@ -994,16 +994,9 @@ async fn a_stream_that_breaks_again_and_again_ends_the_turn() {
 
 #[tokio::test]
 async fn a_prompt_behind_a_running_turn_gets_a_turn_of_its_own() {
-    let gate = Arc::new(Notify::new());
-    let word = gate.clone();
+    let word = Arc::new(Notify::new());
     let lab = Harness::new()
-        .tool(act(move |_, _| {
-            let gate = gate.clone();
-            async move {
-                gate.notified().await;
-                said("done")
-            }
-        }))
+        .tool(act_on(&word))
         .model(json!([{"calls": [acting("a")]}, {"text": "first"}, {"text": "second"}, {"text": "third"}]))
         .thread();
     let mut first = lab.start("one").await;
@@ -1092,16 +1085,9 @@ async fn who_subscribes_in_the_midst_misses_nothing_and_gets_nothing_twice() {
 
 #[tokio::test]
 async fn two_processes_take_turns() {
-    let gate = Arc::new(Notify::new());
-    let word = gate.clone();
+    let word = Arc::new(Notify::new());
     let here = Harness::new()
-        .tool(act(move |_, _| {
-            let gate = gate.clone();
-            async move {
-                gate.notified().await;
-                said("done")
-            }
-        }))
+        .tool(act_on(&word))
         .model(json!([{"calls": [acting("a")]}, {"text": "from here"}, {"text": "from there"}, {"text": "still here"}]))
         .thread();
     let there = here.elsewhere();

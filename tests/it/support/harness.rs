@@ -962,6 +962,18 @@ where
     told(deed)
 }
 
+/// The tool `act`, which is done each time that somebody gives it the word.
+pub(crate) fn act_on(word: &Arc<Notify>) -> Told<Act> {
+    let word = word.clone();
+    act(move |_, _| {
+        let word = word.clone();
+        async move {
+            word.notified().await;
+            Ok(Output::from("done".to_owned()))
+        }
+    })
+}
+
 fn told<K, F>(deed: impl Fn(Tag, Call) -> F + Send + Sync + 'static) -> Told<K>
 where
     F: Future<Output = Result<Output, ToolError>> + Send + 'static,
