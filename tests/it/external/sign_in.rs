@@ -292,12 +292,11 @@ fn a_person_signs_in_once_and_the_token_is_renewed_without_them() {
     }
     provider.state().good = None;
     provider.state().refresh.clear();
-    let over = run(task(&home, &calling(&[]), &[])).expect(0);
-    assert!(
-        over.stderr.contains("it is used up") && over.stderr.contains("mcp login net"),
-        "{}",
-        over.stderr
-    );
+    let model = calling(&[("net__echo", json!({}))]);
+    let over = run(task(&home, &model, &[])).expect(0);
+    let output = &outputs(&model)[0];
+    assert!(output.contains("`openoxide mcp login net`"), "{output}");
+    assert!(over.stderr.contains("it is used up"), "{}", over.stderr);
 }
 
 #[test]
@@ -305,7 +304,7 @@ fn a_grant_is_for_its_user_alone_and_is_forgotten_when_they_say_so() {
     let provider = Provider::start();
     let home = provider.home("");
     sign_in(&home, None).expect(0);
-    let grants = home.state().join("external/grants");
+    let grants = home.state().join("mcp/grants");
     let kept: Vec<_> = std::fs::read_dir(&grants)
         .expect("a directory")
         .flatten()
@@ -324,12 +323,10 @@ fn a_grant_is_for_its_user_alone_and_is_forgotten_when_they_say_so() {
             .stderr
             .contains("nothing was allowed")
     );
-    let after = run(task(&home, &calling(&[]), &[])).expect(0);
-    assert!(
-        after.stderr.contains("`openoxide mcp login net`"),
-        "{}",
-        after.stderr
-    );
+    let model = calling(&[("net__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    let output = &outputs(&model)[0];
+    assert!(output.contains("`openoxide mcp login net`"), "{output}");
 }
 
 #[test]
