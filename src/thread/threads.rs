@@ -45,6 +45,8 @@ pub struct Threads {
     assemble: Box<dyn Assemble>,
     memory: Arc<Memory>,
     writers: Writers,
+    /// Held while all that is kept is searched: whoever guesses names of turns keeps nobody else from the disk.
+    search: tokio::sync::Mutex<()>,
 }
 
 impl Threads {
@@ -55,6 +57,7 @@ impl Threads {
             assemble,
             memory: Memory::new(idle),
             writers: Writers::default(),
+            search: tokio::sync::Mutex::default(),
         }
     }
 
@@ -154,6 +157,8 @@ impl Threads {
                 return Some(thread.id());
             }
         }
+        // Ended by the ends of the searches before.
+        let _alone = self.search.lock().await;
         let store = self.store.clone();
         let search = move || {
             let kept = store.ids().unwrap_or_default();

@@ -22,7 +22,7 @@ use super::{
     early,
     sessions::Sessions,
     streamable::LARGEST,
-    tokens::{LOCAL, Tokens},
+    tokens::{LOCAL, Pass, Tokens},
 };
 use crate::{
     app::{App, Tenant},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Requests and connections of one tenant at once.
 const ROOM: usize = 1024;
+
+/// Bytes of messages of one tenant that wait for their answers.
+const UNANSWERED: usize = 64 << 20;
 
 /// What goes around the handler of each connection; nothing, but in tests of conformance.
 pub(super) type Wrap<H> = Arc<dyn Fn(Server) -> H + Send + Sync>;
@@ -64,6 +67,8 @@ pub(super) struct Tenancy<H: ServerHandler> {
     pub(super) http: StreamableHttpService<H, Sessions>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) room: Arc<Semaphore>,
+    /// In bytes.
+    pub(super) memory: Arc<Semaphore>,
     /// Its connections end.
     ended: CancellationToken,
 }
@@ -93,15 +98,19 @@ impl<H: ServerHandler> Tenants<H> {
         Ok(tenants)
     }
 
-    /// The tenant that a request comes from.
-    pub(super) fn of(&self, headers: &HeaderMap) -> Option<Arc<Tenancy<H>>> {
-        let name = match &self.tokens {
-            None => LOCAL.to_owned(),
+    /// The tenant that a request comes from, and what ends that it may come with its token.
+    pub(super) fn of(&self, headers: &HeaderMap) -> Option<(Arc<Tenancy<H>>, CancellationToken)> {
+        let Pass { name, expired } = match &self.tokens {
+            None => Pass::lasting(LOCAL),
             Some(tokens) => {
                 self.refresh();
-                tokens.whose(bearer(headers)?)?
+                tokens.open(bearer(headers)?)?
             }
         };
+        Some((self.named(name)?, expired))
+    }
+
+    fn named(&self, name: String) -> Option<Arc<Tenancy<H>>> {
         let mut open = self.open();
         if let Some(tenancy) = open.get(&name) {
             return Some(tenancy.clone());
@@ -178,6 +187,7 @@ impl<H: ServerHandler> Tenancy<H> {
             http: StreamableHttpService::new(factory, sessions.clone(), config),
             sessions,
             room: Arc::new(Semaphore::new(ROOM)),
+            memory: Arc::new(Semaphore::new(UNANSWERED)),
             ended,
         }
     }

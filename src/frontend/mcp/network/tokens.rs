@@ -13,6 +13,8 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use ring::{
     digest::{SHA256, digest},
     hmac,
@@ -46,9 +48,34 @@ pub(super) struct Tokens {
 /// What holds now.
 #[derive(Default)]
 struct Known {
-    tokens: Vec<(hmac::Tag, String)>,
+    tokens: Vec<Key>,
     /// How the file was when it was read.
     file: Option<Signature>,
+}
+
+/// A token that opens.
+struct Key {
+    tag: hmac::Tag,
+    pass: Pass,
+}
+
+/// What a token gives.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    /// The tenant whose it is.
+    pub(super) name: String,
+    /// Cancelled when it is a token no more: what was opened with it ends.
+    pub(super) expired: CancellationToken,
+}
+
+impl Pass {
+    /// That of `name`, for as long as the server runs.
+    pub(super) fn lasting(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            expired: CancellationToken::new(),
+        }
+    }
 }
 
 /// One token and its tenant.
@@ -114,23 +141,24 @@ impl Tokens {
         Ok((Self::new(&[], Some(path.clone()))?, path))
     }
 
-    /// The tenant whose token `presented` is.
-    pub(super) fn whose(&self, presented: &str) -> Option<String> {
+    /// What the token `presented` gives, if it is one.
+    pub(super) fn open(&self, presented: &str) -> Option<Pass> {
         let known = self.known();
-        let mut whose = None;
+        let mut fits = None;
         // All of them, whichever it is.
-        for (tag, name) in &known.tokens {
-            if hmac::verify(&self.key, presented.as_bytes(), tag.as_ref()).is_ok() {
-                whose = Some(name);
+        for key in &known.tokens {
+            if hmac::verify(&self.key, presented.as_bytes(), key.tag.as_ref()).is_ok() {
+                fits = Some(&key.pass);
             }
         }
-        whose.cloned()
+        fits.cloned()
     }
 
     /// The tenants that there are tokens for.
     pub(super) fn names(&self) -> BTreeSet<String> {
         let known = self.known();
-        known.tokens.iter().map(|(_, name)| name.clone()).collect()
+        let passes = known.tokens.iter().map(|key| &key.pass);
+        passes.map(|pass| pass.name.clone()).collect()
     }
 
     /// Takes the file as it is now, if it is another one. True if it was.
@@ -170,11 +198,25 @@ impl Tokens {
                 );
             }
         }
-        let tag = |entry: Entry| (hmac::sign(&self.key, entry.token.as_bytes()), entry.name);
-        *self.known() = Known {
-            tokens: entries.into_iter().map(tag).collect(),
-            file: seen,
+        let mut known = self.known();
+        let mut before = std::mem::take(&mut known.tokens);
+        let key = |entry: Entry| {
+            let tag = hmac::sign(&self.key, entry.token.as_bytes());
+            let is_same =
+                |key: &Key| key.tag.as_ref() == tag.as_ref() && key.pass.name == entry.name;
+            match before.iter().position(is_same) {
+                Some(at) => before.swap_remove(at),
+                None => Key {
+                    tag,
+                    pass: Pass::lasting(&entry.name),
+                },
+            }
         };
+        known.tokens = entries.into_iter().map(key).collect();
+        known.file = seen;
+        for gone in before {
+            gone.pass.expired.cancel();
+        }
         Ok(())
     }
 
@@ -280,6 +322,10 @@ mod tests {
         Tokens::new(&entries, None)
     }
 
+    fn whose(tokens: &Tokens, presented: &str) -> Option<String> {
+        tokens.open(presented).map(|pass| pass.name)
+    }
+
     #[test]
     fn a_token_opens_for_its_own_tenant_and_nothing_else_does() {
         let tokens = fixed(&[
@@ -289,12 +335,15 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(
-            tokens.whose("correct-horse-battery").as_deref(),
+            whose(&tokens, "correct-horse-battery").as_deref(),
             Some("ana")
         );
-        assert_eq!(tokens.whose("staple-staple-staple").as_deref(), Some("bob"));
         assert_eq!(
-            tokens.whose("alone-alone-alone"),
+            whose(&tokens, "staple-staple-staple").as_deref(),
+            Some("bob")
+        );
+        assert_eq!(
+            whose(&tokens, "alone-alone-alone"),
             Some(named_after("alone-alone-alone"))
         );
         for wrong in [
@@ -304,7 +353,7 @@ mod tests {
             "correct-horse-batter",
             "correct-horse-battery ",
         ] {
-            assert_eq!(tokens.whose(wrong), None, "{wrong}");
+            assert_eq!(whose(&tokens, wrong), None, "{wrong}");
         }
     }
 
@@ -329,14 +378,40 @@ mod tests {
         assert!(!tokens.refresh());
         fs::write(&path, "ana:second-second-second\nbob:third-third-third\n").unwrap();
         assert!(tokens.refresh());
-        assert_eq!(tokens.whose("first-first-first"), None);
-        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        assert_eq!(whose(&tokens, "first-first-first"), None);
+        assert_eq!(whose(&tokens, "third-third-third").as_deref(), Some("bob"));
         fs::remove_file(&path).unwrap();
         assert!(!tokens.refresh());
-        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        assert_eq!(whose(&tokens, "third-third-third").as_deref(), Some("bob"));
         fs::write(&path, "bob:fourth-fourth-fourth\n").unwrap();
         assert!(tokens.refresh());
         assert_eq!(tokens.names().into_iter().collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn what_was_opened_with_a_token_that_was_removed_ends_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let write = |tokens: &[&str]| {
+            let lines = tokens.iter().map(|token| format!("ana:{token}\n"));
+            fs::write(&path, lines.collect::<String>()).unwrap();
+        };
+        let (old, new) = ("old-old-old-old-old", "new-new-new-new-new");
+        write(&[old]);
+        let tokens = Tokens::new(&[], Some(path.clone())).unwrap();
+        let first = tokens.open(old).unwrap().expired;
+        write(&[new, old]);
+        assert!(tokens.refresh());
+        let second = tokens.open(new).unwrap().expired;
+        assert!(!first.is_cancelled());
+        write(&[new]);
+        assert!(tokens.refresh());
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        // One that comes back is another.
+        write(&[new, old, new]);
+        assert!(tokens.refresh());
+        assert!(!tokens.open(old).unwrap().expired.is_cancelled());
+        assert!(!second.is_cancelled());
     }
 
     #[test]
@@ -350,7 +425,7 @@ mod tests {
         let token = text.trim().strip_prefix("local:").unwrap();
         assert_eq!(token.len(), 64);
         for tokens in [first, second] {
-            assert_eq!(tokens.whose(token).as_deref(), Some(LOCAL));
+            assert_eq!(whose(&tokens, token).as_deref(), Some(LOCAL));
         }
     }
 }
