@@ -52,8 +52,9 @@ impl Owned {
             return Ok(*own);
         }
         let own = match self.all.owner(id) {
-            // Of a damaged one nobody can say whose it is: it is for the owner of the machine.
-            Err(StoreError::Damaged { .. }) if self.owner.is_some() => false,
+            // Of a damaged one nobody can say whose it is: it is for the owner of the machine. One that is just being made
+            // looks the same, so this is not remembered.
+            Err(StoreError::Damaged { .. }) if self.owner.is_some() => return Ok(false),
             owner => owner? == self.owner,
         };
         self.known().insert(id, own);
@@ -235,6 +236,24 @@ mod tests {
             place.make(&own).unwrap();
         }
         assert_eq!(place.looked.looks.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_thread_that_is_seen_while_it_is_made_is_its_owners_all_the_same() {
+        let place = Place::new();
+        let own = place.of("ana", 9);
+        let made = place.make(&own).unwrap();
+        let folder = place
+            .directory
+            .path()
+            .join("threads")
+            .join(made.to_string());
+        let rollout = folder.join("rollout.jsonl");
+        let whole = fs_err::read(&rollout).unwrap();
+        fs_err::write(&rollout, "").unwrap();
+        assert!(own.read(made).is_err());
+        fs_err::write(&rollout, whole).unwrap();
+        assert!(own.read(made).is_ok());
     }
 
     #[test]

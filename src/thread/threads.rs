@@ -18,7 +18,7 @@ use super::{
     writers::Writers,
 };
 use crate::{
-    conversation::{Item, ThreadId, TurnId, Worktree},
+    conversation::{Item, Status, ThreadId, TurnId, Worktree},
     thread::handle::Follow,
 };
 
@@ -188,8 +188,12 @@ impl Threads {
         let handles: Vec<ThreadHandle> = self.open().threads.values().cloned().collect();
         let ended = |handle: ThreadHandle| async move {
             while let Ok(Follow::Running(started)) = handle.follow().await {
-                // Lost with its thread: then it does not run.
-                let _ = started.outcome.await;
+                match started.outcome.await {
+                    // It waits for its caller, and would say so for ever.
+                    Ok(outcome) if outcome.status == Status::ApprovalRequired => return,
+                    // Else lost with its thread: then it does not run.
+                    _ => {}
+                }
             }
         };
         futures_util::future::join_all(handles.into_iter().map(ended)).await;

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::A_MOMENT;
 use crate::support::{
-    client::{DIALECTS, Dialect, NEWEST_SESSION, outcome},
+    client::{DIALECTS, Dialect, NEWEST_SESSION, outcome, word},
     home::{Home, PATIENCE, eventually, run},
-    model_server::ModelServer,
+    model_server::{ModelServer, Reply},
     web::{ANA, BOB, Frame, Service, Wire},
 };
 
@@ -190,6 +190,43 @@ fn a_changed_token_file_counts_for_the_next_request_and_for_open_connections() {
         }
     };
     assert!(matches!(closed, Frame::Close | Frame::Gone));
+    service.stop();
+}
+
+#[test]
+fn a_tenant_whose_token_came_back_finds_the_turn_that_runs() {
+    let script = vec![
+        Reply::call(
+            "c1",
+            "shell",
+            json!({"command": "until [ -e enough ]; do sleep 0.05; done"}),
+        ),
+        Reply::text("It was enough."),
+    ];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let file = home.home().join("tokens");
+    let write = |tokens: &str| std::fs::write(&file, tokens).expect("a file");
+    write(&format!("ana:{ANA}\n"));
+    let named = file.to_string_lossy();
+    let flags = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--token-file",
+        &*named,
+    ];
+    let service = Service::run(home.openoxide_with(&model, &flags));
+    let client = service.caller(ANA);
+    let begun = json!({"prompt": "x", "wait_seconds": 0});
+    let thread = word(&client.call("openoxide", begun).result(), "thread_id");
+    write(&format!("bob:{BOB}\n"));
+    assert_eq!(client.begin("tools/list", json!({})).status, 401);
+    write(&format!("ana:{ANA}\n"));
+    std::fs::write(home.project().join("enough"), "").expect("a file");
+    let waited = client
+        .call("openoxide-reply", json!({"thread_id": thread}))
+        .result();
+    assert_eq!(word(&waited, "content"), "It was enough.", "{waited}");
     service.stop();
 }
 

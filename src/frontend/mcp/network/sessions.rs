@@ -14,7 +14,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
         Transport,
@@ -112,6 +112,13 @@ impl Sessions {
         match self.known().get(id) {
             Some(session) => session.in_flight.enter(message).map(drop),
             None => Ok(()),
+        }
+    }
+
+    /// A request that entered was refused by others: its id is free again.
+    pub(super) fn leave(&self, id: &str, request: &RequestId) {
+        if let Some(session) = self.known().get(id) {
+            session.in_flight.end(request);
         }
     }
 

@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use http::{Method, StatusCode, header::CONTENT_TYPE};
 use rmcp::{
     ServerHandler,
-    model::{ClientRequest, ErrorCode, JsonRpcMessage},
+    model::{ClientRequest, ErrorCode, JsonRpcMessage, RequestId},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -42,10 +42,12 @@ pub(super) async fn answer<H: ServerHandler>(
         },
         _ => (Bytes::new(), None),
     };
+    let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
+    let session = session.map(str::to_owned);
+    let mut entered = None;
     if parts.method == Method::POST {
-        let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
-        match admitted(&tenancy, session, &body) {
-            Ok(Admitted::Message) => {}
+        match admitted(&tenancy, session.as_deref(), &body) {
+            Ok(Admitted::Message(request)) => entered = session.zip(request),
             Ok(Admitted::Opening) if tenancy.sessions.make_room().await => {}
             Ok(Admitted::Opening) => return full(),
             Ok(Admitted::Nothing) => return StatusCode::ACCEPTED.into_response(),
@@ -54,8 +56,14 @@ pub(super) async fn answer<H: ServerHandler>(
     }
     let ends_session = parts.method == Method::DELETE;
     let request = http::Request::from_parts(parts, Body::from(body));
+    let sessions = tenancy.sessions.clone();
     let served = async move { tenancy.http.handle(request).await.map(Body::new) };
     let mut response = early::in_time(served).await;
+    if let Some((session, request)) = entered
+        && !response.status().is_success()
+    {
+        sessions.leave(&session, &request);
+    }
     if ends_session && response.status() == StatusCode::ACCEPTED {
         // It has ended; clients tell their users that 202 is a failure.
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -68,7 +76,8 @@ pub(super) async fn answer<H: ServerHandler>(
 
 /// What is in a body.
 enum Admitted {
-    Message,
+    /// With its id, if it is a request.
+    Message(Option<RequestId>),
     /// The first message of a session.
     Opening,
     /// What needs no answer, and nobody can use.
@@ -92,12 +101,16 @@ fn admitted<H: ServerHandler>(
     };
     let opens = matches!(&message, JsonRpcMessage::Request(request)
         if matches!(request.request, ClientRequest::InitializeRequest(_)));
+    let request = match &message {
+        JsonRpcMessage::Request(request) => Some(request.id.clone()),
+        _ => None,
+    };
     match session {
         Some(session) => tenancy.sessions.enter(session, message)?,
         None if opens => return Ok(Admitted::Opening),
         None => {}
     }
-    Ok(Admitted::Message)
+    Ok(Admitted::Message(request))
 }
 
 fn rejected(rejection: &Rejection) -> Response {

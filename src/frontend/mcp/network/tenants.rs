@@ -49,7 +49,8 @@ pub(super) struct Manner<H> {
     pub(super) wrap: Wrap<H>,
 }
 
-/// Everybody. The lock is held for a map operation; nobody awaits under it.
+/// Everybody. One whose tokens are gone stays, since its turns go on to their end, which the server waits for when it
+/// stops; where it comes again, it finds them. The lock is held for a map operation; nobody awaits under it.
 pub(super) struct Tenants<H: ServerHandler> {
     manner: Manner<H>,
     /// None where none is wanted.
@@ -112,19 +113,26 @@ impl<H: ServerHandler> Tenants<H> {
 
     fn named(&self, name: String) -> Option<Arc<Tenancy<H>>> {
         let mut open = self.open();
-        if let Some(tenancy) = open.get(&name) {
+        let known = open.get(&name).cloned();
+        if let Some(tenancy) = known.as_ref().filter(|known| known.is_open()) {
             return Some(tenancy.clone());
         }
-        if !self.several && !open.is_empty() {
+        let is_alone = open.values().all(|other| !other.is_open());
+        if !self.several && !is_alone {
             tracing::error!(
                 "`{name}` would be a second tenant; restart the server to serve several"
             );
             return None;
         }
-        let tenant = self
-            .tenant(&name)
-            .inspect_err(|error| tracing::error!("{error}"));
-        let tenancy = Arc::new(Tenancy::new(&self.manner, tenant.ok()?));
+        let app = match known {
+            Some(known) => known.app.clone(),
+            None => {
+                let tenant = self.tenant(&name);
+                let tenant = tenant.inspect_err(|error| tracing::error!("{error}"));
+                Arc::new(self.manner.app.of(tenant.ok()?))
+            }
+        };
+        let tenancy = Arc::new(Tenancy::new(&self.manner, app));
         open.insert(name, tenancy.clone());
         Some(tenancy)
     }
@@ -135,13 +143,11 @@ impl<H: ServerHandler> Tenants<H> {
             return;
         };
         let names = tokens.names();
-        self.open().retain(|name, tenancy| {
-            let stays = names.contains(name);
-            if !stays {
+        for (name, tenancy) in self.open().iter() {
+            if !names.contains(name) {
                 tenancy.ended.cancel();
             }
-            stays
-        });
+        }
     }
 
     /// Those that came so far.
@@ -159,8 +165,7 @@ impl<H: ServerHandler> Tenants<H> {
 }
 
 impl<H: ServerHandler> Tenancy<H> {
-    fn new(manner: &Manner<H>, tenant: Tenant) -> Self {
-        let app = Arc::new(manner.app.of(tenant));
+    fn new(manner: &Manner<H>, app: Arc<App>) -> Self {
         let ended = manner.eof.child_token();
         let server = Server::new(
             app.clone(),
@@ -190,6 +195,11 @@ impl<H: ServerHandler> Tenancy<H> {
             memory: Arc::new(Semaphore::new(UNANSWERED)),
             ended,
         }
+    }
+
+    /// There is a token for it.
+    fn is_open(&self) -> bool {
+        !self.ended.is_cancelled()
     }
 
     /// The owner of the server lets it see the numbers of all.

@@ -11,6 +11,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub(super) const LOCAL: &str = "local";
 const OWN_FILE: &str = "http.token";
 /// Characters of a token that nobody guesses. A shorter one is taken with a warning.
 const ENOUGH: usize = 16;
+/// A file that is empty and was written so lately is still being written.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Bytes of a file of tokens.
 const LARGEST: u64 = 1 << 20;
 
@@ -168,9 +171,11 @@ impl Tokens {
             return false;
         }
         match self.read_again() {
-            Ok(()) => {
-                tracing::info!("tokens: `{}` was read again", path.display());
-                true
+            Ok(taken) => {
+                if taken {
+                    tracing::info!("tokens: `{}` was read again", path.display());
+                }
+                taken
             }
             Err(error) => {
                 tracing::error!("tokens: {error}; those from before hold");
@@ -181,13 +186,18 @@ impl Tokens {
         }
     }
 
-    fn read_again(&self) -> Result<(), ConfigError> {
+    /// False if it is not settled yet.
+    fn read_again(&self) -> Result<bool, ConfigError> {
         let mut entries = self.fixed.clone();
         let mut seen = None;
         if let Some(path) = &self.file {
             // Before it is read, so that what comes meanwhile is another one.
             seen = Signature::of(path).ok();
             entries.extend(read(path)?);
+            if entries.is_empty() && seen.as_ref().is_some_and(Signature::is_fresh) {
+                // Somebody is writing it; one that stays empty counts.
+                return Ok(false);
+            }
         }
         let mut warned = false;
         for entry in &entries {
@@ -217,7 +227,7 @@ impl Tokens {
         for gone in before {
             gone.pass.expired.cancel();
         }
-        Ok(())
+        Ok(true)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -226,6 +236,16 @@ impl Tokens {
 }
 
 impl Signature {
+    /// Written a moment ago, so perhaps not to its end.
+    fn is_fresh(&self) -> bool {
+        let (seconds, nanoseconds) = self.modified;
+        let since = u64::try_from(seconds)
+            .ok()
+            .zip(u32::try_from(nanoseconds).ok());
+        let written = since.map(|(seconds, part)| UNIX_EPOCH + Duration::new(seconds, part));
+        written.is_some_and(|written| written.elapsed().is_ok_and(|ago| ago < SETTLED))
+    }
+
     fn of(path: &Path) -> io::Result<Self> {
         let about = fs::metadata(path)?;
         Ok(Self {
@@ -386,6 +406,22 @@ mod tests {
         fs::write(&path, "bob:fourth-fourth-fourth\n").unwrap();
         assert!(tokens.refresh());
         assert_eq!(tokens.names().into_iter().collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn a_file_that_is_just_being_written_shuts_nobody_out_and_one_that_stays_empty_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        fs::write(&path, "ana:first-first-first\n").unwrap();
+        let tokens = Tokens::new(&[], Some(path.clone())).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!tokens.refresh());
+        assert!(whose(&tokens, "first-first-first").is_some());
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * SETTLED)
+            .unwrap();
+        assert!(tokens.refresh());
+        assert_eq!(whose(&tokens, "first-first-first"), None);
     }
 
     #[test]
