@@ -133,7 +133,7 @@ fn turn(
     workspace: &Arc<Workspace>,
     work: &Path,
 ) -> Result<Turn> {
-    let begun = workspace.checkpoint().begin(workspace, None);
+    let begun = workspace.checkpoint().begin(None);
     let (running, wait) = part(|| runtime.block_on(Checkpoint::command(workspace)))?;
     let file = work.join("d01/s01/f1.rs");
     let text = std::fs::read_to_string(&file)? + "// one more\n";

@@ -139,27 +139,30 @@ impl App {
         let secrets = config.model.endpoint(&config.model.name, known).secrets();
         let variables = secret_variables.map(|(_, value)| value.clone());
         let secrets = secrets.into_iter().chain(variables).chain(own_tokens);
-        let redactor = Redactor::new(secrets.chain(outside.cloned()));
         // What cannot be read is no reason to go deeper.
         let depth = environment
             .get(shell::DEPTH)
             .map_or(0, |depth| depth.parse().unwrap_or(u32::MAX));
+        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
+        let servers = Servers::new(
+            (!setup.ephemeral).then(|| paths.external()),
+            depth.saturating_add(1),
+            sandbox.keeper(),
+        );
+        let granted = config.mcp_servers.iter();
+        let granted = granted.flat_map(|(name, settings)| servers.granted(name, settings));
+        let redactor = Redactor::new(secrets.chain(outside.cloned()).chain(granted));
         let store: Arc<dyn ThreadStore> = if setup.ephemeral {
             Arc::new(NoStore)
         } else {
             Arc::new(DirectoryStore::new(paths.threads()))
         };
-        let sandbox = Arc::new(Sandbox::new(setup.helper.clone()));
         let wiring = Wiring {
             tenant: None,
             meter: None,
             config: config.clone(),
             layers,
-            servers: Arc::new(Servers::new(
-                (!setup.ephemeral).then(|| paths.external()),
-                depth.saturating_add(1),
-                sandbox.keeper(),
-            )),
+            servers: Arc::new(servers),
             environment,
             state: (!setup.ephemeral).then(|| paths.state.clone()),
             paths,

@@ -22,6 +22,8 @@ pub struct External {
     pub name: String,
     /// What is configured, variables of a project's file not filled in.
     pub settings: mcp::Settings,
+    /// A file of the project names it, and not its owner.
+    pub project: bool,
     /// Where it stands.
     pub standing: Standing,
     /// What came of starting it, where that was wished and it can be.
@@ -61,6 +63,26 @@ impl App {
             },
             None => prompt,
         }
+    }
+
+    /// Begins a sign-in at an external server, where `scopes` are to be allowed besides what it wants itself.
+    pub async fn login(
+        &self,
+        external: &External,
+        scopes: &[String],
+    ) -> Result<mcp::Login, String> {
+        let External { name, settings, .. } = external;
+        let settings = self.wiring.filled(settings, external.project)?;
+        let variable = self.wiring.variable(external.project);
+        self.servers()
+            .login(name, &settings, scopes, variable)
+            .await
+    }
+
+    /// Forgets what a person allowed at an external server. False if that was nothing.
+    pub fn logout(&self, external: &External) -> Result<bool, String> {
+        let settings = self.wiring.filled(&external.settings, external.project)?;
+        self.servers().logout(&external.name, &settings)
     }
 
     /// The external servers of this process.
@@ -155,6 +177,7 @@ impl Wiring {
                 let standing = standing(&name, &settings, project);
                 let starts = standing == Standing::Enabled && start(&name);
                 External {
+                    project,
                     standing,
                     started: starts.then(|| self.start(&name, &settings, cwd, project)),
                     name,
@@ -190,21 +213,33 @@ impl Wiring {
         cwd: &Path,
         project: bool,
     ) -> Result<mcp::Usable, String> {
-        // The key is for the model; a project cannot have it sent anywhere.
-        let variable = |name: &str| {
-            let ours = project
-                && (name == self.config.model.api_key_env || name.starts_with("OPENOXIDE_"));
-            self.environment.get(name).filter(|_| !ours)
-        };
-        let mut settings = settings.clone();
+        let mut settings = self.filled(settings, project)?;
+        let variable = self.variable(project);
         if project {
-            settings = config::expand(settings, &variable)?;
             // What runs unasked, or is put before the model, is for the owner to say.
             settings.auto.clear();
             settings.context = false;
         }
         self.servers
             .start(name, &settings, &self.directory(cwd), variable)
+    }
+
+    /// `settings` as they are used: a project's have variables in them.
+    fn filled(&self, settings: &mcp::Settings, project: bool) -> Result<mcp::Settings, String> {
+        match project {
+            true => config::expand(settings.clone(), &self.variable(project)),
+            false => Ok(settings.clone()),
+        }
+    }
+
+    /// The variables that an external server may be told of. The key is for the model; a project cannot have it sent
+    /// anywhere.
+    fn variable(&self, project: bool) -> impl Fn(&str) -> Option<String> {
+        move |name| {
+            let ours = project
+                && (name == self.config.model.api_key_env || name.starts_with("OPENOXIDE_"));
+            self.environment.get(name).filter(|_| !ours)
+        }
     }
 
     fn directory(&self, cwd: &Path) -> PathBuf {

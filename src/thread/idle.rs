@@ -38,8 +38,8 @@ pub(super) struct Memory {
 pub(super) struct Open {
     pub(super) threads: HashMap<ThreadId, ThreadHandle>,
     /// Those that this process put to rest, with the copy of a directory that one may have: only it believes what they
-    /// remember.
-    resting: HashMap<ThreadId, Option<Worktree>>,
+    /// remember. It grows as long as the process lives, by 24 bytes a thread, so the copies are behind pointers.
+    resting: HashMap<ThreadId, Option<Box<Worktree>>>,
     /// The task runs.
     swept: bool,
 }
@@ -95,7 +95,8 @@ impl Memory {
             if thread.holders() == 2 && thread.uses() == uses {
                 tracing::debug!(thread = %thread.id(), "leaves memory");
                 open.threads.remove(&thread.id());
-                open.resting.insert(thread.id(), worktree(&thread));
+                open.resting
+                    .insert(thread.id(), worktree(&thread).map(Box::new));
             }
         }
     }
@@ -127,8 +128,9 @@ impl Open {
     /// The copies of directories of all threads, those at rest included.
     pub(super) fn worktrees(&self) -> Vec<Worktree> {
         let here = self.threads.values().filter_map(worktree);
-        let resting = self.resting.values().flatten().cloned();
-        here.chain(resting).collect()
+        let resting = self.resting.values().flatten();
+        here.chain(resting.map(|copy| Worktree::clone(copy)))
+            .collect()
     }
 
     /// What a thread that is read again remembers.

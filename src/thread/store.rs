@@ -16,7 +16,10 @@ use super::{
     rollout::{self, Header, Loaded, ReadError, Record},
     skim,
 };
-use crate::conversation::{Item, SandboxPolicy, Status, ThreadId, shortened, shown_line};
+use crate::{
+    conversation::{Item, SandboxPolicy, Status, ThreadId, shortened, shown_line},
+    workspace::checkpoint::directory_folder,
+};
 
 /// Keeps threads.
 pub trait ThreadStore: Send + Sync {
@@ -199,18 +202,26 @@ impl DirectoryStore {
         )
     }
 
-    /// The threads that may write and that some process works on in `cwd`. Looks at a file name of each thread that is
-    /// kept, and further only at those that are held.
+    /// The threads that may write and that some process works on in `cwd`. Looks at those alone, however many are kept.
     fn at_work_in(&self, cwd: &Path) -> Vec<ThreadId> {
-        let ids = self.ids().unwrap_or_default().into_iter();
-        ids.filter(|id| self.folder(*id).join(holder::SOCKET).exists() && self.is_held(*id))
-            .filter(|id| {
-                self.ends(*id).is_ok_and(|thread| {
-                    let header = thread.header;
-                    header.cwd == cwd && header.policy.sandbox != SandboxPolicy::ReadOnly
-                })
+        let marks = self.marks(cwd).and_then(|marks| marks.read_dir().ok());
+        let marks = marks.into_iter().flatten().flatten();
+        marks
+            .filter_map(|mark| {
+                let id = mark.file_name().to_str()?.parse().ok()?;
+                // Left by a process that was killed. If it stays, it is passed over again.
+                if !self.is_held(id) {
+                    let _ = fs_err::remove_file(mark.path());
+                    return None;
+                }
+                Some(id)
             })
             .collect()
+    }
+
+    /// Where the threads that are at work in `cwd` leave a mark each.
+    fn marks(&self, cwd: &Path) -> Option<PathBuf> {
+        Some(directory_folder(self.state()?, cwd).join("held"))
     }
 
     /// Our own directory, where this is the directory of threads.
@@ -257,7 +268,7 @@ impl ThreadStore for DirectoryStore {
             .mode(0o700)
             .create(&directory)
             .map_err(|error| named(&directory, &error))?;
-        let mut journal = Rollout::at(self.clone(), header.thread_id, 0);
+        let mut journal = Rollout::of(self.clone(), header, 0);
         let line = rollout::header_line(header).map_err(io::Error::other)?;
         if let Err(error) = journal.write(&line) {
             // On a full disk say; what is there is no thread, and if it stays it is passed over.
@@ -270,7 +281,8 @@ impl ThreadStore for DirectoryStore {
 
     fn open(&self, id: ThreadId) -> Result<(Loaded, Box<dyn Journal>), StoreError> {
         let (loaded, length) = self.load(id)?;
-        Ok((loaded, Box::new(Rollout::at(self.clone(), id, length))))
+        let journal = Rollout::of(self.clone(), &loaded.header, length);
+        Ok((loaded, Box::new(journal)))
     }
 
     fn read(&self, id: ThreadId) -> Result<Loaded, StoreError> {
@@ -343,12 +355,54 @@ struct Rollout {
     file: Option<Arc<File>>,
     /// Bytes that we know of. More in the file means that somebody else wrote.
     length: u64,
-    lock: Option<File>,
+    lock: Option<Lock>,
+    /// Where to leave a mark while it is held; none where it changes nothing.
+    mark: Option<PathBuf>,
     /// The last write failed, perhaps half-way.
     torn: bool,
 }
 
+/// Held by whoever works on a thread.
+struct Lock {
+    /// Taken away before the lock is given back.
+    _mark: Option<Mark>,
+    _file: File,
+}
+
+/// By which others in the directory of a thread see that it is at work. It is there until this is dropped.
+struct Mark(PathBuf);
+
+impl Mark {
+    fn leave(at: PathBuf) -> io::Result<Self> {
+        let marks = at.parent().unwrap_or(&at);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(marks)?;
+        let mut options = OpenOptions::new();
+        let made = options.write(true).create(true).truncate(false);
+        made.mode(0o600).open(&at)?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        // It may be gone with all that is known of the directory; one that stays is found to be nobody's.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 impl Rollout {
+    fn of(store: DirectoryStore, header: &Header, length: u64) -> Self {
+        let writes = header.policy.sandbox != SandboxPolicy::ReadOnly;
+        let marks = writes.then(|| store.marks(&header.cwd)).flatten();
+        Self {
+            mark: marks.map(|marks| marks.join(header.thread_id.to_string())),
+            ..Self::at(store, header.thread_id, length)
+        }
+    }
+
     fn at(store: DirectoryStore, id: ThreadId, length: u64) -> Self {
         let path = store.folder(id).join("rollout.jsonl");
         Self {
@@ -358,6 +412,7 @@ impl Rollout {
             file: None,
             length,
             lock: None,
+            mark: None,
             torn: false,
         }
     }
@@ -441,7 +496,13 @@ impl Journal for Rollout {
         if self.lock.is_some() {
             return Ok(None);
         }
-        self.lock = Some(self.lock()?);
+        let file = self.lock()?;
+        let mark = self.mark.clone();
+        self.lock = Some(Lock {
+            // Without one the turn runs all the same; only others in its directory do not hear of it.
+            _mark: mark.and_then(|at| Mark::leave(at).ok()),
+            _file: file,
+        });
         let newer = self.added().and_then(|newer| {
             self.mend_tail()?;
             Ok(newer)
@@ -595,5 +656,44 @@ impl Journal for Nowhere {
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
         async { Ok(()) }.boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_work_in_a_directory_is_known_without_looking_at_every_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(dir.path().join("threads"));
+        let fixture = "/fixtures/rollouts/v1/completed.jsonl";
+        let text = fs_err::read(env!("CARGO_MANIFEST_DIR").to_owned() + fixture).unwrap();
+        let header = rollout::read(&text).unwrap().header;
+        let make = |cwd: &str, sandbox| {
+            let mut header = header.clone();
+            header.thread_id = ThreadId::generate();
+            header.cwd = cwd.into();
+            header.policy.sandbox = sandbox;
+            (header.thread_id, store.create(&header).unwrap())
+        };
+        let (id, mut writes) = make("/r/a", SandboxPolicy::WorkspaceWrite);
+        let (_, mut reads) = make("/r/a", SandboxPolicy::ReadOnly);
+        let (_, mut elsewhere) = make("/r/b", SandboxPolicy::WorkspaceWrite);
+        let (idle, _) = make("/r/a", SandboxPolicy::WorkspaceWrite);
+        for journal in [&mut writes, &mut reads, &mut elsewhere] {
+            journal.hold().unwrap();
+        }
+        // A process that was killed leaves its mark.
+        let marks = store.marks(Path::new("/r/a")).unwrap();
+        fs_err::write(marks.join(idle.to_string()), "").unwrap();
+        assert_eq!(store.at_work_in(Path::new("/r/a")), [id]);
+        let left: Vec<_> = marks.read_dir().unwrap().flatten().collect();
+        assert_eq!(left.len(), 1);
+        writes.release();
+        assert_eq!(store.at_work_in(Path::new("/r/a")), []);
+        writes.hold().unwrap();
+        drop(writes);
+        assert_eq!(marks.read_dir().unwrap().count(), 0);
     }
 }

@@ -18,7 +18,7 @@ use super::{
     writers::Writers,
 };
 use crate::{
-    conversation::{Item, ThreadId, TurnId, Worktree},
+    conversation::{Item, Status, ThreadId, TurnId, Worktree},
     thread::handle::Follow,
 };
 
@@ -45,6 +45,8 @@ pub struct Threads {
     assemble: Box<dyn Assemble>,
     memory: Arc<Memory>,
     writers: Writers,
+    /// Held while all that is kept is searched: whoever guesses names of turns keeps nobody else from the disk.
+    search: tokio::sync::Mutex<()>,
 }
 
 impl Threads {
@@ -55,6 +57,7 @@ impl Threads {
             assemble,
             memory: Memory::new(idle),
             writers: Writers::default(),
+            search: tokio::sync::Mutex::default(),
         }
     }
 
@@ -154,6 +157,8 @@ impl Threads {
                 return Some(thread.id());
             }
         }
+        // Ended by the ends of the searches before.
+        let _alone = self.search.lock().await;
         let store = self.store.clone();
         let search = move || {
             let kept = store.ids().unwrap_or_default();
@@ -183,8 +188,12 @@ impl Threads {
         let handles: Vec<ThreadHandle> = self.open().threads.values().cloned().collect();
         let ended = |handle: ThreadHandle| async move {
             while let Ok(Follow::Running(started)) = handle.follow().await {
-                // Lost with its thread: then it does not run.
-                let _ = started.outcome.await;
+                match started.outcome.await {
+                    // It waits for its caller, and would say so for ever.
+                    Ok(outcome) if outcome.status == Status::ApprovalRequired => return,
+                    // Else lost with its thread: then it does not run.
+                    _ => {}
+                }
             }
         };
         futures_util::future::join_all(handles.into_iter().map(ended)).await;

@@ -13,8 +13,25 @@ use serde_json::{Value, json};
 
 use crate::support::{
     home::{Home, eventually},
-    model_server::Reply,
+    model_server::{ModelServer, Reply},
+    web::{ANA, BOB, Service},
 };
+
+/// For `ana` and `bob`, who get directories of their own.
+fn of_two(home: &Home, model: &ModelServer, flags: &[&str]) -> Service {
+    let place = home.home().join("places");
+    let place = place.to_string_lossy();
+    let own = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--workspaces",
+        &place,
+    ];
+    let mut command = home.openoxide_with(model, &[&own, flags].concat());
+    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA},bob:{BOB}"));
+    Service::run(command)
+}
 
 /// Writes a file and says so.
 fn a_file() -> Vec<Reply> {

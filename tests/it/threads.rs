@@ -16,7 +16,7 @@ use futures_util::{FutureExt, future::BoxFuture};
 use openoxide::{
     conversation::{
         Answer, ApprovalPolicy, CallId, Decision, Event, Item, OutputStatus, ResolvedBy,
-        SandboxPolicy, Status, ThreadId, ToolOutput, TurnErrorKind, Wire,
+        SandboxPolicy, Status, ThreadId, ToolOutput, TurnErrorKind, WhenUnattended, Wire,
     },
     model::{ModelErrorKind, ModelEvent},
     thread::{
@@ -673,6 +673,20 @@ async fn an_interrupt_while_a_question_is_open() {
     assert!(!late.unwrap());
     assert_eq!(lab.content("a.txt"), "one\n");
     goes_on(&lab).await;
+}
+
+#[tokio::test]
+async fn a_turn_that_was_told_to_stop_is_not_kept_open_by_the_end_of_the_process() {
+    let lab = asked_for_an_edit()
+        .unattended(WhenUnattended::ReturnToCaller)
+        .thread();
+    let _lease = lab.handle.attend().await.unwrap();
+    let mut going = lab.start("make it two").await;
+    going.until_asked().await;
+    let (stopped, left) = tokio::join!(lab.handle.interrupt(None), lab.handle.leave());
+    (stopped.unwrap(), left.unwrap());
+    let (outcome, _) = going.end().await;
+    assert_eq!(outcome.status, Status::Interrupted);
 }
 
 #[tokio::test]

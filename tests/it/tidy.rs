@@ -67,7 +67,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
         "base64",
         &["frontend/mcp/resources", "frontend/attach.rs", "tools/mcp"],
     ),
-    ("percent_encoding", &["frontend/mcp/resources"]),
+    ("percent_encoding", &["frontend/mcp/resources", "tools/mcp"]),
     ("async_openai", &["model"]),
     ("reqwest", &["model", "tools/mcp"]),
     // The client of a WebSocket; its server is axum's.

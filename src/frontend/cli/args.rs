@@ -221,6 +221,26 @@ pub(super) enum ExternalCommand {
     List(ExternalArgs),
     /// Start them and see: state, tools, how long it takes, their last words, what to do.
     Test(ExternalArgs),
+    /// Sign in at a server behind an address, in the browser; what is allowed there is kept for this user.
+    Login {
+        /// Which.
+        name: String,
+        /// What to allow besides what the server wants; may be given several times.
+        #[arg(long, value_name = "SCOPE")]
+        scope: Vec<String>,
+        /// Only print the address, for a browser elsewhere; what that shows at the end can be pasted.
+        #[arg(long)]
+        no_browser: bool,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
+    /// Forget what was allowed at a server.
+    Logout {
+        /// Which.
+        name: String,
+        #[command(flatten)]
+        options: Box<Options>,
+    },
     /// Let a server start that the project's `.mcp.json` names.
     Trust {
         /// Which.

@@ -1,6 +1,8 @@
 //! `openoxide mcp`: the external servers that the agent may use, whether they work, and which of a project's are
 //! trusted.
 
+mod login;
+
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::{Context, bail};
@@ -50,6 +52,15 @@ pub(super) async fn run(command: ExternalCommand) -> anyhow::Result<u8> {
             } else {
                 OK
             })
+        }
+        ExternalCommand::Login {
+            name,
+            scope,
+            no_browser,
+            options,
+        } => login::run(&App::build(options.setup()?)?, &name, &scope, !no_browser).await,
+        ExternalCommand::Logout { name, options } => {
+            login::forget(&App::build(options.setup()?)?, &name)
         }
         ExternalCommand::Trust { name, options } => trust(&App::build(options.setup()?)?, &name),
     }

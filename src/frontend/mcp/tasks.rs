@@ -61,8 +61,11 @@ pub(super) async fn get(
         // It can be asked by what this returns.
         thread.attend().await.map_err(gone)?.linger(park);
     }
-    // To ask is to follow: the turn is not given up while somebody does.
-    if let Follow::Nothing = thread.follow().await.map_err(gone)? {
+    // To ask is to follow: the turn is not given up while somebody does. Another one is none of this task's.
+    let standing = thread.standing().await.map_err(gone)?;
+    if standing.is_some_and(|open| open.outcome.turn_id == turn_id)
+        && let Follow::Nothing = thread.follow().await.map_err(gone)?
+    {
         thread.resume().await.map_err(gone)?;
     }
     let payload = match thread.outcome_of(turn_id).await.map_err(gone)? {

@@ -116,8 +116,15 @@ impl Actor {
         let begun = waiting.iter().any(|id| self.approvals.is_for_a_person(*id));
         !waiting.is_empty()
             && !begun
+            && !self.is_stopping()
             && self.queue.is_empty()
             && self.parts.when_unattended != WhenUnattended::Deny
+    }
+
+    /// The turn was told to stop, and will say that it has: whoever did that wants no question left open.
+    fn is_stopping(&self) -> bool {
+        let running = self.running.as_ref();
+        running.is_some_and(|running| running.stop.is_cancelled())
     }
 
     /// Lets go of a turn and leaves it as it is: its call stays open, and so does its question.
@@ -155,7 +162,9 @@ impl Actor {
 
     /// The process ends: a turn that waits for an answer keeps its question, any other is interrupted.
     pub(super) async fn leave(&mut self) {
-        if self.approvals.waiting().is_empty() || self.parts.when_unattended == WhenUnattended::Deny
+        if self.approvals.waiting().is_empty()
+            || self.parts.when_unattended == WhenUnattended::Deny
+            || self.is_stopping()
         {
             return self.interrupt(None);
         }

@@ -128,7 +128,7 @@ impl Actor {
             turn,
             folder: self.journal.folder(),
         };
-        let begun = workspace.checkpoint().begin(workspace, Some(keeping));
+        let begun = workspace.checkpoint().begin(Some(keeping));
         if workspace.sandbox() != SandboxPolicy::ReadOnly {
             Checkpoint::look_ahead(workspace);
         }

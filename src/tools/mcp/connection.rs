@@ -59,6 +59,8 @@ pub(super) enum Trouble {
     Cancelled,
     /// The connection is gone.
     Gone,
+    /// It wants a person to sign in, or to allow more; with what to do.
+    Locked(String),
 }
 
 /// What messages go through.
@@ -184,6 +186,7 @@ impl Connection {
                 Way::Http(_) | Way::Socket(_) => "it cannot be reached".to_owned(),
             },
             Trouble::TimedOut | Trouble::Cancelled => "it did not answer".to_owned(),
+            Trouble::Locked(why) => why,
         })
     }
 

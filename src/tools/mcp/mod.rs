@@ -13,6 +13,7 @@ mod connection;
 mod heard;
 mod mirrored;
 mod names;
+mod oauth;
 mod offer;
 mod person;
 mod pipe;
@@ -50,6 +51,8 @@ use crate::{
 };
 use audit::Audit;
 pub use connection::About;
+use oauth::SignIn;
+pub use oauth::{Login, Registered};
 pub use server::Server;
 use server::Target;
 pub use settings::{Narrowed, Protocol, Settings};
@@ -128,7 +131,7 @@ impl Servers {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Usable, String> {
         settings.check()?;
-        let target = self.target(settings, cwd, variable)?;
+        let target = self.target(name, settings, cwd, variable)?;
         // What only decides about its tools does not make it another one.
         let key = format!(
             "{name} {target:?} {:?} {}",
@@ -181,8 +184,76 @@ impl Servers {
         )
     }
 
+    /// What the server `name` is shown of a person who signed in there; an error where nobody can.
+    fn sign_in(
+        &self,
+        name: &str,
+        settings: &Settings,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<SignIn, String> {
+        let Some(url) = &settings.url else {
+            return Err("it is a program of this machine, where nobody signs in".to_owned());
+        };
+        if settings.has_token() {
+            return Err(
+                "it is shown the token that `bearer_token_env` or `headers` give, and needs no other"
+                    .to_owned(),
+            );
+        }
+        let place = self.place.as_ref();
+        let place = place.ok_or("a sign-in cannot be kept, since nothing is (`--ephemeral`)")?;
+        let secret = settings
+            .oauth
+            .client_secret_env
+            .as_deref()
+            .and_then(variable);
+        Ok(SignIn::new(place, name, url, secret))
+    }
+
+    /// Begins a sign-in at the server `name`, where `scopes` are to be allowed besides what it wants itself. Starts
+    /// nothing, and asks it twice at most, within its start-up time.
+    pub async fn login(
+        &self,
+        name: &str,
+        settings: &Settings,
+        scopes: &[String],
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Login, String> {
+        settings.check()?;
+        let sign_in = self.sign_in(name, settings, variable)?;
+        let url = settings.url.clone().unwrap_or_default();
+        let stranger = streamable::Address {
+            headers: settings.headers.clone().into_iter().collect(),
+            token: None,
+            sign_in: None,
+            url,
+        };
+        let stranger = stranger.over_http();
+        oauth::Login::begin(oauth::Wish {
+            challenge: server::challenge(&stranger, settings).await?,
+            url: &stranger.url,
+            registered: &settings.oauth,
+            sign_in,
+            scopes,
+        })
+        .await
+    }
+
+    /// Forgets what a person allowed at the server `name`. False if that was nothing.
+    pub fn logout(&self, name: &str, settings: &Settings) -> Result<bool, String> {
+        let sign_in = self.sign_in(name, settings, |_| None)?;
+        sign_in.forget().map_err(|error| error.to_string())
+    }
+
+    /// What must not be seen of what a person allowed at the server `name`.
+    pub fn granted(&self, name: &str, settings: &Settings) -> Vec<String> {
+        let sign_in = self.sign_in(name, settings, |_| None);
+        sign_in.map(|sign_in| sign_in.secrets()).unwrap_or_default()
+    }
+
     fn target(
         &self,
+        name: &str,
         settings: &Settings,
         cwd: &Path,
         variable: impl Fn(&str) -> Option<String>,
@@ -198,6 +269,7 @@ impl Servers {
                 url: url.clone(),
                 headers: settings.headers.clone().into_iter().collect(),
                 token,
+                sign_in: self.sign_in(name, settings, variable).ok(),
             };
             return Ok(match settings.transport() {
                 "websocket" => Target::Socket(address),
@@ -445,7 +517,9 @@ fn reported(name: &str, settings: &Settings, offer: &offer::Offer) -> Vec<Report
 }
 
 fn way_out(why: &str, settings: &Settings) -> String {
-    let words = if why.contains("could not be started") {
+    let words = if why.contains("mcp login") {
+        "sign in as it says; a token of your own goes into `bearer_token_env`"
+    } else if why.contains("could not be started") {
         "install the program, or set `command` to where it is"
     } else if why.contains("not ready") || why.contains("did not answer") {
         "start it by hand to see what it waits for, or give it more `startup_seconds`"

@@ -71,6 +71,7 @@ impl Offer {
         match all(connection, "tools/list", "tools", MOST_TOOLS).await {
             Ok(tools) => offer.tools = tools.iter().filter_map(Offered::read).collect(),
             Err(Trouble::Refused(_)) if !declared => {}
+            Err(Trouble::Locked(why)) => return Err(why),
             Err(trouble) => return Err(format!("it does not list its tools: {}", words(&trouble))),
         }
         if connection.mirrors() {
@@ -179,6 +180,7 @@ pub(super) fn words(trouble: &Trouble) -> String {
         Trouble::TimedOut => "it took too long".to_owned(),
         Trouble::Cancelled => "it was interrupted".to_owned(),
         Trouble::Gone => "it ended".to_owned(),
+        Trouble::Locked(why) => why.clone(),
     }
 }
 

@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     connection::{About, Connection, Way},
     heard::Heard,
+    oauth::{Challenge, SignIn},
     offer::Offer,
     pipe::{self, Input, Tail},
     settings::{Protocol, Settings},
@@ -199,6 +200,15 @@ impl Server {
     }
 }
 
+impl Target {
+    fn sign_in(&self) -> Option<&SignIn> {
+        match self {
+            Self::Program(_) => None,
+            Self::Http(address) | Self::Socket(address) => address.sign_in.as_ref(),
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -317,8 +327,12 @@ impl Keeper {
         let pause = FIRST_PAUSE * 2u32.saturating_pow(failures - 1);
         let enough = async {
             tokio::time::sleep(pause).await;
-            if !again {
-                self.wanted.notified().await;
+            if again {
+                return;
+            }
+            tokio::select! {
+                () = self.wanted.notified() => {}
+                () = self.unlocked(), if for_good => {}
             }
         };
         tokio::select! {
@@ -327,13 +341,17 @@ impl Keeper {
         }
     }
 
+    /// Returns when a person has signed in there, or out.
+    async fn unlocked(&self) {
+        match self.target.sign_in() {
+            Some(sign_in) => sign_in.changed().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Starts it within its time; one that might speak the newer protocol is started again for the older.
     async fn open(&self) -> Result<Live, Failed> {
-        let protocols: &[Protocol] = match self.settings.protocol {
-            Protocol::Auto => &[Protocol::Modern, Protocol::Legacy],
-            Protocol::Legacy => &[Protocol::Legacy],
-            Protocol::Modern => &[Protocol::Modern],
-        };
+        let protocols = self.settings.protocol.tried();
         let each = self.settings.startup() / u32::try_from(protocols.len()).unwrap_or(1);
         let mut failed = None;
         for protocol in protocols {
@@ -360,10 +378,12 @@ impl Keeper {
             for_good: true,
         };
         let heard = Arc::new(Heard::default());
+        let mut over_http = None;
         let (way, behind) = match &self.target {
             Target::Http(address) => {
-                let http = Http::new(address).map_err(for_good)?;
-                (Way::Http(Arc::new(http)), None)
+                let http = Arc::new(Http::new(address).map_err(for_good)?);
+                over_http = Some(http.clone());
+                (Way::Http(http), None)
             }
             Target::Socket(address) => {
                 let opened = Socket::open(address, heard.clone(), self.tail.clone());
@@ -397,7 +417,9 @@ impl Keeper {
                 if let Some(behind) = behind {
                     behind.end().await;
                 }
-                Err(fails(why))
+                // To ask again without another token would only annoy it.
+                let is_locked = over_http.is_some_and(|http| http.challenge().is_some());
+                Err(if is_locked { for_good(why) } else { fails(why) })
             }
         }
     }
@@ -454,4 +476,24 @@ impl Keeper {
             tracing::warn!("what external servers offer cannot be kept: {error}");
         }
     }
+}
+
+/// What the server at `address` says to a stranger who wants to see its tools; nothing if it shows them.
+pub(super) async fn challenge(
+    address: &streamable::Address,
+    settings: &Settings,
+) -> Result<Option<Challenge>, String> {
+    for protocol in settings.protocol.tried() {
+        let http = Arc::new(Http::new(address)?);
+        let opened = Connection::open(Way::Http(http.clone()), Arc::default(), *protocol);
+        // Whether it opens or not: it has said what it wants, or nothing.
+        let opened = tokio::time::timeout(settings.startup(), opened).await;
+        if let Some(challenge) = http.challenge() {
+            return Ok(Some(challenge));
+        }
+        if let Ok(Ok(connection)) = opened {
+            connection.close().await;
+        }
+    }
+    Ok(None)
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::oauth::Registered;
+
 /// How addresses begin that can be spoken with.
 const SCHEMES: [&str; 4] = ["http://", "https://", "ws://", "wss://"];
 
@@ -25,6 +27,8 @@ pub struct Settings {
     pub headers: BTreeMap<String, String>,
     /// The environment variable with the token that is sent to it.
     pub bearer_token_env: Option<String>,
+    /// For a server where a person signs in, and that wants to know its clients beforehand.
+    pub oauth: Registered,
     /// `false`: it is known, and not started.
     pub enabled: bool,
     /// Which generation of the protocol is spoken.
@@ -53,6 +57,7 @@ impl Default for Settings {
             url: None,
             headers: BTreeMap::new(),
             bearer_token_env: None,
+            oauth: Registered::default(),
             enabled: true,
             protocol: Protocol::default(),
             startup_seconds: 10.0,
@@ -76,6 +81,17 @@ pub enum Protocol {
     Auto,
     /// 2026-07-28 only.
     Modern,
+}
+
+impl Protocol {
+    /// What is spoken, one after the other until one is understood.
+    pub(super) fn tried(self) -> &'static [Self] {
+        match self {
+            Self::Auto => &[Self::Modern, Self::Legacy],
+            Self::Legacy => &[Self::Legacy],
+            Self::Modern => &[Self::Modern],
+        }
+    }
 }
 
 /// What a project's file and a call's arguments may do to an external server: take away.
@@ -174,6 +190,13 @@ impl Settings {
                 words.collect::<Vec<_>>().join(" ")
             }
         }
+    }
+
+    /// True if it is shown a token, or what stands for one, that its owner has given.
+    pub(super) fn has_token(&self) -> bool {
+        let mut names = self.headers.keys();
+        self.bearer_token_env.is_some()
+            || names.any(|name| name.eq_ignore_ascii_case("authorization"))
     }
 
     /// Values that must not be seen: what its headers carry, and variables that are named like secrets.

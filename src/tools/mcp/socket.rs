@@ -23,6 +23,7 @@ use tokio_tungstenite::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
+    connection::Trouble,
     heard::{self, Heard},
     pipe::Tail,
     streamable::{Address, Http},
@@ -56,9 +57,12 @@ impl Socket {
         tail: Tail,
     ) -> Result<Self, String> {
         let key = generate_key();
-        let request = Http::new(&address.over_http())?.upgrade(&key);
-        let unreached = |_| "it cannot be reached".to_owned();
-        let response = request.send().await.map_err(unreached)?;
+        let unreached = || "it cannot be reached".to_owned();
+        let asked = Http::new(&address.over_http())?;
+        let response = asked.upgrade(&key).await.map_err(|trouble| match trouble {
+            Trouble::Locked(why) => why,
+            _ => unreached(),
+        })?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(format!("it answers with HTTP {}", response.status()));
         }
@@ -66,7 +70,7 @@ impl Socket {
         if accepted.is_none_or(|accepted| accepted != &*derive_accept_key(key.as_bytes())) {
             return Err("it does not speak WebSocket".to_owned());
         }
-        let upgraded = response.upgrade().await.map_err(unreached)?;
+        let upgraded = response.upgrade().await.map_err(|_| unreached())?;
         let bounds = WebSocketConfig::default()
             .max_message_size(Some(LARGEST))
             .max_frame_size(Some(LARGEST));

@@ -18,6 +18,7 @@ use super::{
     connection::Trouble,
     heard::{self, Heard},
     mirrored::{self, Mirrored},
+    oauth::{Challenge, SignIn},
 };
 use crate::{conversation::shortened, model};
 
@@ -38,6 +39,8 @@ pub(super) struct Address {
     pub(super) url: String,
     pub(super) headers: Vec<(String, String)>,
     pub(super) token: Option<String>,
+    /// Where it has no token from its owner, and a person may have signed in.
+    pub(super) sign_in: Option<SignIn>,
 }
 
 impl std::fmt::Debug for Address {
@@ -63,6 +66,9 @@ pub(super) struct Http {
     client: reqwest::Client,
     url: String,
     headers: HeaderMap,
+    sign_in: Option<SignIn>,
+    /// How it last refused us for want of a token. Locked for a moment; nobody awaits under it.
+    challenge: Mutex<Option<Challenge>>,
     /// What the server called the session, and the version that was agreed. Locked for a moment; nobody awaits under it.
     session: Mutex<(Option<HeaderValue>, Option<HeaderValue>)>,
     /// Parameters that go into headers, for each tool. Locked for a moment; nobody awaits under it.
@@ -105,13 +111,19 @@ impl Http {
             client,
             url: address.url.clone(),
             headers,
+            sign_in: address.sign_in.clone(),
+            challenge: Mutex::default(),
             session: Mutex::default(),
             mirrored: Mutex::default(),
         })
     }
 
-    /// The request for a WebSocket, with our `key`.
-    pub(super) fn upgrade(&self, key: &str) -> RequestBuilder {
+    /// Asks for a WebSocket, with our `key`.
+    pub(super) async fn upgrade(&self, key: &str) -> Result<Response, Trouble> {
+        self.send(|| self.upgrading(key)).await
+    }
+
+    fn upgrading(&self, key: &str) -> RequestBuilder {
         let request = self.client.get(&self.url).headers(self.headers.clone());
         let wished = [
             ("connection", "Upgrade"),
@@ -146,10 +158,9 @@ impl Http {
         heard: &Arc<Heard>,
     ) -> Result<(), Trouble> {
         let id = message["id"].as_u64();
-        let request = self
-            .request(Method::POST, message)
-            .body(message.to_string());
-        let response = request.send().await.map_err(|_| Trouble::Gone)?;
+        let body = message.to_string();
+        let request = || self.request(Method::POST, message).body(body.clone());
+        let response = self.send(request).await?;
         if let Some(session) = response.headers().get("mcp-session-id") {
             self.session().0 = Some(session.clone());
         }
@@ -173,6 +184,46 @@ impl Http {
             }
         }
         Ok(())
+    }
+
+    /// Sends what `request` makes with the token of whoever signed in; once more with another, if that one is refused
+    /// and there is another.
+    async fn send(&self, request: impl Fn() -> RequestBuilder) -> Result<Response, Trouble> {
+        let send = async |token: Option<&String>| {
+            let request = match token {
+                Some(token) => request().bearer_auth(token),
+                None => request(),
+            };
+            request.send().await.map_err(|_| Trouble::Gone)
+        };
+        let token = self.token().await;
+        let mut response = send(token.as_ref()).await?;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let (Some(sign_in), Some(refused)) = (&self.sign_in, &token)
+            && let Some(other) = sign_in.instead_of(refused).await
+        {
+            response = send(Some(&other)).await?;
+        }
+        let challenge = Challenge::of(response.status(), response.headers());
+        let locked = challenge.as_ref().zip(self.sign_in.as_ref());
+        let locked = locked.map(|(challenge, sign_in)| sign_in.refused(challenge));
+        if challenge.is_some() {
+            *self
+                .challenge
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = challenge;
+        }
+        locked.map_or(Ok(response), |why| Err(Trouble::Locked(why)))
+    }
+
+    async fn token(&self) -> Option<String> {
+        self.sign_in.as_ref()?.token().await
+    }
+
+    /// How it last refused us for want of a token, if it did.
+    pub(super) fn challenge(&self) -> Option<Challenge> {
+        let challenge = self.challenge.lock();
+        challenge.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Takes in a stream of events, and what follows it, until nobody waits for `id` any more.
@@ -219,11 +270,14 @@ impl Http {
 
     /// A stream of events that belongs to no request, or the rest of one that broke off.
     async fn stream(&self, last: Option<&HeaderValue>) -> Option<Response> {
-        let mut request = self.request(Method::GET, &Value::Null);
-        if let Some(last) = last {
-            request = request.header("last-event-id", last);
-        }
-        let response = request.send().await.ok()?;
+        let request = || {
+            let request = self.request(Method::GET, &Value::Null);
+            match last {
+                Some(last) => request.header("last-event-id", last),
+                None => request,
+            }
+        };
+        let response = self.send(request).await.ok()?;
         (response.status().is_success() && is_stream(&response)).then_some(response)
     }
 
@@ -231,7 +285,9 @@ impl Http {
     pub(super) async fn close(&self) {
         if self.session().0.is_some() {
             // It may be gone.
-            let _ = self.request(Method::DELETE, &Value::Null).send().await;
+            let _ = self
+                .send(|| self.request(Method::DELETE, &Value::Null))
+                .await;
         }
     }
 
@@ -316,8 +372,9 @@ impl Http {
             let own = self.clone();
             // Not waited for; a server that asks may not care.
             heard.reply(reply, async move |reply| {
-                let request = own.request(Method::POST, &reply).body(reply.to_string());
-                drop(request.send().await);
+                let body = reply.to_string();
+                let request = || own.request(Method::POST, &reply).body(body.clone());
+                drop(own.send(request).await);
             });
         }
     }

@@ -231,6 +231,9 @@ pub(super) fn failed(usable: &Usable, trouble: &Trouble) -> ToolError {
         Trouble::Gone => format!(
             "the external server `{name}` ended in the middle; what it did is unknown, so look before repeating it. It is being started again."
         ),
+        Trouble::Locked(why) => format!(
+            "the external server `{name}` did nothing: {why}. Only the user can do that; say so, and go on without it."
+        ),
         Trouble::Cancelled => words(trouble),
     })
 }

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{digest, settings::Settings, write_private};
+use super::{digest, oauth::Registered, settings::Settings, write_private};
 
 /// What was agreed to.
 #[derive(Debug, Default)]
@@ -66,11 +66,17 @@ pub fn digest_of(name: &str, settings: &Settings, directory: &Path) -> String {
         url,
         headers,
         bearer_token_env,
+        oauth,
         ..
     } = settings;
     let what =
         format!("{command:?} {args:?} {env:?} {cwd:?} {url:?} {headers:?} {bearer_token_env:?}");
-    digest(&[name, &what, &directory.to_string_lossy()])
+    let directory = directory.to_string_lossy();
+    if *oauth == Registered::default() {
+        // As it was before there was this key: what was agreed to then still holds.
+        return digest(&[name, &what, &directory]);
+    }
+    digest(&[name, &what, &directory, &format!("{oauth:?}")])
 }
 
 #[cfg(test)]

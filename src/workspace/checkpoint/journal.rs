@@ -1,13 +1,14 @@
-//! What threads of any process did to a directory and when: how each tells its own work from that of the others.
+//! What threads of any process did to files and when: how each tells its own work from that of the others.
 //!
-//! Lines of JSON in one file a directory, each appended in one write. Threads write to the journal of the directory that
-//! they work in and read those of all directories, since one may be inside another. It is a witness and not a guard: a
-//! line that is missing or damaged makes a change less certain and nothing more.
+//! One journal for all directories, since one may be inside another: lines of JSON, each appended in one write and read
+//! from the end, back to when a turn began. Commands that run have a file each beside it. So what it costs to look depends
+//! on what goes on, and not on how many directories and threads are kept. It is a witness and not a guard: a line that is
+//! missing or damaged makes a change less certain and nothing more.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::Write,
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -19,9 +20,15 @@ use super::contents::{ContentId, private_directory};
 use crate::conversation::ThreadId;
 
 /// Beyond so many bytes the file becomes the old one, and the one before is forgotten.
-const LARGEST: u64 = 1024 * 1024;
+const LARGEST: u64 = 4 << 20;
 
-/// A journal to which nothing was added for so long is not read: its last command has ended.
+/// Bytes of a first look at the end of the journal; each further look is so many times as long.
+const LOOK: (u64, u64) = (32 * 1024, 4);
+
+/// Nanoseconds by which lines of several processes may stand in another order than that of their times.
+const DISORDER: i64 = 1_000_000_000;
+
+/// No command runs for so long: what says so was left by a process that was killed.
 const LONGEST_COMMAND: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One thing that a thread did.
@@ -35,17 +42,20 @@ pub(super) enum Deed {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         content: Option<ContentId>,
     },
-    /// A command began.
-    Began {
-        at: i64,
-        run: Uuid,
-        process: i32,
-        /// What it may write; the directory of the journal, where that was not noted.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        roots: Vec<PathBuf>,
-    },
-    /// It ended.
-    Ended { at: i64, run: Uuid },
+    /// A command ran, or runs.
+    Ran(Ran),
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Ran {
+    pub(super) from: i64,
+    /// None while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) to: Option<i64>,
+    pub(super) process: i32,
+    /// What it may write.
+    pub(super) roots: Vec<PathBuf>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,10 +65,10 @@ struct Line {
     deed: Deed,
 }
 
-/// The journal of one directory, as one thread writes it.
+/// The journal, as one thread writes it.
 #[derive(Clone, Debug)]
 pub(super) struct Journal {
-    file: PathBuf,
+    folder: PathBuf,
     thread: ThreadId,
 }
 
@@ -69,116 +79,177 @@ pub(super) struct Others {
     ran: Vec<Ran>,
 }
 
-/// A command of another thread.
-#[derive(Debug)]
-struct Ran {
-    from: i64,
-    to: i64,
-    /// Where it may have written; everywhere here, where that is not known.
-    roots: Vec<PathBuf>,
+impl Deed {
+    /// When it was done.
+    fn at(&self) -> i64 {
+        match self {
+            Self::Wrote { at, .. } => *at,
+            Self::Ran(ran) => ran.to.unwrap_or(i64::MAX),
+        }
+    }
 }
 
 impl Journal {
-    pub(super) fn new(folder: &Path, thread: ThreadId) -> Self {
+    /// `state`: our own directory.
+    pub(super) fn new(state: &Path, thread: ThreadId) -> Self {
         Self {
-            file: folder.join("journal.jsonl"),
+            folder: state.join("deeds"),
             thread,
         }
     }
 
-    pub(super) fn add(&self, deed: Deed) {
-        let thread = self.thread;
-        // See above: a line that cannot be written is one that is missing.
-        let _ =
-            serde_json::to_string(&Line { thread, deed }).map(|line| self.append(&(line + "\n")));
+    // See the top of the file: a line that cannot be written is one that is missing.
+
+    /// A file tool of this thread did it.
+    pub(super) fn wrote(&self, at: i64, path: PathBuf, content: Option<ContentId>) {
+        let _ = self.append(&Deed::Wrote { at, path, content });
     }
 
-    fn append(&self, line: &str) -> std::io::Result<()> {
-        self.file.parent().map_or(Ok(()), private_directory)?;
-        if fs::metadata(&self.file).is_ok_and(|about| about.len() > LARGEST) {
-            fs::rename(&self.file, self.old())?;
+    /// The command `run` of this thread begins.
+    pub(super) fn began(&self, run: Uuid, ran: Ran) {
+        let _ = self.note(run, ran);
+    }
+
+    /// It has ended.
+    pub(super) fn ended(&self, run: Uuid, at: i64) {
+        let file = self.running(run);
+        if let Some(Deed::Ran(ran)) = line_in(&file).map(|line| line.deed) {
+            let to = Some(at);
+            let _ = self.append(&Deed::Ran(Ran { to, ..ran }));
+        }
+        let _ = fs::remove_file(file);
+    }
+
+    fn note(&self, run: Uuid, ran: Ran) -> io::Result<()> {
+        private_directory(&self.folder.join("running"))?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(self.running(run))?;
+        file.write_all(self.line(&Deed::Ran(ran))?.as_bytes())
+    }
+
+    fn append(&self, deed: &Deed) -> io::Result<()> {
+        private_directory(&self.folder)?;
+        let file = self.file();
+        if fs::metadata(&file).is_ok_and(|about| about.len() > LARGEST) {
+            fs::rename(&file, self.old())?;
         }
         OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            .open(&self.file)?
-            .write_all(line.as_bytes())
+            .open(file)?
+            .write_all(self.line(deed)?.as_bytes())
+    }
+
+    fn line(&self, deed: &Deed) -> io::Result<String> {
+        let (thread, deed) = (self.thread, deed.clone());
+        Ok(serde_json::to_string(&Line { thread, deed })? + "\n")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.join("journal.jsonl")
     }
 
     fn old(&self) -> PathBuf {
-        old(&self.file)
+        self.folder.join("journal.old.jsonl")
     }
 
-    /// What other threads did since `began`, in this directory and in all others.
+    fn running(&self, run: Uuid) -> PathBuf {
+        self.folder.join("running").join(run.to_string())
+    }
+
+    /// What other threads did since `began`.
     pub(super) fn others(&self, began: i64) -> Others {
+        // Before the journal: a command that ends meanwhile is then in both, and not in neither.
+        let mut lines = self.at_work();
+        lines.extend(self.since(began));
         let mut others = Others::default();
-        self.read(&self.file, began, &mut others);
-        for file in self.elsewhere() {
-            let mut found = Others::default();
-            self.read(&file, began, &mut found);
-            // Those that did not note where they write did so before this was asked.
-            found.ran.retain(|ran| !ran.roots.is_empty());
-            others.wrote.extend(found.wrote);
-            others.ran.extend(found.ran);
+        for Line { thread, deed } in lines {
+            match deed {
+                _ if thread == self.thread || deed.at() < began => {}
+                Deed::Wrote { at, path, content } => others.wrote.push((at, path, content)),
+                Deed::Ran(ran) => others.ran.push(ran),
+            }
         }
         others.wrote.sort_by_key(|(at, ..)| *at);
         others
     }
 
-    /// The journals of other directories that may tell of something new.
-    fn elsewhere(&self) -> impl Iterator<Item = PathBuf> {
-        let all = self.file.parent().and_then(Path::parent);
-        let folders = all.and_then(|all| fs::read_dir(all).ok());
-        let files = folders.into_iter().flatten().flatten();
-        let files = files.map(|folder| folder.path().join("journal.jsonl"));
-        files.filter(|file| {
-            let modified = fs::metadata(file).and_then(|about| about.modified());
-            let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
-            *file != self.file && age.is_ok_and(|age| age < LONGEST_COMMAND)
-        })
+    /// The commands that run.
+    fn at_work(&self) -> Vec<Line> {
+        let entries = fs::read_dir(self.folder.join("running"));
+        let files = entries.into_iter().flatten().flatten();
+        files.filter_map(|file| still_runs(&file.path())).collect()
     }
 
-    fn read(&self, file: &Path, began: i64, others: &mut Others) {
-        let mut open: Vec<(Uuid, i32, Ran)> = Vec::new();
-        let texts = [old(file), file.to_owned()].map(|file| fs::read(file).unwrap_or_default());
-        let lines = texts
-            .iter()
-            .flat_map(|text| text.split(|byte| *byte == b'\n'));
-        for line in lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok()) {
-            if line.thread == self.thread {
-                continue;
-            }
-            match line.deed {
-                Deed::Wrote { at, path, content } => others.wrote.push((at, path, content)),
-                Deed::Began {
-                    at: from,
-                    run,
-                    process,
-                    roots,
-                } => {
-                    let to = i64::MAX;
-                    open.push((run, process, Ran { from, to, roots }));
-                }
-                Deed::Ended { at: to, run } => {
-                    if let Some(found) = open.iter().position(|(began, ..)| *began == run) {
-                        let ran = open.swap_remove(found).2;
-                        others.ran.push(Ran { to, ..ran });
-                    }
-                }
-            }
+    /// The lines from `began` on, and perhaps some from before.
+    fn since(&self, began: i64) -> Vec<Line> {
+        let (mut lines, reached) = end_of(&self.file(), began);
+        if !reached {
+            lines.extend(end_of(&self.old(), began).0);
         }
-        let still = open
-            .into_iter()
-            .filter(|(_, process, _)| is_alive(*process));
-        others.ran.extend(still.map(|(.., ran)| ran));
-        others.wrote.retain(|(at, ..)| *at >= began);
-        others.ran.retain(|ran| ran.to >= began);
+        lines
     }
 }
 
-fn old(file: &Path) -> PathBuf {
-    file.with_extension("old.jsonl")
+/// The last lines of a journal, and whether they go back to before `began`.
+fn end_of(path: &Path, began: i64) -> (Vec<Line>, bool) {
+    let (mut look, more) = LOOK;
+    loop {
+        let Ok((bytes, all)) = last_bytes(path, look) else {
+            return (Vec::new(), false);
+        };
+        let parts = bytes.split(|byte| *byte == b'\n');
+        // The first may be the end of one.
+        let parts = parts.skip(usize::from(!all));
+        let lines = parts.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        let lines: Vec<Line> = lines.collect();
+        let first = lines.first().map_or(i64::MAX, |line| line.deed.at());
+        let reached = first < began.saturating_sub(DISORDER);
+        if reached || all {
+            return (lines, reached);
+        }
+        look *= more;
+    }
+}
+
+/// The last `most` bytes of a file, and whether that is all of it.
+fn last_bytes(path: &Path, most: u64) -> io::Result<(Vec<u8>, bool)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let from = length.saturating_sub(most);
+    let mut bytes = vec![0; usize::try_from(length - from).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, from)?;
+    Ok((bytes, from == 0))
+}
+
+fn line_in(path: &Path) -> Option<Line> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// What the file of a command says, if it runs.
+fn still_runs(file: &Path) -> Option<Line> {
+    let line = line_in(file);
+    let runs = match line.as_ref().map(|line| &line.deed) {
+        Some(Deed::Ran(ran)) => is_alive(ran.process),
+        // It is being written, most likely.
+        _ => true,
+    };
+    if !runs || is_old(file) {
+        // Left by a process that was killed. If it stays, it is passed over again.
+        let _ = fs::remove_file(file);
+        return None;
+    }
+    line
+}
+
+fn is_old(path: &Path) -> bool {
+    let written = fs::metadata(path).and_then(|about| about.modified());
+    let age = written.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+    age.is_ok_and(|age| age > LONGEST_COMMAND)
 }
 
 impl Others {
@@ -196,10 +267,8 @@ impl Others {
     /// True if a command of another thread ran at `moment` that may have written `path`.
     pub(super) fn ran_at(&self, moment: i64, path: &Path) -> bool {
         self.ran.iter().any(|ran| {
-            let time = ran.from.saturating_sub(super::SLACK)..=ran.to;
-            let mut roots = ran.roots.iter();
-            let reaches = ran.roots.is_empty() || roots.any(|root| path.starts_with(root));
-            reaches && time.contains(&moment)
+            let time = ran.from.saturating_sub(super::SLACK)..=ran.to.unwrap_or(i64::MAX);
+            time.contains(&moment) && ran.roots.iter().any(|root| path.starts_with(root))
         })
     }
 }
@@ -215,67 +284,105 @@ fn is_alive(process: i32) -> bool {
 mod tests {
     use super::*;
 
-    fn began(at: i64, run: Uuid, roots: &[&str]) -> Deed {
-        Deed::Began {
-            at,
-            run,
-            process: 1,
-            roots: roots.iter().map(PathBuf::from).collect(),
+    const SECOND: i64 = 1_000_000_000;
+
+    /// Of a command of this process.
+    fn ran(from: i64, roots: &[&Path]) -> Ran {
+        Ran {
+            from,
+            to: None,
+            process: rustix::process::getpid().as_raw_nonzero().get(),
+            roots: roots.iter().map(|root| root.to_path_buf()).collect(),
         }
+    }
+
+    fn two(state: &Path) -> [Journal; 2] {
+        [(); 2].map(|()| Journal::new(state, ThreadId::generate()))
     }
 
     #[test]
     fn others_are_those_who_are_not_this_thread() {
         let dir = tempfile::tempdir().unwrap();
-        let folder = dir.path().join("here");
-        let [own, other] = [(); 2].map(|()| Journal::new(&folder, ThreadId::generate()));
+        let [own, other] = two(dir.path());
         let content = ContentId::of(b"theirs");
         let path = dir.path().join("a");
         let run = Uuid::now_v7();
-        own.add(began(1, Uuid::now_v7(), &[]));
-        other.add(began(2_000_000_000, run, &[]));
-        other.add(Deed::Ended {
-            at: 3_000_000_000,
-            run,
-        });
-        other.add(Deed::Wrote {
-            at: 4_000_000_000,
-            path: path.clone(),
-            content: Some(content.clone()),
-        });
+        own.began(Uuid::now_v7(), ran(1, &[dir.path()]));
+        other.began(run, ran(2 * SECOND, &[dir.path()]));
+        other.ended(run, 3 * SECOND);
+        other.wrote(4 * SECOND, path.clone(), Some(content.clone()));
         fs::OpenOptions::new()
             .append(true)
-            .open(folder.join("journal.jsonl"))
+            .open(own.file())
             .unwrap()
             .write_all(b"{damage\n")
             .unwrap();
-        let others = own.others(1_500_000_000);
-        assert!(others.ran_at(2_500_000_000, &path) && !others.ran_at(9_000_000_000, &path));
+        let others = own.others(SECOND);
+        assert!(others.ran_at(2 * SECOND + 1, &path) && !others.ran_at(9 * SECOND, &path));
         assert!(others.left(&path, Some(&content)) && !others.left(&path, None));
-        assert!(own.others(5_000_000_000).wrote.is_empty());
+        assert!(own.others(5 * SECOND).wrote.is_empty());
         assert!(!other.others(0).touched(&path));
     }
 
     #[test]
     fn threads_of_directories_inside_each_other_hear_of_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let journal = |folder| Journal::new(&dir.path().join(folder), ThreadId::generate());
-        let [outer, inner] = ["outer", "inner"].map(journal);
-        inner.add(began(1, Uuid::now_v7(), &["/r/sub"]));
-        outer.add(began(1, Uuid::now_v7(), &["/r"]));
+        let [outer, inner] = two(dir.path());
         let path = Path::new("/r/sub/a");
-        inner.add(Deed::Wrote {
-            at: 2,
-            path: path.to_owned(),
-            content: None,
-        });
+        inner.began(Uuid::now_v7(), ran(1, &[Path::new("/r/sub")]));
+        outer.began(Uuid::now_v7(), ran(1, &[Path::new("/r")]));
+        inner.wrote(2, path.to_owned(), None);
         let seen = outer.others(0);
         assert!(seen.left(path, None) && seen.ran_at(3, path));
         assert!(!seen.ran_at(3, Path::new("/r/b")), "out of its reach");
         assert!(inner.others(0).ran_at(3, path));
-        // One from before that noted no place tells nothing of other directories.
-        let old = journal("old");
-        old.add(began(1, Uuid::now_v7(), &[]));
-        assert!(!outer.others(0).ran_at(3, Path::new("/r/b")));
+    }
+
+    #[test]
+    fn a_command_that_runs_is_heard_of_however_much_was_done_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, other] = two(dir.path());
+        let (run, place) = (Uuid::now_v7(), dir.path());
+        other.began(run, ran(1, &[place]));
+        for at in 0..5_000 {
+            other.wrote(at * SECOND, place.join("log"), None);
+        }
+        assert!(fs::metadata(own.file()).unwrap().len() > LOOK.0 * 4);
+        let late = 4_990 * SECOND;
+        let others = own.others(late);
+        assert!(others.ran_at(late, place));
+        assert_eq!(others.wrote.len(), 10);
+        assert_eq!(own.others(0).wrote.len(), 5_000);
+        other.ended(run, 5 * SECOND);
+        assert!(!own.others(late).ran_at(late, place));
+    }
+
+    #[test]
+    fn what_a_killed_process_left_does_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, other] = two(dir.path());
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        let process = i32::try_from(gone.id()).unwrap();
+        let (run, place) = (Uuid::now_v7(), dir.path());
+        let left = ran(1, &[place]);
+        other.began(run, Ran { process, ..left });
+        assert!(!own.others(0).ran_at(2, place));
+        assert!(!own.running(run).exists());
+    }
+
+    #[test]
+    fn what_is_read_does_not_grow_with_what_was_done_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, other] = two(dir.path());
+        for at in 0..8_000 {
+            other.wrote(at * SECOND, dir.path().join("a"), None);
+        }
+        let (lines, reached) = end_of(&own.file(), 7_999 * SECOND);
+        assert!(reached && lines.len() < 1000, "{}", lines.len());
+        // Also where the file has just become the old one.
+        fs::rename(own.file(), own.old()).unwrap();
+        other.wrote(8_000 * SECOND, dir.path().join("a"), None);
+        assert_eq!(own.others(7_998 * SECOND).wrote.len(), 3);
     }
 }

@@ -42,7 +42,7 @@ use before::Before;
 pub(in crate::workspace) use contents::private_directory;
 pub use contents::{ContentId, Contents};
 pub(super) use everything::{Everything, One};
-use journal::{Deed, Journal};
+use journal::{Journal, Ran};
 use kept::{Limit, nanoseconds};
 use manifest::Touched;
 pub use manifest::{Entry, Folder, Keeping, Manifest, State};
@@ -150,7 +150,7 @@ impl Drop for Running {
             run.to = at;
         }
         if let Some(journal) = &self.journal {
-            journal.add(Deed::Ended { at, run: self.id });
+            journal.ended(self.id, at);
         }
     }
 }
@@ -165,8 +165,8 @@ impl Checkpoint {
     }
 
     /// A turn begins, or one that was let go of goes on; what was known of the last is forgotten.
-    pub fn begin(&self, workspace: &Workspace, keeping: Option<Keeping>) -> Begun {
-        let place = self.place(workspace);
+    pub fn begin(&self, keeping: Option<Keeping>) -> Begun {
+        let state = self.state.as_deref();
         let thread = keeping.as_ref().map(|keeping| keeping.thread);
         let folder = keeping
             .as_ref()
@@ -176,7 +176,7 @@ impl Checkpoint {
         let turn = Turn {
             // One that cannot be read is named by whatever takes the turn back.
             earlier: earlier.and_then(|(keeping, folder)| folder.written(keeping.turn).ok()?),
-            journal: place.zip(thread).map(|(at, id)| Journal::new(&at, id)),
+            journal: state.zip(thread).map(|(at, id)| Journal::new(at, id)),
             folder,
             keeping,
             began: now(),
@@ -212,13 +212,13 @@ impl Checkpoint {
         let to = i64::MAX;
         runs.push(Run { id, from, to });
         if let Some(journal) = &turn.journal {
-            let process = rustix::process::getpid().as_raw_nonzero().get();
-            journal.add(Deed::Began {
-                at: from,
-                run: id,
-                process,
+            let ran = Ran {
+                from,
+                to: None,
+                process: rustix::process::getpid().as_raw_nonzero().get(),
                 roots: workspace.writable_roots().to_vec(),
-            });
+            };
+            journal.began(id, ran);
         }
         Running {
             id,
@@ -298,15 +298,12 @@ impl Checkpoint {
     }
 }
 
-/// Tells other threads, by the journal of the directory, that `thread` wrote what `manifest` says it left.
+/// Tells other threads, by the journal in `state`, that `thread` wrote what `manifest` says it left.
 pub fn tell_others(state: &Path, thread: ThreadId, manifest: &Manifest) {
-    let journal = Journal::new(&directory_folder(state, &manifest.root), thread);
+    let journal = Journal::new(state, thread);
     for entry in &manifest.entries {
-        journal.add(Deed::Wrote {
-            at: now(),
-            path: entry.path.clone(),
-            content: entry.after.content().cloned(),
-        });
+        let content = entry.after.content().cloned();
+        journal.wrote(now(), entry.path.clone(), content);
     }
 }
 
@@ -377,11 +374,7 @@ impl Turn {
         made: &[PathBuf],
     ) -> io::Result<()> {
         if let Some(journal) = &self.journal {
-            journal.add(Deed::Wrote {
-                at: now(),
-                path: real.to_owned(),
-                content: Some(after.clone()),
-            });
+            journal.wrote(now(), real.to_owned(), Some(after.clone()));
         }
         let (Some(folder), Some(keeping), Some(_)) = (&self.folder, &self.keeping, real.to_str())
         else {
@@ -443,7 +436,7 @@ mod tests {
         let mut workspace = Workspace::open(dir, policy, Boundaries::default()).unwrap();
         workspace.checkpoint.budget = budget;
         let workspace = Arc::new(workspace);
-        let begun = workspace.checkpoint().begin(&workspace, None);
+        let begun = workspace.checkpoint().begin(None);
         let tool = workspace.cwd().join("tool");
         let before = std::fs::read(&tool).unwrap();
         let checkpoint = workspace.checkpoint();

@@ -1,6 +1,7 @@
 //! External MCP servers, as the agent that asks them meets them: good ones, and hostile ones that hurt nobody.
 
 mod asks;
+mod sign_in;
 mod socket;
 mod suggestions;
 

@@ -161,6 +161,19 @@ fn two_replies_at_once_are_answered_one_after_the_other_and_each_by_itself() {
 }
 
 #[test]
+fn a_wait_beyond_all_measure_is_a_long_one() {
+    let (home, model) = (Home::new(), ModelServer::start(vec![Reply::text("one"); 2]));
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    for endless in [json!(1e19), json!(1e300)] {
+        let result = client.call("openoxide", json!({"prompt": "x", "wait_seconds": endless}));
+        assert_eq!(outcome(&result)["status"], "completed", "{result}");
+    }
+    let refused = client.call("openoxide", json!({"prompt": "x", "wait_seconds": -1}));
+    assert!(text(&refused).contains("`wait_seconds`"), "{refused}");
+    client.close();
+}
+
+#[test]
 fn who_does_not_wait_is_told_that_it_runs_and_can_wait_later() {
     for dialect in DIALECTS {
         let script = vec![

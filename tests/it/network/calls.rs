@@ -285,6 +285,33 @@ fn what_is_no_message_is_said_so_and_harms_nobody() {
 }
 
 #[test]
+fn the_id_of_a_request_that_was_refused_is_free_again() {
+    let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
+    let service = Service::start(&home, &model, &[]);
+    let client = service.visitor(ANA, NEWEST_SESSION, json!({}));
+    let session = client.session.as_deref().expect("one");
+    let session = format!("Mcp-Session-Id: {session}");
+    let (host, token) = (
+        format!("Host: {}", service.address),
+        format!("Authorization: Bearer {ANA}"),
+    );
+    let body = br#"{"jsonrpc":"2.0","id":77,"method":"tools/list"}"#;
+    // It takes no stream, which rmcp refuses.
+    let lines = [
+        "POST /mcp HTTP/1.1",
+        &host,
+        &token,
+        "Accept: application/json",
+        "Content-Type: application/json",
+        &session,
+    ];
+    assert_eq!(service.exchange(&lines, Some(body)).status, 406);
+    let again = service.post(ANA, &[&session], body).result();
+    assert_eq!(again["tools"].as_array().map(Vec::len), Some(3));
+    service.stop();
+}
+
+#[test]
 fn a_session_is_told_of_new_threads_on_its_own_stream() {
     let (home, model) = (Home::new(), ModelServer::start(a_file()));
     let service = Service::start(&home, &model, &[]);

@@ -3,15 +3,17 @@
 use std::{
     io::Write,
     os::unix::fs::PermissionsExt,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 
+use super::A_MOMENT;
 use crate::support::{
-    client::{DIALECTS, Dialect},
+    client::{DIALECTS, Dialect, NEWEST_SESSION, outcome, word},
     home::{Home, PATIENCE, eventually, run},
-    model_server::ModelServer,
+    model_server::{ModelServer, Reply},
     web::{ANA, BOB, Frame, Service, Wire},
 };
 
@@ -189,6 +191,133 @@ fn a_changed_token_file_counts_for_the_next_request_and_for_open_connections() {
     };
     assert!(matches!(closed, Frame::Close | Frame::Gone));
     service.stop();
+}
+
+#[test]
+fn a_tenant_whose_token_came_back_finds_the_turn_that_runs() {
+    let script = vec![
+        Reply::call(
+            "c1",
+            "shell",
+            json!({"command": "until [ -e enough ]; do sleep 0.05; done"}),
+        ),
+        Reply::text("It was enough."),
+    ];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let file = home.home().join("tokens");
+    let write = |tokens: &str| std::fs::write(&file, tokens).expect("a file");
+    write(&format!("ana:{ANA}\n"));
+    let named = file.to_string_lossy();
+    let flags = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--token-file",
+        &*named,
+    ];
+    let service = Service::run(home.openoxide_with(&model, &flags));
+    let client = service.caller(ANA);
+    let begun = json!({"prompt": "x", "wait_seconds": 0});
+    let thread = word(&client.call("openoxide", begun).result(), "thread_id");
+    write(&format!("bob:{BOB}\n"));
+    assert_eq!(client.begin("tools/list", json!({})).status, 401);
+    write(&format!("ana:{ANA}\n"));
+    std::fs::write(home.project().join("enough"), "").expect("a file");
+    let waited = client
+        .call("openoxide-reply", json!({"thread_id": thread}))
+        .result();
+    assert_eq!(word(&waited, "content"), "It was enough.", "{waited}");
+    service.stop();
+}
+
+#[test]
+fn what_was_opened_with_a_token_ends_with_it_though_its_tenant_has_another() {
+    const NEXT: &str = "next-token-0123456789abcdef";
+    let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
+    let file = home.home().join("tokens");
+    let write = |tokens: &[&str]| {
+        let lines: String = tokens
+            .iter()
+            .map(|token| format!("ana:{token}\n"))
+            .collect();
+        std::fs::write(&file, lines).expect("a file");
+    };
+    write(&[ANA, NEXT]);
+    let file_named = file.to_string_lossy();
+    let flags = [
+        "mcp-server",
+        "--http",
+        "127.0.0.1:0",
+        "--token-file",
+        &file_named,
+    ];
+    let service = Service::run(home.openoxide_with(&model, &flags));
+    let mut wire = Wire::open(&service);
+    let sessions = [ANA, NEXT].map(|token| service.visitor(token, NEWEST_SESSION, json!({})));
+    let [mut stolen, mut kept] = sessions.each_ref().map(|session| session.listen());
+    assert_eq!((stolen.status, kept.status), (200, 200));
+    write(&[NEXT]);
+    let began = Instant::now();
+    while stolen.line().is_some() {}
+    let closed = loop {
+        match wire.next() {
+            Frame::Text(_) | Frame::Ping => {}
+            ended => break ended,
+        }
+    };
+    assert!(matches!(closed, Frame::Close | Frame::Gone));
+    assert!(
+        began.elapsed() < PATIENCE / 2,
+        "they were ended, and not given up"
+    );
+    // Whoever holds the other token notices nothing.
+    assert_eq!(sessions[1].begin("ping", json!({})).status, 200);
+    kept.patience(A_MOMENT);
+    let began = Instant::now();
+    while kept.line().is_some() {}
+    assert!(began.elapsed() >= A_MOMENT, "it has ended");
+    service.stop();
+}
+
+#[test]
+fn whoever_only_connects_leaves_files_for_the_work() {
+    let (home, model) = (Home::new(), ModelServer::start(super::a_file()));
+    let mut command = home.openoxide_with(&model, &["mcp-server", "--http", "127.0.0.1:0"]);
+    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA}"));
+    let service = Service::run(with_files(160, &command));
+    let mut wire = Wire::open(&service);
+    let hello = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "it", "version": "1"}});
+    wire.ask(&json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}));
+    wire.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
+    let strangers: Vec<_> = (0..200).map(|_| service.connect()).collect();
+    let params = json!({"name": "openoxide", "arguments": {"prompt": "Make it."}});
+    let call = json!({"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": params});
+    let done = wire.ask(&call);
+    let came_to = outcome(&done["result"]);
+    assert_eq!(came_to["status"], "completed", "{done}");
+    assert!(came_to.get("not_kept").is_none(), "{done}");
+    assert_eq!(home.read("made.txt"), "hello\n");
+    drop(strangers);
+    service.stop();
+}
+
+/// The same command where a process may have so many files open.
+fn with_files(most: usize, command: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+    if let Some(directory) = command.get_current_dir() {
+        limited.current_dir(directory);
+    }
+    limited
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 
-use super::a_file;
+use super::{a_file, of_two};
 use crate::support::{
     client::{Dialect, NEWEST_SESSION, outcome},
     home::Home,
@@ -32,22 +32,9 @@ fn size() -> (usize, usize) {
 }
 
 fn start(home: &Home, model: &ModelServer) -> Service {
-    let place = home.home().join("places");
-    let flags = [
-        "mcp-server",
-        "--http",
-        "127.0.0.1:0",
-        "--workspaces",
-        &place.to_string_lossy(),
-        "--wait",
-        "none",
-        // Threads leave memory when their turn has ended.
-        "-c",
-        "threads.idle_minutes=0.01",
-    ];
-    let mut command = home.openoxide_with(model, &flags);
-    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA},bob:{BOB}"));
-    Service::run(command)
+    // Threads leave memory when their turn has ended.
+    let flags = ["--wait", "none", "-c", "threads.idle_minutes=0.01"];
+    of_two(home, model, &flags)
 }
 
 /// Kilobytes that a process has in memory; none where that cannot be known.

@@ -9,7 +9,7 @@ use super::{a_file, a_sleep, last_outcome};
 use crate::support::{
     client::{Dialect, NEWEST_SESSION, text, word},
     home::{Home, PATIENCE, eventually},
-    model_server::ModelServer,
+    model_server::{ModelServer, Reply},
     web::{ANA, Service},
 };
 
@@ -37,6 +37,35 @@ fn a_server_that_is_told_to_stop_lets_turns_end_and_begins_none() {
         assert!(status.success(), "{status}: {}", service.errors());
         assert_eq!(last_outcome(&home).expect("an end")["status"], "completed");
     }
+}
+
+#[test]
+fn a_question_that_waits_for_its_caller_holds_up_no_end() {
+    let script = vec![Reply::call(
+        "w1",
+        "write_file",
+        json!({"path": "a", "content": "x"}),
+    )];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let flags = [
+        "--sandbox",
+        "read-only",
+        "--when-unattended",
+        "return-to-caller",
+    ];
+    let mut service = Service::start(&home, &model, &flags);
+    let client = service.caller(ANA);
+    let asked = client.call("openoxide", json!({"prompt": "x"})).result();
+    assert_eq!(word(&asked, "status"), "approval_required", "{asked}");
+    let began = Instant::now();
+    service.signal(Signal::TERM);
+    let status = service.ends_within(PATIENCE);
+    assert!(status.success(), "{status}: {}", service.errors());
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 #[test]

@@ -1,28 +1,16 @@
 //! Several tenants on one server: what is another's is as if it were not there.
 
+use std::io::Write;
+
 use serde_json::{Value, json};
 
-use super::a_file;
+use super::{a_file, of_two};
 use crate::support::{
     client::{NEWEST_SESSION, outcome, word},
-    home::{Home, run},
+    home::{Home, eventually, run},
     model_server::{ModelServer, Reply},
-    web::{ANA, BOB, Exchange, Service},
+    web::{ANA, BOB, Exchange},
 };
-
-fn of_two(home: &Home, model: &ModelServer) -> Service {
-    let place = home.home().join("places");
-    let flags = [
-        "mcp-server",
-        "--http",
-        "127.0.0.1:0",
-        "--workspaces",
-        &place.to_string_lossy(),
-    ];
-    let mut command = home.openoxide_with(model, &flags);
-    command.env("OPENOXIDE_TOKENS", format!("ana:{ANA},bob:{BOB}"));
-    Service::run(command)
-}
 
 /// What a caller is told, without the id that they named themselves.
 fn told(mut exchange: Exchange, id: &str) -> String {
@@ -35,7 +23,7 @@ fn told(mut exchange: Exchange, id: &str) -> String {
 fn a_thread_of_another_is_one_that_is_not_there() {
     let script = vec![Reply::text("A secret.")];
     let (home, model) = (Home::new(), ModelServer::start(script));
-    let service = of_two(&home, &model);
+    let service = of_two(&home, &model, &[]);
     let (ana, bob) = (service.caller(ANA), service.caller(BOB));
     let made = ana.call("openoxide", json!({"prompt": "Tell."})).result();
     let thread = word(&made, "thread_id");
@@ -91,7 +79,7 @@ fn a_thread_of_another_is_one_that_is_not_there() {
 #[test]
 fn a_session_of_another_is_one_that_is_not_there() {
     let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
-    let service = of_two(&home, &model);
+    let service = of_two(&home, &model, &[]);
     let ana = service.visitor(ANA, NEWEST_SESSION, json!({}));
     let session = format!("Mcp-Session-Id: {}", ana.session.as_deref().expect("one"));
     let ping = br#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
@@ -103,7 +91,7 @@ fn a_session_of_another_is_one_that_is_not_there() {
 #[test]
 fn a_call_without_a_directory_gets_one_that_lives_as_long_as_its_thread() {
     let (home, model) = (Home::new(), ModelServer::start_by_outputs(a_file()));
-    let service = of_two(&home, &model);
+    let service = of_two(&home, &model, &[]);
     let ana = service.caller(ANA);
     let made = ana
         .call("openoxide", json!({"prompt": "Make it."}))
@@ -134,4 +122,50 @@ fn a_call_without_a_directory_gets_one_that_lives_as_long_as_its_thread() {
     assert!(own.exists(), "another thread works there");
     run(home.openoxide(&["threads", "delete", &word(&named, "thread_id")])).expect(0);
     assert!(own.exists(), "the last thread in it did not have it made");
+}
+
+#[test]
+fn what_the_owner_did_on_a_thread_meanwhile_is_in_what_its_tenant_is_told() {
+    let script = vec![Reply::text("First."), Reply::text("Second.")];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let service = of_two(&home, &model, &[]);
+    let ana = service.caller(ANA);
+    let made = ana.call("openoxide", json!({"prompt": "Go."})).result();
+    let thread = word(&made, "thread_id");
+    let more = ["--resume", &thread, "-m", "More."];
+    run(home.openoxide_with(&model, &more)).expect(0);
+    // It is in the memory of the server all the while.
+    let told = ana
+        .call("openoxide-reply", json!({"thread_id": thread}))
+        .result();
+    assert_eq!(word(&told, "content"), "Second.", "{told}");
+    service.stop();
+}
+
+#[test]
+fn messages_of_one_tenant_take_up_so_much_memory_and_no_more() {
+    let (home, model) = (Home::new(), ModelServer::start(Vec::new()));
+    let service = of_two(&home, &model, &[]);
+    let size = 4 << 20;
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {BOB}\r\nContent-Length: {size}\r\n\r\n",
+        service.address
+    );
+    // All but the end of each.
+    let begin = || {
+        let mut stream = service.connect();
+        // The server may refuse it in the middle.
+        let _ = stream.write_all(head.as_bytes());
+        let _ = stream.write_all(&vec![b' '; size - 1]);
+        stream
+    };
+    let mut held: Vec<_> = (0..15).map(|_| begin()).collect();
+    let works = |token: &str| service.caller(token).begin("tools/list", json!({})).status;
+    assert_eq!(works(BOB), 200);
+    held.extend((0..3).map(|_| begin()));
+    eventually("there is no room for more", || works(BOB) == 503);
+    assert_eq!(works(ANA), 200);
+    drop(held);
+    eventually("there is room again", || works(BOB) == 200);
+    service.stop();
 }

@@ -30,6 +30,7 @@ use http::{
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rmcp::ServerHandler;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
@@ -46,7 +47,8 @@ use tokens::Tokens;
 
 pub use super::server::Server;
 
-/// Connections at once; more wait to be accepted.
+/// Connections at once, and no more than half of the files that the process may have open: whoever connects, without a
+/// token even, must leave some for the work. More wait to be accepted.
 const CONNECTIONS: usize = 4096;
 /// How long the head of a request may take, and how long a connection waits for the next one.
 const HEAD: Duration = Duration::from_secs(30);
@@ -94,6 +96,13 @@ struct House<H: ServerHandler> {
     tenants: Tenants<H>,
     eof: CancellationToken,
     draining: CancellationToken,
+}
+
+/// What a request takes up until its answer is out, and what ends that.
+struct Stay {
+    room: OwnedSemaphorePermit,
+    /// Its token is one no more.
+    expired: CancellationToken,
 }
 
 impl Network<Server> {
@@ -201,7 +210,7 @@ fn tokens(
 
 /// Never ends by itself.
 async fn accept<H: ServerHandler>(listener: TcpListener, house: Arc<House<H>>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(connections()));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else {
             return;
@@ -216,6 +225,17 @@ async fn accept<H: ServerHandler>(listener: TcpListener, house: Arc<House<H>>) {
             }
         }
     }
+}
+
+fn connections() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let half = usize::try_from(files / 2).unwrap_or(CONNECTIONS);
+    if half < CONNECTIONS {
+        tracing::info!(
+            "at most {half} connections at once, since there are {files} files at most (`ulimit -n`)"
+        );
+    }
+    half.min(CONNECTIONS)
 }
 
 /// Ended by the client, by its silence, or with the server.
@@ -323,16 +343,17 @@ impl<H: ServerHandler> House<H> {
         if request.uri().path() == "/healthz" {
             return self.health();
         }
-        let Some(tenancy) = self.tenants.of(request.headers()) else {
+        let Some((tenancy, expired)) = self.tenants.of(request.headers()) else {
             return unauthorized(request.headers().contains_key(http::header::AUTHORIZATION));
         };
         let room = match tenancy.room.clone().try_acquire_owned() {
             Ok(room) => room,
             Err(TryAcquireError::NoPermits | TryAcquireError::Closed) => return full(),
         };
+        let stay = Stay { room, expired };
         match request.uri().path() {
-            "/mcp" => streamable::answer(tenancy, request, room).await,
-            "/ws" => upgrade(tenancy, request, room).await,
+            "/mcp" => streamable::answer(tenancy, request, stay).await,
+            "/ws" => upgrade(tenancy, request, stay).await,
             "/metrics" => self.metrics(&tenancy),
             _ => Refusal(StatusCode::NOT_FOUND, "MCP is at `/mcp` and `/ws`").into_response(),
         }
@@ -378,7 +399,7 @@ fn full() -> Response {
 async fn upgrade<H: ServerHandler>(
     tenancy: Arc<Tenancy<H>>,
     request: Request,
-    room: OwnedSemaphorePermit,
+    stay: Stay,
 ) -> Response {
     if request.method() != Method::GET {
         return ([(ALLOW, "GET")], StatusCode::METHOD_NOT_ALLOWED).into_response();
@@ -392,8 +413,15 @@ async fn upgrade<H: ServerHandler>(
             .max_frame_size(streamable::LARGEST)
             .on_upgrade(move |socket| async move {
                 let (handler, gone) = tenancy.connection();
-                ws::serve(handler, socket, gone).await;
-                drop(room);
+                let mut served = pin!(ws::serve(handler, socket, gone.clone()));
+                tokio::select! {
+                    () = &mut served => {}
+                    () = stay.expired.cancelled() => {
+                        gone.cancel();
+                        served.await;
+                    }
+                }
+                drop(stay.room);
             }),
     }
 }

@@ -2,8 +2,8 @@
 //! for ever, and each has its requests once and not without number.
 //!
 //! rmcp would end a session after five minutes without a message, in the middle of a call that is quiet. So its own
-//! clock is stopped, and those that nobody used for [`IDLE`] are closed here when another one is made. One that is full
-//! of requests refuses more, as the other transports do.
+//! clock is stopped, and those that nobody used for [`IDLE`], or that are beyond [`UNUSED`], are closed here when another
+//! one is made. One that is full of requests refuses more, as the other transports do.
 
 use std::{
     collections::HashMap,
@@ -14,7 +14,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 use rmcp::{
     RoleServer,
-    model::{ClientJsonRpcMessage, ServerJsonRpcMessage},
+    model::{ClientJsonRpcMessage, RequestId, ServerJsonRpcMessage},
     service::{RxJsonRpcMessage, TxJsonRpcMessage},
     transport::{
         Transport,
@@ -39,6 +39,9 @@ use super::super::transport::{
 const IDLE: Duration = Duration::from_secs(2 * 3600);
 /// Sessions of one tenant.
 const MOST: usize = 1024;
+/// Of these, those that nobody listens to. Each has 100 kB, most of it the empty queues of rmcp, and many a client leaves
+/// one behind with every call.
+const UNUSED: usize = 256;
 
 /// The sessions of one tenant. The lock is held for a map operation; nobody awaits under it.
 pub(super) struct Sessions {
@@ -112,6 +115,13 @@ impl Sessions {
         }
     }
 
+    /// A request that entered was refused by others: its id is free again.
+    pub(super) fn leave(&self, id: &str, request: &RequestId) {
+        if let Some(session) = self.known().get(id) {
+            session.in_flight.end(request);
+        }
+    }
+
     /// Closes sessions that nobody used for long, and where there are too many, those that were not used for longest.
     /// False if there is no room for another one all the same.
     pub(super) async fn make_room(&self) -> bool {
@@ -134,6 +144,7 @@ impl Sessions {
             .collect();
         unused.sort();
         let too_many = (known.len() + 1).saturating_sub(MOST);
+        let too_many = too_many.max((unused.len() + 1).saturating_sub(UNUSED));
         let old = unused.partition_point(|(last, _)| last.elapsed() > IDLE);
         let leaving = unused.into_iter().take(too_many.max(old));
         leaving.map(|(_, id)| id).collect()
@@ -258,5 +269,29 @@ impl SessionManager for Sessions {
         _: SessionId,
     ) -> Result<RestoreOutcome<Self::Transport>, Self::Error> {
         Ok(RestoreOutcome::NotSupported)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sessions_that_are_left_open_are_few_and_those_that_somebody_listens_to_stay() {
+        let sessions = Sessions::new();
+        let mut made = Vec::new();
+        let mut listening = None;
+        for _ in 0..UNUSED + 20 {
+            assert!(sessions.make_room().await);
+            // Else it ends.
+            let (id, transport) = sessions.create_session().await.unwrap();
+            listening.get_or_insert_with(|| Listening::to(&sessions.known()[&id]));
+            made.push((id, transport));
+        }
+        let known = sessions.known();
+        assert_eq!(known.len(), UNUSED + 1);
+        for (at, (id, _)) in made.iter().enumerate() {
+            assert_eq!(known.contains_key(id), at == 0 || at >= 20, "{at}");
+        }
     }
 }

@@ -14,11 +14,11 @@ use futures_util::StreamExt;
 use http::{Method, StatusCode, header::CONTENT_TYPE};
 use rmcp::{
     ServerHandler,
-    model::{ClientRequest, ErrorCode, JsonRpcMessage},
+    model::{ClientRequest, ErrorCode, JsonRpcMessage, RequestId},
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{door::Refusal, early, full, tenants::Tenancy};
+use super::{Stay, door::Refusal, early, full, tenants::Tenancy};
 use crate::frontend::mcp::transport::admission::{Admission, Rejection};
 
 /// Bytes of a message.
@@ -28,24 +28,26 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The session that a request belongs to.
 const SESSION: &str = "mcp-session-id";
 
-/// Answers one request. `room` is held until the answer is out.
+/// Answers one request, which stays until the answer is out.
 pub(super) async fn answer<H: ServerHandler>(
     tenancy: Arc<Tenancy<H>>,
     request: Request,
-    room: OwnedSemaphorePermit,
+    stay: Stay,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match parts.method {
-        Method::POST => match read(body).await {
-            Ok(body) => body,
-            Err(refusal) => return refusal.into_response(),
+    let (body, memory) = match parts.method {
+        Method::POST => match read(body, &tenancy.memory).await {
+            Ok(read) => read,
+            Err(refused) => return refused,
         },
-        _ => Bytes::new(),
+        _ => (Bytes::new(), None),
     };
+    let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
+    let session = session.map(str::to_owned);
+    let mut entered = None;
     if parts.method == Method::POST {
-        let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
-        match admitted(&tenancy, session, &body) {
-            Ok(Admitted::Message) => {}
+        match admitted(&tenancy, session.as_deref(), &body) {
+            Ok(Admitted::Message(request)) => entered = session.zip(request),
             Ok(Admitted::Opening) if tenancy.sessions.make_room().await => {}
             Ok(Admitted::Opening) => return full(),
             Ok(Admitted::Nothing) => return StatusCode::ACCEPTED.into_response(),
@@ -54,21 +56,28 @@ pub(super) async fn answer<H: ServerHandler>(
     }
     let ends_session = parts.method == Method::DELETE;
     let request = http::Request::from_parts(parts, Body::from(body));
+    let sessions = tenancy.sessions.clone();
     let served = async move { tenancy.http.handle(request).await.map(Body::new) };
     let mut response = early::in_time(served).await;
+    if let Some((session, request)) = entered
+        && !response.status().is_success()
+    {
+        sessions.leave(&session, &request);
+    }
     if ends_session && response.status() == StatusCode::ACCEPTED {
         // It has ended; clients tell their users that 202 is a failure.
         *response.status_mut() = StatusCode::NO_CONTENT;
     }
     match early::is_stream(&response) {
-        true => response.map(|body| held(body, room)),
+        true => response.map(|body| held(body, stay, memory)),
         false => response,
     }
 }
 
 /// What is in a body.
 enum Admitted {
-    Message,
+    /// With its id, if it is a request.
+    Message(Option<RequestId>),
     /// The first message of a session.
     Opening,
     /// What needs no answer, and nobody can use.
@@ -92,12 +101,16 @@ fn admitted<H: ServerHandler>(
     };
     let opens = matches!(&message, JsonRpcMessage::Request(request)
         if matches!(request.request, ClientRequest::InitializeRequest(_)));
+    let request = match &message {
+        JsonRpcMessage::Request(request) => Some(request.id.clone()),
+        _ => None,
+    };
     match session {
         Some(session) => tenancy.sessions.enter(session, message)?,
         None if opens => return Ok(Admitted::Opening),
         None => {}
     }
-    Ok(Admitted::Message)
+    Ok(Admitted::Message(request))
 }
 
 fn rejected(rejection: &Rejection) -> Response {
@@ -105,38 +118,64 @@ fn rejected(rejection: &Rejection) -> Response {
     (StatusCode::BAD_REQUEST, json, rejection.to_text()).into_response()
 }
 
-/// The whole body. Ended by its end, by [`LARGEST`], or by [`PATIENCE`].
-async fn read(body: Body) -> Result<Bytes, Refusal> {
+/// The whole body, and the room that it takes up in `memory`. Ended by its end, by [`LARGEST`], or by [`PATIENCE`].
+async fn read(
+    body: Body,
+    memory: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Response> {
     let slow = |_| {
-        Refusal(
+        refused(
             StatusCode::REQUEST_TIMEOUT,
             "the message did not come in time",
         )
     };
-    tokio::time::timeout(PATIENCE, whole(body))
+    tokio::time::timeout(PATIENCE, whole(body, memory))
         .await
         .map_err(slow)?
 }
 
-async fn whole(body: Body) -> Result<Bytes, Refusal> {
+async fn whole(
+    body: Body,
+    memory: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Response> {
     let mut pieces = body.into_data_stream();
     let mut whole = Vec::new();
+    let mut taken: Option<OwnedSemaphorePermit> = None;
     while let Some(piece) = pieces.next().await {
-        let broken = |_| Refusal(StatusCode::BAD_REQUEST, "the message broke off");
+        let broken = |_| refused(StatusCode::BAD_REQUEST, "the message broke off");
         let piece = piece.map_err(broken)?;
         if whole.len() + piece.len() > LARGEST {
             let why = "a message has at most 4 MiB";
-            return Err(Refusal(StatusCode::PAYLOAD_TOO_LARGE, why));
+            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+        let more = memory.clone().try_acquire_many_owned(size(&piece));
+        let more = more.map_err(|_| full())?;
+        match &mut taken {
+            Some(taken) => taken.merge(more),
+            None => taken = Some(more),
         }
         whole.extend_from_slice(&piece);
     }
-    Ok(whole.into())
+    Ok((whole.into(), taken))
 }
 
-/// A stream that takes up `room` until it ends or is dropped.
-fn held(body: Body, room: OwnedSemaphorePermit) -> Body {
-    Body::from_stream(body.into_data_stream().map(move |piece| {
-        let _taken = &room;
+/// At most [`LARGEST`].
+fn size(piece: &Bytes) -> u32 {
+    u32::try_from(piece.len()).unwrap_or(u32::MAX)
+}
+
+fn refused(status: StatusCode, why: &'static str) -> Response {
+    Refusal(status, why).into_response()
+}
+
+/// A stream that takes up room until it ends or is dropped. It ends early with its token.
+fn held(body: Body, stay: Stay, memory: Option<OwnedSemaphorePermit>) -> Body {
+    let Stay { room, expired } = stay;
+    let pieces = body
+        .into_data_stream()
+        .take_until(expired.cancelled_owned());
+    Body::from_stream(pieces.map(move |piece| {
+        let _taken = (&room, &memory);
         piece
     }))
 }

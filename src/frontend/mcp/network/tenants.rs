@@ -22,7 +22,7 @@ use super::{
     early,
     sessions::Sessions,
     streamable::LARGEST,
-    tokens::{LOCAL, Tokens},
+    tokens::{LOCAL, Pass, Tokens},
 };
 use crate::{
     app::{App, Tenant},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Requests and connections of one tenant at once.
 const ROOM: usize = 1024;
+
+/// Bytes of messages of one tenant that wait for their answers.
+const UNANSWERED: usize = 64 << 20;
 
 /// What goes around the handler of each connection; nothing, but in tests of conformance.
 pub(super) type Wrap<H> = Arc<dyn Fn(Server) -> H + Send + Sync>;
@@ -46,7 +49,8 @@ pub(super) struct Manner<H> {
     pub(super) wrap: Wrap<H>,
 }
 
-/// Everybody. The lock is held for a map operation; nobody awaits under it.
+/// Everybody. One whose tokens are gone stays, since its turns go on to their end, which the server waits for when it
+/// stops; where it comes again, it finds them. The lock is held for a map operation; nobody awaits under it.
 pub(super) struct Tenants<H: ServerHandler> {
     manner: Manner<H>,
     /// None where none is wanted.
@@ -64,6 +68,8 @@ pub(super) struct Tenancy<H: ServerHandler> {
     pub(super) http: StreamableHttpService<H, Sessions>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) room: Arc<Semaphore>,
+    /// In bytes.
+    pub(super) memory: Arc<Semaphore>,
     /// Its connections end.
     ended: CancellationToken,
 }
@@ -93,29 +99,40 @@ impl<H: ServerHandler> Tenants<H> {
         Ok(tenants)
     }
 
-    /// The tenant that a request comes from.
-    pub(super) fn of(&self, headers: &HeaderMap) -> Option<Arc<Tenancy<H>>> {
-        let name = match &self.tokens {
-            None => LOCAL.to_owned(),
+    /// The tenant that a request comes from, and what ends that it may come with its token.
+    pub(super) fn of(&self, headers: &HeaderMap) -> Option<(Arc<Tenancy<H>>, CancellationToken)> {
+        let Pass { name, expired } = match &self.tokens {
+            None => Pass::lasting(LOCAL),
             Some(tokens) => {
                 self.refresh();
-                tokens.whose(bearer(headers)?)?
+                tokens.open(bearer(headers)?)?
             }
         };
+        Some((self.named(name)?, expired))
+    }
+
+    fn named(&self, name: String) -> Option<Arc<Tenancy<H>>> {
         let mut open = self.open();
-        if let Some(tenancy) = open.get(&name) {
+        let known = open.get(&name).cloned();
+        if let Some(tenancy) = known.as_ref().filter(|known| known.is_open()) {
             return Some(tenancy.clone());
         }
-        if !self.several && !open.is_empty() {
+        let is_alone = open.values().all(|other| !other.is_open());
+        if !self.several && !is_alone {
             tracing::error!(
                 "`{name}` would be a second tenant; restart the server to serve several"
             );
             return None;
         }
-        let tenant = self
-            .tenant(&name)
-            .inspect_err(|error| tracing::error!("{error}"));
-        let tenancy = Arc::new(Tenancy::new(&self.manner, tenant.ok()?));
+        let app = match known {
+            Some(known) => known.app.clone(),
+            None => {
+                let tenant = self.tenant(&name);
+                let tenant = tenant.inspect_err(|error| tracing::error!("{error}"));
+                Arc::new(self.manner.app.of(tenant.ok()?))
+            }
+        };
+        let tenancy = Arc::new(Tenancy::new(&self.manner, app));
         open.insert(name, tenancy.clone());
         Some(tenancy)
     }
@@ -126,13 +143,11 @@ impl<H: ServerHandler> Tenants<H> {
             return;
         };
         let names = tokens.names();
-        self.open().retain(|name, tenancy| {
-            let stays = names.contains(name);
-            if !stays {
+        for (name, tenancy) in self.open().iter() {
+            if !names.contains(name) {
                 tenancy.ended.cancel();
             }
-            stays
-        });
+        }
     }
 
     /// Those that came so far.
@@ -150,8 +165,7 @@ impl<H: ServerHandler> Tenants<H> {
 }
 
 impl<H: ServerHandler> Tenancy<H> {
-    fn new(manner: &Manner<H>, tenant: Tenant) -> Self {
-        let app = Arc::new(manner.app.of(tenant));
+    fn new(manner: &Manner<H>, app: Arc<App>) -> Self {
         let ended = manner.eof.child_token();
         let server = Server::new(
             app.clone(),
@@ -178,8 +192,14 @@ impl<H: ServerHandler> Tenancy<H> {
             http: StreamableHttpService::new(factory, sessions.clone(), config),
             sessions,
             room: Arc::new(Semaphore::new(ROOM)),
+            memory: Arc::new(Semaphore::new(UNANSWERED)),
             ended,
         }
+    }
+
+    /// There is a token for it.
+    fn is_open(&self) -> bool {
+        !self.ended.is_cancelled()
     }
 
     /// The owner of the server lets it see the numbers of all.

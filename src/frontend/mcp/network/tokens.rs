@@ -11,7 +11,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, UNIX_EPOCH},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use ring::{
     digest::{SHA256, digest},
@@ -30,6 +33,8 @@ pub(super) const LOCAL: &str = "local";
 const OWN_FILE: &str = "http.token";
 /// Characters of a token that nobody guesses. A shorter one is taken with a warning.
 const ENOUGH: usize = 16;
+/// A file that is empty and was written so lately is still being written.
+const SETTLED: Duration = Duration::from_secs(2);
 /// Bytes of a file of tokens.
 const LARGEST: u64 = 1 << 20;
 
@@ -46,9 +51,34 @@ pub(super) struct Tokens {
 /// What holds now.
 #[derive(Default)]
 struct Known {
-    tokens: Vec<(hmac::Tag, String)>,
+    tokens: Vec<Key>,
     /// How the file was when it was read.
     file: Option<Signature>,
+}
+
+/// A token that opens.
+struct Key {
+    tag: hmac::Tag,
+    pass: Pass,
+}
+
+/// What a token gives.
+#[derive(Clone, Debug)]
+pub(super) struct Pass {
+    /// The tenant whose it is.
+    pub(super) name: String,
+    /// Cancelled when it is a token no more: what was opened with it ends.
+    pub(super) expired: CancellationToken,
+}
+
+impl Pass {
+    /// That of `name`, for as long as the server runs.
+    pub(super) fn lasting(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            expired: CancellationToken::new(),
+        }
+    }
 }
 
 /// One token and its tenant.
@@ -114,23 +144,24 @@ impl Tokens {
         Ok((Self::new(&[], Some(path.clone()))?, path))
     }
 
-    /// The tenant whose token `presented` is.
-    pub(super) fn whose(&self, presented: &str) -> Option<String> {
+    /// What the token `presented` gives, if it is one.
+    pub(super) fn open(&self, presented: &str) -> Option<Pass> {
         let known = self.known();
-        let mut whose = None;
+        let mut fits = None;
         // All of them, whichever it is.
-        for (tag, name) in &known.tokens {
-            if hmac::verify(&self.key, presented.as_bytes(), tag.as_ref()).is_ok() {
-                whose = Some(name);
+        for key in &known.tokens {
+            if hmac::verify(&self.key, presented.as_bytes(), key.tag.as_ref()).is_ok() {
+                fits = Some(&key.pass);
             }
         }
-        whose.cloned()
+        fits.cloned()
     }
 
     /// The tenants that there are tokens for.
     pub(super) fn names(&self) -> BTreeSet<String> {
         let known = self.known();
-        known.tokens.iter().map(|(_, name)| name.clone()).collect()
+        let passes = known.tokens.iter().map(|key| &key.pass);
+        passes.map(|pass| pass.name.clone()).collect()
     }
 
     /// Takes the file as it is now, if it is another one. True if it was.
@@ -140,9 +171,11 @@ impl Tokens {
             return false;
         }
         match self.read_again() {
-            Ok(()) => {
-                tracing::info!("tokens: `{}` was read again", path.display());
-                true
+            Ok(taken) => {
+                if taken {
+                    tracing::info!("tokens: `{}` was read again", path.display());
+                }
+                taken
             }
             Err(error) => {
                 tracing::error!("tokens: {error}; those from before hold");
@@ -153,13 +186,18 @@ impl Tokens {
         }
     }
 
-    fn read_again(&self) -> Result<(), ConfigError> {
+    /// False if it is not settled yet.
+    fn read_again(&self) -> Result<bool, ConfigError> {
         let mut entries = self.fixed.clone();
         let mut seen = None;
         if let Some(path) = &self.file {
             // Before it is read, so that what comes meanwhile is another one.
             seen = Signature::of(path).ok();
             entries.extend(read(path)?);
+            if entries.is_empty() && seen.as_ref().is_some_and(Signature::is_fresh) {
+                // Somebody is writing it; one that stays empty counts.
+                return Ok(false);
+            }
         }
         let mut warned = false;
         for entry in &entries {
@@ -170,12 +208,26 @@ impl Tokens {
                 );
             }
         }
-        let tag = |entry: Entry| (hmac::sign(&self.key, entry.token.as_bytes()), entry.name);
-        *self.known() = Known {
-            tokens: entries.into_iter().map(tag).collect(),
-            file: seen,
+        let mut known = self.known();
+        let mut before = std::mem::take(&mut known.tokens);
+        let key = |entry: Entry| {
+            let tag = hmac::sign(&self.key, entry.token.as_bytes());
+            let is_same =
+                |key: &Key| key.tag.as_ref() == tag.as_ref() && key.pass.name == entry.name;
+            match before.iter().position(is_same) {
+                Some(at) => before.swap_remove(at),
+                None => Key {
+                    tag,
+                    pass: Pass::lasting(&entry.name),
+                },
+            }
         };
-        Ok(())
+        known.tokens = entries.into_iter().map(key).collect();
+        known.file = seen;
+        for gone in before {
+            gone.pass.expired.cancel();
+        }
+        Ok(true)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -184,6 +236,16 @@ impl Tokens {
 }
 
 impl Signature {
+    /// Written a moment ago, so perhaps not to its end.
+    fn is_fresh(&self) -> bool {
+        let (seconds, nanoseconds) = self.modified;
+        let since = u64::try_from(seconds)
+            .ok()
+            .zip(u32::try_from(nanoseconds).ok());
+        let written = since.map(|(seconds, part)| UNIX_EPOCH + Duration::new(seconds, part));
+        written.is_some_and(|written| written.elapsed().is_ok_and(|ago| ago < SETTLED))
+    }
+
     fn of(path: &Path) -> io::Result<Self> {
         let about = fs::metadata(path)?;
         Ok(Self {
@@ -280,6 +342,10 @@ mod tests {
         Tokens::new(&entries, None)
     }
 
+    fn whose(tokens: &Tokens, presented: &str) -> Option<String> {
+        tokens.open(presented).map(|pass| pass.name)
+    }
+
     #[test]
     fn a_token_opens_for_its_own_tenant_and_nothing_else_does() {
         let tokens = fixed(&[
@@ -289,12 +355,15 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(
-            tokens.whose("correct-horse-battery").as_deref(),
+            whose(&tokens, "correct-horse-battery").as_deref(),
             Some("ana")
         );
-        assert_eq!(tokens.whose("staple-staple-staple").as_deref(), Some("bob"));
         assert_eq!(
-            tokens.whose("alone-alone-alone"),
+            whose(&tokens, "staple-staple-staple").as_deref(),
+            Some("bob")
+        );
+        assert_eq!(
+            whose(&tokens, "alone-alone-alone"),
             Some(named_after("alone-alone-alone"))
         );
         for wrong in [
@@ -304,7 +373,7 @@ mod tests {
             "correct-horse-batter",
             "correct-horse-battery ",
         ] {
-            assert_eq!(tokens.whose(wrong), None, "{wrong}");
+            assert_eq!(whose(&tokens, wrong), None, "{wrong}");
         }
     }
 
@@ -329,14 +398,56 @@ mod tests {
         assert!(!tokens.refresh());
         fs::write(&path, "ana:second-second-second\nbob:third-third-third\n").unwrap();
         assert!(tokens.refresh());
-        assert_eq!(tokens.whose("first-first-first"), None);
-        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        assert_eq!(whose(&tokens, "first-first-first"), None);
+        assert_eq!(whose(&tokens, "third-third-third").as_deref(), Some("bob"));
         fs::remove_file(&path).unwrap();
         assert!(!tokens.refresh());
-        assert_eq!(tokens.whose("third-third-third").as_deref(), Some("bob"));
+        assert_eq!(whose(&tokens, "third-third-third").as_deref(), Some("bob"));
         fs::write(&path, "bob:fourth-fourth-fourth\n").unwrap();
         assert!(tokens.refresh());
         assert_eq!(tokens.names().into_iter().collect::<Vec<_>>(), ["bob"]);
+    }
+
+    #[test]
+    fn a_file_that_is_just_being_written_shuts_nobody_out_and_one_that_stays_empty_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        fs::write(&path, "ana:first-first-first\n").unwrap();
+        let tokens = Tokens::new(&[], Some(path.clone())).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!tokens.refresh());
+        assert!(whose(&tokens, "first-first-first").is_some());
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::SystemTime::now() - 2 * SETTLED)
+            .unwrap();
+        assert!(tokens.refresh());
+        assert_eq!(whose(&tokens, "first-first-first"), None);
+    }
+
+    #[test]
+    fn what_was_opened_with_a_token_that_was_removed_ends_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens");
+        let write = |tokens: &[&str]| {
+            let lines = tokens.iter().map(|token| format!("ana:{token}\n"));
+            fs::write(&path, lines.collect::<String>()).unwrap();
+        };
+        let (old, new) = ("old-old-old-old-old", "new-new-new-new-new");
+        write(&[old]);
+        let tokens = Tokens::new(&[], Some(path.clone())).unwrap();
+        let first = tokens.open(old).unwrap().expired;
+        write(&[new, old]);
+        assert!(tokens.refresh());
+        let second = tokens.open(new).unwrap().expired;
+        assert!(!first.is_cancelled());
+        write(&[new]);
+        assert!(tokens.refresh());
+        assert!(first.is_cancelled() && !second.is_cancelled());
+        // One that comes back is another.
+        write(&[new, old, new]);
+        assert!(tokens.refresh());
+        assert!(!tokens.open(old).unwrap().expired.is_cancelled());
+        assert!(!second.is_cancelled());
     }
 
     #[test]
@@ -350,7 +461,7 @@ mod tests {
         let token = text.trim().strip_prefix("local:").unwrap();
         assert_eq!(token.len(), 64);
         for tokens in [first, second] {
-            assert_eq!(tokens.whose(token).as_deref(), Some(LOCAL));
+            assert_eq!(whose(&tokens, token).as_deref(), Some(LOCAL));
         }
     }
 }

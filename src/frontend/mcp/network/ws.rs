@@ -103,13 +103,8 @@ impl Transport<RoleServer> for Socket {
                     return None;
                 }
             };
-            match verdict {
-                Ok(Some(message)) => match self.outbox.enter(message) {
-                    Ok(message) => return Some(message),
-                    Err(refusal) => self.outbox.refuse(&refusal),
-                },
-                Ok(None) => {}
-                Err(refusal) => self.outbox.refuse(&refusal),
+            if let Some(message) = self.outbox.take_in(verdict) {
+                return Some(message);
             }
         }
     }

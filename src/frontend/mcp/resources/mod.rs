@@ -66,9 +66,10 @@ impl Resources {
         }
     }
 
-    /// A thread was made here. A fork works where its parent does: naming a thread opens no directory.
+    /// A thread was made here. A fork works where its parent does: naming a thread opens no directory. Where the owner
+    /// named roots, those are all that there is.
     pub(super) fn made(&self, header: &Header) {
-        if header.parent.is_none() {
+        if header.parent.is_none() && self.app.named_roots().is_empty() {
             let mut called_with = self
                 .called_with
                 .lock()

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    admission::Rejection,
+    admission::{Admitted, Rejection},
     in_flight::{InFlight, answers},
 };
 
@@ -74,12 +74,20 @@ impl Outbox {
         (outbox, Queue { queue, in_flight })
     }
 
-    /// Takes note of an incoming message whose answer will go out here, or refuses it.
-    pub(in crate::frontend::mcp) fn enter(
+    /// The message that rmcp is to see of an incoming text, if any. Its answer will go out here, and so does a refusal.
+    pub(in crate::frontend::mcp) fn take_in(
         &self,
-        message: RxJsonRpcMessage<RoleServer>,
-    ) -> Result<RxJsonRpcMessage<RoleServer>, Rejection> {
-        self.in_flight.enter(message)
+        verdict: Admitted,
+    ) -> Option<RxJsonRpcMessage<RoleServer>> {
+        let entered = verdict.and_then(|message| {
+            message
+                .map(|message| self.in_flight.enter(message))
+                .transpose()
+        });
+        entered.unwrap_or_else(|refusal| {
+            self.refuse(&refusal);
+            None
+        })
     }
 
     /// Queues `message`; the future ends when it is written.
@@ -100,7 +108,7 @@ impl Outbox {
     }
 
     /// Queues the answer without waiting, because rmcp drops the future of `receive` whenever something else happens.
-    pub(in crate::frontend::mcp) fn refuse(&self, refusal: &Rejection) {
+    fn refuse(&self, refusal: &Rejection) {
         tracing::debug!(?refusal, "refused a message");
         match self.refusals.clone().try_acquire_owned() {
             Ok(permit) => {
