@@ -42,11 +42,12 @@ pub(super) async fn answer<H: ServerHandler>(
         },
         _ => (Bytes::new(), None),
     };
+    let mut opens = false;
     if parts.method == Method::POST {
         let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
         match admitted(&tenancy, session, &body) {
             Ok(Admitted::Message) => {}
-            Ok(Admitted::Opening) if tenancy.sessions.make_room().await => {}
+            Ok(Admitted::Opening) if tenancy.sessions.make_room().await => opens = true,
             Ok(Admitted::Opening) => return full(),
             Ok(Admitted::Nothing) => return StatusCode::ACCEPTED.into_response(),
             Err(rejection) => return rejected(&rejection),
@@ -55,7 +56,11 @@ pub(super) async fn answer<H: ServerHandler>(
     let ends_session = parts.method == Method::DELETE;
     let request = http::Request::from_parts(parts, Body::from(body));
     let served = async move { tenancy.http.handle(request).await.map(Body::new) };
-    let mut response = early::in_time(served).await;
+    let mut response = match opens {
+        // Its headers name the session, so they cannot go out before. It waits for nobody.
+        true => served.await,
+        false => early::in_time(served).await,
+    };
     if ends_session && response.status() == StatusCode::ACCEPTED {
         // It has ended; clients tell their users that 202 is a failure.
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -165,4 +170,66 @@ fn held(body: Body, stay: Stay, memory: Option<OwnedSemaphorePermit>) -> Body {
         let _taken = (&room, &memory);
         piece
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use rmcp::{
+        ErrorData, RoleServer,
+        model::{InitializeRequestParams, InitializeResult},
+        service::RequestContext,
+    };
+    use tokio_util::sync::CancellationToken;
+
+    use super::{
+        super::tenants::{Manner, Tenants},
+        *,
+    };
+    use crate::app::{App, Setup};
+
+    /// Takes its time to say hello, as a server does that has much to do.
+    struct Slow;
+
+    impl ServerHandler for Slow {
+        async fn initialize(
+            &self,
+            _: InitializeRequestParams,
+            _: RequestContext<RoleServer>,
+        ) -> Result<InitializeResult, ErrorData> {
+            tokio::time::sleep(early::LATEST + Duration::from_millis(500)).await;
+            Ok(self.get_info())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_has_its_name_however_long_its_beginning_takes() {
+        let home = tempfile::tempdir().unwrap();
+        let setup = Setup {
+            cwd: home.path().to_owned(),
+            home: Some(home.path().to_owned()),
+            ephemeral: true,
+            ..Setup::default()
+        };
+        let manner = Manner {
+            app: App::build(setup).unwrap(),
+            wait: None,
+            codex: false,
+            eof: CancellationToken::new(),
+            draining: CancellationToken::new(),
+            wrap: Arc::new(|_| Slow),
+        };
+        let tenants = Tenants::new(manner, None).unwrap();
+        let (tenancy, expired) = tenants.of(&HeaderMap::new()).unwrap();
+        let room = tenancy.room.clone().acquire_owned().await.unwrap();
+        let hello = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"1"}}}"#;
+        let request = Request::post("/mcp")
+            .header("accept", "application/json, text/event-stream")
+            .header("content-type", "application/json")
+            .body(Body::from(hello))
+            .unwrap();
+        let response = answer(tenancy, request, Stay { room, expired }).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(response.headers().contains_key(SESSION));
+    }
 }
