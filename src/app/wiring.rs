@@ -235,7 +235,8 @@ impl Wiring {
             .closed
             .iter()
             .filter(|place| !worktrees.starts_with(place));
-        let beside = entries(state).chain(["threads", "directories", "outlines"].map(Into::into));
+        let beside =
+            entries(state).chain(["threads", "directories", "deeds", "outlines"].map(Into::into));
         let beside = beside
             .filter(|name| name != "worktrees")
             .map(|name| state.join(name));

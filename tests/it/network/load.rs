@@ -44,6 +44,16 @@ fn memory(service: &Service) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// What a process and those that it waited for worked so far, in ticks of which a second has 100; none where that
+/// cannot be known. Unlike time, it hardly depends on what else the machine does.
+fn work(service: &Service) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", service.process_id())).ok()?;
+    // After the name, which may hold anything: state is field 3, the times are 14 to 17 (proc_pid_stat(5)).
+    let (_, fields) = text.rsplit_once(") ")?;
+    let times = fields.split(' ').skip(11).take(4);
+    times.map(|ticks| ticks.parse::<u64>().ok()).sum()
+}
+
 /// One client's turns, and how long the slowest took.
 fn turns(service: &Service, number: usize, count: usize) -> Duration {
     let token = [ANA, BOB][number % 2];
@@ -76,17 +86,19 @@ fn many_clients_are_served_at_once_and_nobody_is_starved() {
     let (home, model) = (Home::new(), ModelServer::start_by_outputs(a_file()));
     let service = start(&home, &model);
     let service = &service;
-    let mut at_rest = Vec::new();
+    let (mut at_rest, mut worked) = (Vec::new(), Vec::new());
     for round in 1..=ROUNDS {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), work(service));
         let (median, worst) = run(service, clients, each);
         let took = began.elapsed();
+        worked.extend(work(service).zip(before).map(|(now, before)| now - before));
         thread::sleep(Duration::from_secs(2));
         at_rest.extend(memory(service));
         let _ = writeln!(
             std::io::stderr(),
-            "load: {clients} clients, {} turns in {took:?}; slowest turn of a client: median {median:?}, worst {worst:?}; then {:?} kB",
+            "load: {clients} clients, {} turns in {took:?}; slowest turn of a client: median {median:?}, worst {worst:?}; {:?} ticks of work; then {:?} kB",
             clients * each,
+            worked.last(),
             at_rest.last(),
         );
         // A floor, since short times differ by chance.
@@ -98,6 +110,14 @@ fn many_clients_are_served_at_once_and_nobody_is_starved() {
     // The first round fills what is kept for later.
     if let [_, second, .., last] = at_rest[..] {
         assert!(last < second + second / 5, "it grows: {at_rest:?} kB");
+    }
+    // Of threads that are kept, there are three times as many in the end.
+    if let [first, .., last] = worked[..] {
+        let floor = 500;
+        assert!(
+            last < first.max(floor) * 3 / 2,
+            "turns cost ever more: {worked:?} ticks"
+        );
     }
     assert_eq!(home.threads().len(), clients * each * ROUNDS);
 }

@@ -44,11 +44,11 @@ pub(super) async fn answer<H: ServerHandler>(
     };
     let session = parts.headers.get(SESSION).and_then(|id| id.to_str().ok());
     let session = session.map(str::to_owned);
-    let mut entered = None;
+    let (mut opens, mut entered) = (false, None);
     if parts.method == Method::POST {
         match admitted(&tenancy, session.as_deref(), &body) {
             Ok(Admitted::Message(request)) => entered = session.zip(request),
-            Ok(Admitted::Opening) if tenancy.sessions.make_room().await => {}
+            Ok(Admitted::Opening) if tenancy.sessions.make_room().await => opens = true,
             Ok(Admitted::Opening) => return full(),
             Ok(Admitted::Nothing) => return StatusCode::ACCEPTED.into_response(),
             Err(rejection) => return rejected(&rejection),
@@ -58,7 +58,11 @@ pub(super) async fn answer<H: ServerHandler>(
     let request = http::Request::from_parts(parts, Body::from(body));
     let sessions = tenancy.sessions.clone();
     let served = async move { tenancy.http.handle(request).await.map(Body::new) };
-    let mut response = early::in_time(served).await;
+    let mut response = match opens {
+        // Its headers name the session, so they cannot go out before. It waits for nobody.
+        true => served.await,
+        false => early::in_time(served).await,
+    };
     if let Some((session, request)) = entered
         && !response.status().is_success()
     {
