@@ -132,7 +132,8 @@ fn written(files: &[File]) -> Vec<u8> {
                 .iter()
                 .position(|form| *form == spot.form)
                 .unwrap_or(0);
-            out.push(u8::try_from(form).unwrap_or(0) | (u8::from(spot.member) << 7));
+            let (member, narrow) = (u8::from(spot.member) << 7, u8::from(spot.narrow) << 6);
+            out.push(u8::try_from(form).unwrap_or(0) | member | narrow);
             for part in [spot.line, spot.end, spot.name, spot.score.to_bits()] {
                 out.extend_from_slice(&part.to_le_bytes());
             }
@@ -199,8 +200,9 @@ impl<'a> Reader<'a> {
         Some(Spot {
             kind: *KINDS.get(usize::from(kind))?,
             depth,
-            form: *FORMS.get(usize::from(said & 0x7f))?,
+            form: *FORMS.get(usize::from(said & 0x3f))?,
             member: said & 0x80 != 0,
+            narrow: said & 0x40 != 0,
             line: self.u32()?,
             end: self.u32()?,
             name: self.u32()?,
@@ -252,6 +254,7 @@ mod tests {
             name: 11,
             form: Form::Parts,
             member: true,
+            narrow: false,
             score: 0.5,
         };
         let one = File {

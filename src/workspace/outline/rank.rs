@@ -21,8 +21,9 @@ use super::{
 const DAMPING: f32 = 0.85;
 /// After these the order does not change any more.
 const ROUNDS: usize = 12;
-/// What a reference counts that may mean anything.
+/// What a reference counts that may mean anything, and one by a word of which only the module is named.
 const VAGUE: f32 = 0.05;
+const DOUBTFUL: f32 = 0.3;
 /// A module whose name more files have (`mod`, `index`) is not named by it.
 const SAME_STEM: usize = 3;
 /// A name that more files define is nobody's.
@@ -59,6 +60,8 @@ struct Place {
     form: Form,
     /// One of them is not inside of a type.
     outer: bool,
+    /// None of them can be seen from outside of the folder.
+    narrow: bool,
 }
 
 impl Place {
@@ -67,15 +70,27 @@ impl Place {
         self.outer && self.form > Form::Plain
     }
 
-    /// How much a reference says that is `backed` by another one or not, to what is defined `once` or more often.
-    fn says(&self, backed: bool, once: bool, rarity: f32) -> f32 {
-        match (self.form, backed) {
-            (Form::Capital | Form::Parts, true) if self.outer && once => 1.0,
-            (_, true) => rarity,
-            (Form::Parts, false) if self.outer && once => rarity,
-            (_, false) => VAGUE * rarity,
+    /// How much a reference to it says.
+    fn says(&self, backing: Backing, once: bool, rarity: f32) -> f32 {
+        let is_sure = self.outer && once;
+        match (self.form, backing) {
+            (Form::Parts | Form::Capital, Backing::Name | Backing::Module) if is_sure => 1.0,
+            (Form::Plain, Backing::Module) => DOUBTFUL * rarity,
+            (_, Backing::Name | Backing::Module) => rarity,
+            (Form::Parts, Backing::None) if is_sure => rarity,
+            (_, Backing::None) => VAGUE * rarity,
         }
     }
+}
+
+/// What else in a file speaks for a reference.
+#[derive(Clone, Copy)]
+enum Backing {
+    None,
+    /// The module is named.
+    Module,
+    /// Another name from there.
+    Name,
 }
 
 /// The words by which the module of each file is named: its own name, and that of its folder.
@@ -116,6 +131,7 @@ impl Index {
                 times: 1,
                 form: spot.form,
                 outer: !spot.member,
+                narrow: spot.narrow,
             }));
         }
         places.sort_unstable_by_key(|place| (place.name, place.file));
@@ -124,6 +140,7 @@ impl Index {
             if same {
                 first.times = first.times.saturating_add(1);
                 first.outer |= again.outer;
+                first.narrow &= again.narrow;
             }
             same
         });
@@ -208,6 +225,31 @@ impl Uses {
     }
 }
 
+/// A file that refers to others.
+struct Holder<'a> {
+    file: &'a File,
+    files: &'a [File],
+    modules: &'a [[u32; 2]],
+}
+
+impl Holder<'_> {
+    /// False for what is only for files of a folder that this one is not in.
+    fn sees(&self, place: &Place) -> bool {
+        let of = Path::new(&self.files[place.file as usize].name);
+        let folder = match of.ends_with("mod.rs") {
+            true => of.parent().and_then(Path::parent),
+            false => of.parent(),
+        };
+        !place.narrow || folder.is_some_and(|folder| Path::new(&self.file.name).starts_with(folder))
+    }
+
+    fn names_module(&self, place: &Place) -> bool {
+        // `fold` in `fold.rs` is not said twice by saying it once.
+        let holds = |word: &u32| *word != place.name && self.file.names.binary_search(word).is_ok();
+        self.modules[place.file as usize].iter().any(holds)
+    }
+}
+
 /// What a file refers to: where it may be defined, and the part of the file's rank that goes there.
 struct Reference {
     place: u32,
@@ -232,13 +274,12 @@ impl References {
         let mut named = vec![0; files.len()];
         for (at, file) in files.iter().enumerate() {
             let from = references.all.len();
-            let is_named = |place: &Place| {
-                // `fold` in `fold.rs` is not said twice by saying it once.
-                let holds =
-                    |word: &u32| *word != place.name && file.names.binary_search(word).is_ok();
-                modules[place.file as usize].iter().any(holds)
+            let holder = Holder {
+                file,
+                files,
+                modules: &modules,
             };
-            references.add(uses.of_file(at), index, &uses, &mut named, is_named);
+            references.add(&holder, uses.of_file(at), index, &uses, &mut named);
             let parts = &mut references.all[from..];
             let said: f32 = parts.iter().map(|reference| reference.part).sum();
             for reference in parts {
@@ -249,26 +290,32 @@ impl References {
         references
     }
 
-    /// Those of one file, which names the modules of some others. `named` is for counting and all zeros, before and after.
+    /// Those of one file. `named` is for counting and all zeros, before and after.
     fn add(
         &mut self,
+        holder: &Holder<'_>,
         held: &[Range<usize>],
         index: &Index,
         uses: &Uses,
         named: &mut [u16],
-        is_named: impl Fn(&Place) -> bool,
     ) {
         let places = || held.iter().flat_map(|places| &index.places[places.clone()]);
-        for place in places().filter(|place| place.says_where()) {
+        let seen = |place: &&Place| holder.sees(place);
+        for place in places().filter(seen).filter(|place| place.says_where()) {
             named[place.file as usize] += 1;
         }
         for range in held {
             let places = &index.places[range.clone()];
             let times: f32 = places.iter().map(|place| f32::from(place.times)).sum();
-            for (at, place) in range.clone().zip(places) {
+            let numbered = range.clone().zip(places);
+            for (at, place) in numbered.filter(|(_, place)| holder.sees(place)) {
                 let others = named[place.file as usize] - u16::from(place.says_where());
-                let backed = others > 0 || (place.outer && is_named(place));
-                let says = place.says(backed, times == 1.0, uses.rarity(range));
+                let backing = match others {
+                    0 if place.outer && holder.names_module(place) => Backing::Module,
+                    0 => Backing::None,
+                    _ => Backing::Name,
+                };
+                let says = place.says(backing, times == 1.0, uses.rarity(range));
                 self.all.push(Reference {
                     place: number(at),
                     part: says * f32::from(place.times) / times,
@@ -332,6 +379,7 @@ mod tests {
                 Form::Plain
             },
             member: name.starts_with('.'),
+            narrow: false,
             score: 0.0,
         };
         let mut names: Vec<u32> = refers.iter().map(|name| words::number(name)).collect();
@@ -401,6 +449,37 @@ mod tests {
                 assert!(score(&files, 1, meant) > 3.0 * score(&files, 0, common));
             }
         }
+    }
+
+    #[test]
+    fn what_only_a_folder_can_see_is_referred_to_from_there() {
+        let mut files = vec![file(&["one_thing"], &[]), file(&["other_thing"], &[])];
+        files[0].spots[0].narrow = true;
+        let both = ["one_thing", "other_thing"];
+        files.extend([file(&[], &both), file(&[], &both)]);
+        for (file, name) in files
+            .iter_mut()
+            .zip(["a/b.rs", "a/c.rs", "a/d/e.rs", "f.rs"])
+        {
+            file.name = name.to_owned();
+        }
+        rank(&mut files);
+        let (narrow, open) = (score(&files, 0, 0), score(&files, 1, 0));
+        assert!(narrow > 0.0 && open > 1.5 * narrow, "{narrow} {open}");
+    }
+
+    #[test]
+    fn a_word_counts_where_its_module_is_named() {
+        let scored = |module: &str| {
+            let mut files = vec![file(&["parse"], &[]), file(&[], &["parse", "reader"])];
+            files[0].name = module.to_owned();
+            rank(&mut files);
+            score(&files, 0, 0)
+        };
+        assert!(scored("src/reader.rs") > 3.0 * scored("src/writer.rs"));
+        assert!(scored("reader/mod.rs") > 3.0 * scored("writer/mod.rs"));
+        // `parse` in `parse.rs` is not said twice.
+        assert!((scored("src/parse.rs") - scored("src/writer.rs")).abs() < 1e-6);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct Spot {
     pub(super) form: Form,
     /// It is inside of a type or a function, and called on or through it.
     pub(super) member: bool,
+    /// Only files of its folder can refer to it.
+    pub(super) narrow: bool,
     /// How much it is referred to from elsewhere.
     pub(super) score: f32,
 }
@@ -72,6 +74,7 @@ pub(super) fn spots(definitions: &[Definition], text: &[u8], language: &Language
             name: if named { words::number(&found.name) } else { 0 },
             form: Form::of(&found.name),
             member: inside || language.is_method(line, &found.name),
+            narrow: language.is_narrow(line),
             score: 0.0,
         }
     };

@@ -164,6 +164,11 @@ impl Language {
             || line.starts_with(b"macro_rules!")
     }
 
+    /// Whether only files of its folder can refer to what `line` begins to define.
+    pub(super) fn is_narrow(&self, line: &[u8]) -> bool {
+        self.name == "Rust" && line.trim_ascii_start().starts_with(b"pub(super)")
+    }
+
     /// Whether `line` defines something of a type that stands elsewhere: `func (a *A) name(`, `void A::name(`.
     pub(super) fn is_method(&self, line: &[u8], name: &str) -> bool {
         match self.name {
