@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError, atomic::AtomicUsize},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
