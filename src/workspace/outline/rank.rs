@@ -235,12 +235,16 @@ struct Holder<'a> {
 impl Holder<'_> {
     /// False for what is only for files of a folder that this one is not in.
     fn sees(&self, place: &Place) -> bool {
-        let of = Path::new(&self.files[place.file as usize].name);
-        let folder = match of.ends_with("mod.rs") {
-            true => of.parent().and_then(Path::parent),
-            false => of.parent(),
+        !place.narrow || self.is_near(place.file)
+    }
+
+    fn is_near(&self, file: u32) -> bool {
+        let path = Path::new(&self.files[file as usize].name);
+        let folder = match path.ends_with("mod.rs") {
+            true => path.parent().and_then(Path::parent),
+            false => path.parent(),
         };
-        !place.narrow || folder.is_some_and(|folder| Path::new(&self.file.name).starts_with(folder))
+        folder.is_some_and(|folder| Path::new(&self.file.name).starts_with(folder))
     }
 
     fn names_module(&self, place: &Place) -> bool {
