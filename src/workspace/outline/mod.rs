@@ -157,7 +157,9 @@ impl Outlines {
 fn copied_from(root: &Path) -> Option<PathBuf> {
     let repository = Repository::around(root).filter(|found| found.own != found.common)?;
     let inside = root.strip_prefix(&repository.top).ok()?;
-    Some(repository.common.parent()?.join(inside))
+    let place = repository.common.parent()?.join(inside);
+    // Without the `/` that joining nothing leaves: the name of what is kept depends on it.
+    Some(place.components().collect())
 }
 
 /// The outline of `real`, a file or a directory in `workspace`, in about `budget` tokens. Blocks.
