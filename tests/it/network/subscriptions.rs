@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::NEWEST_SESSION,
-    home::{Home, eventually},
+    home::Home,
     model_server::ModelServer,
     web::{ANA, Exchange, Service, Visitor, Wire},
 };
@@ -44,6 +44,7 @@ fn wired(service: &Service, uri: &str) -> Wire {
 }
 
 /// How many watches the server has open.
+#[cfg(target_os = "linux")]
 fn watches(service: &Service) -> usize {
     let open = std::fs::read_dir(format!("/proc/{}/fd", service.process_id())).expect("it runs");
     // One may be closed while it is looked at.
@@ -95,6 +96,8 @@ fn a_change_is_told_to_who_subscribed_and_to_no_other_session_or_socket() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_subscription_ends_with_its_session_and_with_no_other() {
+    use crate::support::home::eventually;
+
     let home = Home::new().file("a.txt", "one");
     let model = ModelServer::start(Vec::new());
     let service = Service::start(&home, &model, &[]);
