@@ -2,6 +2,8 @@
 //!
 //! It makes a tree of 20,000 files in five languages that refer to each other, and looks at it for the first time, again,
 //! and after one change. Processor time is told beside, since a machine may be busy with something else.
+//!
+//! `cargo bench --bench outline -- PATH TOKENS` prints what the agent sees of a place below the working directory instead.
 
 #![expect(clippy::print_stdout, reason = "figures are all that it makes")]
 
@@ -20,8 +22,26 @@ use tokio_util::sync::CancellationToken;
 const ENDINGS: [&str; 5] = ["rs", "py", "ts", "go", "java"];
 
 fn main() {
-    let asked = std::env::args().filter_map(|word| word.parse().ok()).next();
-    let count: usize = asked.unwrap_or(20_000);
+    let asked = std::env::args().find_map(|word| word.parse().ok());
+    let place = std::env::args()
+        .skip(1)
+        .find(|word| Path::new(word).exists());
+    match place {
+        Some(place) => printed(&place, asked.unwrap_or(3000)),
+        None => measured(asked.unwrap_or(20_000)),
+    }
+}
+
+fn printed(place: &str, tokens: usize) {
+    let bounds = Boundaries::default();
+    let here = Workspace::open(Path::new("."), SandboxPolicy::ReadOnly, bounds).expect("here");
+    let place = here.resolve(place).expect("a place below");
+    let cancel = CancellationToken::new();
+    let text = outline::outline(&here, &place, tokens, &cancel).expect("an outline");
+    println!("{text}");
+}
+
+fn measured(count: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let state = tempfile::tempdir().expect("a temporary directory");
     let bytes: usize = (0..count).map(|n| make(dir.path(), n, count)).sum();

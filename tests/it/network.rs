@@ -4,6 +4,7 @@ mod calls;
 mod door;
 mod load;
 mod stopping;
+mod subscriptions;
 mod tenants;
 mod ws;
 

@@ -94,7 +94,7 @@ const PACKAGES: &[(&str, &[&str])] = &[
     ("grep_regex", &["workspace/search"]),
     ("grep_searcher", &["workspace/search"]),
     ("regex_syntax", &["workspace/search"]),
-    ("tree_sitter", &["workspace/outline/grammar.rs"]),
+    ("tree_sitter", &["workspace/outline/grammar"]),
     ("unicode_normalization", &["workspace"]),
     ("etcetera", &["config"]),
     ("clap", &["frontend/cli"]),

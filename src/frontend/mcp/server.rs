@@ -27,7 +27,7 @@ use super::{
     asked::Asked,
     cancel::Cancellations,
     codex, hands,
-    resources::Resources,
+    resources::{Resources, Subscriptions},
     result,
     seal::Seal,
     tasks,
@@ -55,10 +55,11 @@ pub struct Server {
     pub(super) connection: Arc<Connection>,
 }
 
-/// What one client has to itself: the ids of its requests, and its end.
+/// What one client has to itself: the ids of its requests, what it wants to hear of, and its end.
 #[derive(Default)]
 pub(super) struct Connection {
     pub(super) cancellations: Cancellations,
+    subscriptions: Subscriptions,
     /// Cancelled when the client is gone, or with [`Shared::eof`].
     pub(super) ended: CancellationToken,
 }
@@ -126,8 +127,8 @@ impl Server {
     /// The same server for another connection of its caller, which lives until `ended`.
     pub(super) fn connected(&self, ended: CancellationToken) -> Self {
         let connection = Connection {
-            cancellations: Cancellations::default(),
             ended,
+            ..Connection::default()
         };
         Self {
             shared: self.shared.clone(),
@@ -423,21 +424,18 @@ impl ServerHandler for Server {
     }
 
     async fn subscribe(&self, params: SubscribeRequestParams, call: Call) -> Result<(), ErrorData> {
-        let resources = self.shared.resources.clone();
+        let (resources, own) = (self.shared.resources.clone(), &self.connection);
         resources
-            .subscribe(params.uri, &call, &self.connection.ended)
+            .subscribe(params.uri, &own.subscriptions, &call.peer, &own.ended)
             .await
     }
 
     async fn unsubscribe(
         &self,
         params: UnsubscribeRequestParams,
-        call: Call,
+        _: Call,
     ) -> Result<(), ErrorData> {
-        self.shared
-            .resources
-            .watching
-            .unsubscribe(&params.uri, &call);
+        self.connection.subscriptions.remove(&params.uri);
         Ok(())
     }
 

@@ -13,12 +13,12 @@ use std::{
 use super::{
     language::Kind,
     reading::Skipped,
-    survey::{File, Spot, Stamp},
+    survey::{File, Form, Spot, Stamp},
 };
 use crate::workspace::checkpoint::{ContentId, private_directory};
 
 /// Another number, another form.
-const FORM: &[u8; 8] = b"outline2";
+const FORM: &[u8; 8] = b"outline3";
 /// Files of other roots that stay beside the newest.
 const ROOTS: usize = 16;
 /// Bytes of all of them.
@@ -82,6 +82,7 @@ const KINDS: [Kind; 6] = [
     Kind::Value,
     Kind::Section,
 ];
+const FORMS: [Form; 3] = [Form::Plain, Form::Capital, Form::Parts];
 const REASONS: [Skipped; 5] = [
     Skipped::Binary,
     Skipped::Huge,
@@ -127,7 +128,12 @@ fn written(files: &[File]) -> Vec<u8> {
                 .unwrap_or(0);
             out.push(u8::try_from(kind).unwrap_or(0));
             out.push(spot.depth);
-            out.push(u8::from(spot.telling));
+            let form = FORMS
+                .iter()
+                .position(|form| *form == spot.form)
+                .unwrap_or(0);
+            let (member, narrow) = (u8::from(spot.member) << 7, u8::from(spot.narrow) << 6);
+            out.push(u8::try_from(form).unwrap_or(0) | member | narrow);
             for part in [spot.line, spot.end, spot.name, spot.score.to_bits()] {
                 out.extend_from_slice(&part.to_le_bytes());
             }
@@ -190,10 +196,13 @@ impl<'a> Reader<'a> {
     }
 
     fn spot(&mut self) -> Option<Spot> {
+        let (kind, depth, said) = (self.byte()?, self.byte()?, self.byte()?);
         Some(Spot {
-            kind: *KINDS.get(usize::from(self.byte()?))?,
-            depth: self.byte()?,
-            telling: self.byte()? != 0,
+            kind: *KINDS.get(usize::from(kind))?,
+            depth,
+            form: *FORMS.get(usize::from(said & 0x3f))?,
+            member: said & 0x80 != 0,
+            narrow: said & 0x40 != 0,
             line: self.u32()?,
             end: self.u32()?,
             name: self.u32()?,
@@ -243,7 +252,9 @@ mod tests {
             line: 7,
             end: 9,
             name: 11,
-            telling: true,
+            form: Form::Parts,
+            member: true,
+            narrow: false,
             score: 0.5,
         };
         let one = File {

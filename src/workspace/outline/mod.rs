@@ -1,7 +1,7 @@
 //! The outline of a file, a folder or all of a workspace: its definitions with their lines, the most referenced first.
 //!
 //! Every file is read line by line ([`lexical`]), whatever its language; where the program was built with grammars, the
-//! best-ranked ones are then parsed, and the rest in the background. What was found is kept in the state directory by
+//! best-ranked ones are then parsed, and the rest in the background (`refine`). What was found is kept in the state directory by
 //! the content of each file, so that the next call only looks at what changed. Ranks are about who refers to whom
 //! ([`rank`]). The walk is that of a search: the same files are left out.
 
@@ -15,6 +15,8 @@ mod lexical;
 mod page;
 mod rank;
 mod reading;
+#[cfg(feature = "grammars")]
+mod refine;
 mod survey;
 mod words;
 
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Workspace, search::SearchError};
+use super::{Workspace, checkpoint::git::Repository, search::SearchError};
 pub use analysis::{Analysis, FunctionFound, LineFound, analyse};
 pub use language::{Kind, Language};
 use page::{Part, page};
@@ -69,7 +71,7 @@ pub struct Outlines {
     /// Where they are kept from call to call; without it, nowhere.
     state: Option<PathBuf>,
     #[cfg(feature = "grammars")]
-    background: grammar::Background,
+    background: refine::Background,
 }
 
 impl Outlines {
@@ -78,7 +80,7 @@ impl Outlines {
         Self {
             state,
             #[cfg(feature = "grammars")]
-            background: grammar::Background::default(),
+            background: refine::Background::default(),
         }
     }
 
@@ -92,25 +94,28 @@ impl Outlines {
         closed: &[PathBuf],
         cancel: &CancellationToken,
     ) -> Result<Survey, SearchError> {
-        let state = self.state.as_deref();
-        let known = state
-            .map(|state| kept::load(state, root))
-            .unwrap_or_default();
+        let known = self.known_or_near(root);
         let mut survey = Survey::take(root, closed, known, cancel)?;
         if survey.fresh {
+            #[cfg(feature = "grammars")]
+            refine::at_once(&mut survey, cancel);
             rank::rank(&mut survey.files);
+            self.keep(&survey);
         }
         #[cfg(feature = "grammars")]
-        grammar::refine(&mut survey, cancel);
-        if let Some(state) = state.filter(|_| survey.fresh) {
-            // Without it the next call takes as long as this one.
-            if let Err(error) = kept::keep(state, root, &survey.files) {
-                tracing::debug!("the outline is not kept: {error}");
-            }
+        if let Some(state) = &self.state {
+            self.background.finish(&survey, state);
         }
-        #[cfg(feature = "grammars")]
-        self.background.refine(&survey, self.state.clone());
         Ok(survey)
+    }
+
+    fn keep(&self, survey: &Survey) {
+        if let Some(state) = &self.state
+            && let Err(error) = kept::keep(state, &survey.root, &survey.files)
+        {
+            // Without it the next call takes as long as this one.
+            tracing::debug!("the outline is not kept: {error}");
+        }
     }
 
     /// True while files are parsed in the background.
@@ -132,6 +137,29 @@ impl Outlines {
             .map(|state| kept::load(state, root))
             .unwrap_or_default()
     }
+
+    /// The same; for a worktree of which nothing is known, what is of the place that it is a copy of. Only the contents
+    /// count then.
+    fn known_or_near(&self, root: &Path) -> Vec<survey::File> {
+        let known = self.known(root);
+        let Some(main) = copied_from(root).filter(|_| known.is_empty()) else {
+            return known;
+        };
+        let mut near = self.known(&main);
+        for file in &mut near {
+            file.stamp = survey::Stamp::default();
+        }
+        near
+    }
+}
+
+/// The place in the main working tree that `root`, in another one of its repository, is a copy of.
+fn copied_from(root: &Path) -> Option<PathBuf> {
+    let repository = Repository::around(root).filter(|found| found.own != found.common)?;
+    let inside = root.strip_prefix(&repository.top).ok()?;
+    let place = repository.common.parent()?.join(inside);
+    // Without the `/` that joining nothing leaves: the name of what is kept depends on it.
+    Some(place.components().collect())
 }
 
 /// The outline of `real`, a file or a directory in `workspace`, in about `budget` tokens. Blocks.
@@ -420,6 +448,42 @@ mod tests {
             text.contains("only_here") && !text.contains("Engine"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn a_worktree_begins_with_what_is_known_of_the_main_one() {
+        let (main, copy) = (small(), small());
+        copy.write("src/a.rs", "pub fn changed() {}\n");
+        let own = main.dir.path().join(".git/worktrees/w");
+        main.write(".git/objects/x", "");
+        main.write(".git/config", "");
+        main.write(".git/worktrees/w/commondir", "../..\n");
+        let link = copy.dir.path().join(".git");
+        fs_err::write(own.join("gitdir"), link.as_os_str().as_encoded_bytes()).unwrap();
+        fs_err::write(&link, format!("gitdir: {}\n", own.display())).unwrap();
+        // What nobody would read in the files shows where it comes from.
+        let mut known = main.survey().files;
+        for file in &mut known {
+            file.lines = 77;
+        }
+        let root = |place: &Place| place.dir.path().canonicalize().unwrap();
+        kept::keep(main.state.path(), &root(&main), &known).unwrap();
+        let outlines = Outlines::new(Some(main.state.path().to_owned()));
+        let cancel = CancellationToken::new();
+        let found = outlines.survey(&root(&copy), &[], &cancel).unwrap().files;
+        let lines: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.lines)).collect();
+        assert_eq!(
+            lines,
+            [
+                ("docs/x.md", 77),
+                ("src/a.rs", 1),
+                ("src/b.rs", 77),
+                ("src/core.rs", 77)
+            ]
+        );
+        // A directory that only says that it is a copy has no part in it.
+        fs_err::write(own.join("gitdir"), "elsewhere").unwrap();
+        assert_eq!(copied_from(&root(&copy)), None);
     }
 
     fn analysed(name: &str, text: &str) -> Analysis {

@@ -5,7 +5,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -29,6 +29,8 @@ const MOST: usize = 100_000;
 /// Files handed to a worker at a time.
 const BATCH: usize = 32;
 const MOST_WORKERS: usize = 8;
+/// Bytes of a name in parts that says more than a word.
+const SHORTEST: usize = 5;
 /// A file that was changed so shortly before it was read may change again without looking different.
 const SETTLED: Duration = Duration::from_millis(50);
 
@@ -41,8 +43,12 @@ pub(super) struct Spot {
     pub(super) end: u32,
     /// The number of its name; none where no other file can refer to it.
     pub(super) name: u32,
-    /// Whoever writes this name hardly means something else.
-    pub(super) telling: bool,
+    /// How likely whoever writes this name means it.
+    pub(super) form: Form,
+    /// It is inside of a type or a function, and called on or through it.
+    pub(super) member: bool,
+    /// Only files of its folder can refer to it.
+    pub(super) narrow: bool,
     /// How much it is referred to from elsewhere.
     pub(super) score: f32,
 }
@@ -50,11 +56,15 @@ pub(super) struct Spot {
 /// What `definitions` of a `text` are to a rank.
 pub(super) fn spots(definitions: &[Definition], text: &[u8], language: &Language) -> Vec<Spot> {
     let lines: Vec<&[u8]> = text.split(|byte| *byte == b'\n').collect();
-    let spot = |found: &Definition| {
+    let mut around: Vec<(u8, Kind)> = Vec::new();
+    let mut spot = |found: &Definition| {
         let line = lines
             .get((found.line as usize).saturating_sub(1))
             .copied()
             .unwrap_or_default();
+        around.retain(|(depth, _)| *depth < found.depth);
+        let inside = around.iter().any(|(_, kind)| *kind != Kind::Module);
+        around.push((found.depth, found.kind));
         let named = !matches!(found.kind, Kind::Group | Kind::Section) && language.is_open(line);
         Spot {
             kind: found.kind,
@@ -62,18 +72,42 @@ pub(super) fn spots(definitions: &[Definition], text: &[u8], language: &Language
             line: found.line,
             end: found.end,
             name: if named { words::number(&found.name) } else { 0 },
-            telling: is_telling(&found.name),
+            form: Form::of(&found.name),
+            member: inside || language.is_method(line, &found.name),
+            narrow: language.is_narrow(line),
             score: 0.0,
         }
     };
-    definitions.iter().map(spot).collect()
+    definitions.iter().map(&mut spot).collect()
 }
 
-/// True for `BlockReader` and `read_block`, false for `read`, which is also a method of the library, a local, a word.
-fn is_telling(name: &str) -> bool {
-    let inside = name.trim_start_matches('_');
-    let camel = inside.contains(char::is_lowercase) && inside.contains(char::is_uppercase);
-    !name.starts_with('_') && (inside.contains('_') || camel) && name.len() >= 5
+/// How a name is built.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// `read`: also a method of the library, a local, a word.
+    #[default]
+    Plain,
+    /// `Reader`: a type, perhaps that of another.
+    Capital,
+    /// `BlockReader`, `read_block`: hardly anything else.
+    Parts,
+}
+
+impl Form {
+    fn of(name: &str) -> Self {
+        let inside = name.trim_start_matches('_');
+        let bytes = inside.as_bytes();
+        let hump = |two: &[u8]| two[0].is_ascii_lowercase() && two[1].is_ascii_uppercase();
+        let in_parts = inside.contains('_') || bytes.windows(2).any(hump);
+        let is_capital =
+            inside.starts_with(char::is_uppercase) && inside.contains(char::is_lowercase);
+        match () {
+            () if name.starts_with('_') => Self::Plain,
+            () if in_parts && name.len() >= SHORTEST => Self::Parts,
+            () if is_capital => Self::Capital,
+            () => Self::Plain,
+        }
+    }
 }
 
 /// How a file looks from outside.
@@ -113,6 +147,9 @@ pub struct Survey {
     pub(super) late: usize,
     /// Something is not as it was kept.
     pub(super) fresh: bool,
+    /// The files that were read since they are not as they were kept; sorted.
+    #[cfg(feature = "grammars")]
+    pub(super) changed: Vec<usize>,
 }
 
 impl Survey {
@@ -153,12 +190,10 @@ impl Survey {
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         done.sort_by_key(|(at, _)| *at);
-        let count = listed.len();
-        let same = done
-            .iter()
-            .filter(|(_, look)| matches!(look, Look::Same(_)))
-            .count();
         let mut known = known.files;
+        let changed: Vec<usize> = (0..done.len())
+            .filter(|at| matches!(done[*at].1, Look::New(_)))
+            .collect();
         let files: Vec<File> = done
             .into_iter()
             .map(|(_, look)| match look {
@@ -168,9 +203,11 @@ impl Survey {
             .collect();
         Ok(Self {
             root: root.to_owned(),
-            late: count - files.len() + beyond,
-            fresh: same < files.len() || files.len() != before,
+            late: listed.len() - files.len() + beyond,
+            fresh: !changed.is_empty() || files.len() != before,
             files,
+            #[cfg(feature = "grammars")]
+            changed,
         })
     }
 }
@@ -204,11 +241,11 @@ impl<T> Jobs<T> {
     }
 }
 
-/// What was kept, by name and by content.
+/// What was kept, in the order of names.
 struct Known {
     files: Vec<File>,
-    by_name: HashMap<String, usize>,
-    by_digest: HashMap<Digest, usize>,
+    /// By content; made when the first file is not as it was.
+    by_digest: OnceLock<HashMap<Digest, usize>>,
 }
 
 enum Look {
@@ -219,15 +256,27 @@ enum Look {
 
 impl Known {
     fn new(files: Vec<File>) -> Self {
-        let all = || files.iter().enumerate();
         Self {
-            by_name: all().map(|(at, file)| (file.name.clone(), at)).collect(),
-            by_digest: all()
-                .filter(|(_, file)| file.skipped.is_none())
-                .map(|(at, file)| (file.digest, at))
-                .collect(),
             files,
+            by_digest: OnceLock::new(),
         }
+    }
+
+    fn named(&self, name: &str) -> Option<usize> {
+        let found = self
+            .files
+            .binary_search_by(|file| file.name.as_str().cmp(name));
+        found.ok()
+    }
+
+    fn by_digest(&self, digest: &Digest) -> Option<&File> {
+        let all = || {
+            let read = self.files.iter().enumerate();
+            let read = read.filter(|(_, file)| file.skipped.is_none());
+            read.map(|(at, file)| (file.digest, at)).collect()
+        };
+        let at = self.by_digest.get_or_init(all).get(digest)?;
+        Some(&self.files[*at])
     }
 
     fn look(&self, path: &Path, name: &str) -> Look {
@@ -240,10 +289,10 @@ impl Known {
             changed: nanoseconds(about.ctime(), about.ctime_nsec()),
             inode: about.ino(),
         };
-        if let Some(at) = self.by_name.get(name)
-            && self.files[*at].stamp == stamp
+        if let Some(at) = self.named(name)
+            && self.files[at].stamp == stamp
         {
-            return Look::Same(*at);
+            return Look::Same(at);
         }
         let mut file = self
             .read(path, name)
@@ -258,12 +307,12 @@ impl Known {
         let text = reading::bytes(path)?;
         reading::judged(&text)?;
         let digest = reading::digest_of(&text);
-        if let Some(at) = self.by_digest.get(&digest)
-            && Path::new(&self.files[*at].name).extension() == path.extension()
+        if let Some(known) = self.by_digest(&digest)
+            && Path::new(&known.name).extension() == path.extension()
         {
             return Ok(File {
                 name: name.to_owned(),
-                ..self.files[*at].clone()
+                ..known.clone()
             });
         }
         let read = reading::read(path, &text, false)?;

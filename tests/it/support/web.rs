@@ -415,6 +415,18 @@ impl<'a> Visitor<'a> {
         )
     }
 
+    /// Ends its session; says with which status.
+    pub(crate) fn leave(&self) -> u16 {
+        let host = format!("Host: {}", self.service.address);
+        let token = format!("Authorization: Bearer {}", self.token);
+        let session = format!(
+            "Mcp-Session-Id: {}",
+            self.session.as_deref().unwrap_or_default()
+        );
+        let lines = ["DELETE /mcp HTTP/1.1", &host, &token, &session];
+        self.service.exchange(&lines, None).status
+    }
+
     /// The stream of what comes by itself.
     pub(crate) fn listen(&self) -> Exchange {
         let token = format!("Authorization: Bearer {}", self.token);

@@ -16,13 +16,12 @@ use std::{
 };
 
 use rmcp::{
-    ErrorData, RoleServer,
+    ErrorData, Peer, RoleServer,
     model::{
         CacheScope, CompleteRequestParams, CompletionInfo, ListResourceTemplatesResult,
         ListResourcesResult, ReadResourceResult, Reference, Resource, ResourceContents,
         ResourceTemplate, SubscriptionFilter,
     },
-    service::RequestContext,
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -36,6 +35,7 @@ use crate::{
 use changes::Changes;
 use places::Places;
 use uri::Address;
+pub(super) use watching::Subscriptions;
 use watching::{Watched, Watching};
 
 /// Threads of one page.
@@ -198,18 +198,19 @@ impl Resources {
             .with_cache_scope(CacheScope::Private))
     }
 
-    /// Tells a client of a session when `uri` changes, until it unsubscribes.
+    /// Tells the client of `session` when `uri` changes, until it unsubscribes.
     pub(super) async fn subscribe(
         self: Arc<Self>,
         uri: String,
-        call: &RequestContext<RoleServer>,
+        session: &Subscriptions,
+        peer: &Peer<RoleServer>,
         eof: &CancellationToken,
     ) -> Result<(), ErrorData> {
         let (here, named) = (self.clone(), uri.clone());
         let looked = tokio::task::spawn_blocking(move || here.watched(&named)).await;
         let watched = looked.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
         let watched = watched.ok_or_else(|| unknown(&uri, WATCHED))?;
-        let subscribed = self.watching.subscribe(watched, call, eof);
+        let subscribed = session.add(watched, peer, eof);
         subscribed.map_err(|why| ErrorData::invalid_params(why, None))
     }
 

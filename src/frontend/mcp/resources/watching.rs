@@ -1,19 +1,16 @@
 //! Who is told that a file or a directory changed: those who subscribed to it, in either generation of the protocol.
 //!
-//! Only what may be read may be watched, at most [`MOST`] at a time by one session or subscription. A session has one task
-//! while it has subscriptions; it ends with the last of them, with its client, or with the input. A subscription of
-//! 2026-07-28 is watched by its own request.
+//! Only what may be read may be watched, at most [`MOST`] at a time by one session or subscription. A session has its
+//! [`Subscriptions`] to itself, and one task while there are some; it ends with the last of them, with its session, or
+//! with the input. A subscription of 2026-07-28 is watched by its own request.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use rmcp::{
-    Peer, RoleServer,
-    model::ResourceUpdatedNotificationParam,
-    service::{RequestContext, SubscriptionContext},
+    Peer, RoleServer, model::ResourceUpdatedNotificationParam, service::SubscriptionContext,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -22,8 +19,6 @@ use crate::workspace::watch::{Target, Watch};
 
 /// Resources that one session or subscription watches.
 pub(super) const MOST: usize = 256;
-/// How often it is seen whether a client that hears nothing is still there.
-const LOOKED_AFTER: Duration = Duration::from_secs(60);
 /// Subscriptions between acknowledgement and listening.
 const WAITING: usize = 64;
 
@@ -34,67 +29,70 @@ pub(super) struct Watched {
     pub(super) target: Target,
 }
 
-/// The subscriptions of one server. The locks are held for a map operation; nobody awaits under them.
+/// What a client of a session wants to hear of. Dropping it ends that, so it lives as long as its connection: neither a
+/// header nor a peer says whose a subscription is where several connections have one server.
+#[derive(Default)]
+pub(in crate::frontend::mcp) struct Subscriptions {
+    /// The task that tells the client has the other end; none while nothing is watched. Held for a change of the list;
+    /// nobody awaits under it.
+    all: Mutex<Option<watch::Sender<Vec<Watched>>>>,
+}
+
+impl Subscriptions {
+    /// The client wants to hear of `wanted` too.
+    ///
+    /// # Errors
+    /// It has as many as there may be.
+    pub(super) fn add(
+        &self,
+        wanted: Watched,
+        peer: &Peer<RoleServer>,
+        eof: &CancellationToken,
+    ) -> Result<(), String> {
+        let mut all = locked(&self.all);
+        let Some(open) = all.as_ref().filter(|all| !all.is_closed()) else {
+            let (open, of_task) = watch::channel(vec![wanted]);
+            *all = Some(open);
+            tokio::spawn(tell_session(of_task, peer.clone(), eof.clone()));
+            return Ok(());
+        };
+        let mut fits = true;
+        open.send_modify(|all| {
+            all.retain(|known| known.uri != wanted.uri);
+            fits = all.len() < MOST;
+            all.extend(fits.then_some(wanted));
+        });
+        match fits {
+            true => Ok(()),
+            false => Err(format!(
+                "a session can subscribe to {MOST} resources; unsubscribe from some"
+            )),
+        }
+    }
+
+    /// It does not want to any more.
+    pub(in crate::frontend::mcp) fn remove(&self, uri: &str) {
+        let mut all = locked(&self.all);
+        let Some(open) = all.as_ref() else {
+            return;
+        };
+        open.send_modify(|all| all.retain(|known| known.uri != uri));
+        if open.borrow().is_empty() {
+            // With this its task ends.
+            *all = None;
+        }
+    }
+}
+
+/// The subscriptions of 2026-07-28 of one server.
 #[derive(Default)]
 pub(in crate::frontend::mcp) struct Watching {
-    /// What each session watches. Its task has the other end.
-    sessions: Mutex<HashMap<String, watch::Sender<Vec<Watched>>>>,
-    /// What was accepted and is not listened to yet, so that nothing that changes meanwhile is missed.
+    /// What was accepted and is not listened to yet, so that nothing that changes meanwhile is missed. Held for a list
+    /// operation; nobody awaits under it.
     accepted: Mutex<Vec<Vec<Watched>>>,
 }
 
 impl Watching {
-    /// A client of a session wants to hear of `wanted` too.
-    ///
-    /// # Errors
-    /// It has as many as there may be.
-    pub(super) fn subscribe(
-        &self,
-        wanted: Watched,
-        call: &RequestContext<RoleServer>,
-        eof: &CancellationToken,
-    ) -> Result<(), String> {
-        let mut sessions = locked(&self.sessions);
-        let session = session(call);
-        let all = sessions.get(&session).filter(|all| !all.is_closed());
-        if let Some(all) = all {
-            let mut fits = true;
-            all.send_modify(|all| {
-                all.retain(|known| known.uri != wanted.uri);
-                fits = all.len() < MOST;
-                all.extend(fits.then_some(wanted));
-            });
-            return match fits {
-                true => Ok(()),
-                false => Err(format!(
-                    "a session can subscribe to {MOST} resources; unsubscribe from some"
-                )),
-            };
-        }
-        let (all, of_task) = watch::channel(vec![wanted]);
-        sessions.insert(session, all);
-        tokio::spawn(tell_session(of_task, call.peer.clone(), eof.clone()));
-        Ok(())
-    }
-
-    /// It does not want to any more.
-    pub(in crate::frontend::mcp) fn unsubscribe(
-        &self,
-        uri: &str,
-        call: &RequestContext<RoleServer>,
-    ) {
-        let mut sessions = locked(&self.sessions);
-        let session = session(call);
-        let Some(all) = sessions.get(&session) else {
-            return;
-        };
-        all.send_modify(|all| all.retain(|known| known.uri != uri));
-        if all.borrow().is_empty() {
-            // With this its task ends.
-            sessions.remove(&session);
-        }
-    }
-
     /// A subscription is about to be acknowledged.
     pub(super) fn accept(&self, watched: Vec<Watched>) {
         let mut accepted = locked(&self.accepted);
@@ -136,7 +134,7 @@ impl Watching {
     }
 }
 
-/// Ended by the last unsubscription, by the end of the client, or by the end of the input.
+/// Ended by the last unsubscription, by the end of the session, by a client that cannot be told, or by the end of the input.
 async fn tell_session(
     mut all: watch::Receiver<Vec<Watched>>,
     peer: Peer<RoleServer>,
@@ -162,11 +160,6 @@ async fn tell_session(
                         }
                     }
                 }
-                () = tokio::time::sleep(LOOKED_AFTER) => {
-                    if peer.is_transport_closed() {
-                        return;
-                    }
-                }
                 others = all.changed() => break others.is_ok(),
                 () = eof.cancelled() => return,
             }
@@ -180,15 +173,6 @@ async fn tell_session(
 
 fn unzipped(watched: Vec<Watched>) -> (Vec<String>, Vec<Target>) {
     watched.into_iter().map(|one| (one.uri, one.target)).unzip()
-}
-
-/// Standard input has one session; over HTTP each has a name in its headers.
-fn session(call: &RequestContext<RoleServer>) -> String {
-    let parts = call.extensions.get::<http::request::Parts>();
-    let name = parts.and_then(|parts| parts.headers.get("mcp-session-id"));
-    name.and_then(|name| name.to_str().ok())
-        .unwrap_or_default()
-        .to_owned()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,39 +1,32 @@
 //! The same from a real parser, for languages that have a grammar here: tree-sitter, with the tag query of each grammar
 //! and what it leaves out.
 //!
-//! A text gets [`PER_TEXT`] to be parsed; what takes longer, and what is in no language here, keeps its lines. After a
-//! survey the best-ranked files are parsed at once and the rest by one thread in the background, which ends when all is
-//! done, after [`BACKGROUND`], or with the workspace.
+//! A text gets [`PER_TEXT`] to be parsed; what takes longer, and what is in no language here, keeps its lines.
+
+mod tables;
 
 use std::{
     collections::HashMap,
     ops::ControlFlow,
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, atomic::AtomicUsize},
-    thread::{self, JoinHandle},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use tokio_util::sync::CancellationToken;
 use tree_sitter::{
     Node, ParseOptions, Parser, Point, Query, QueryCursor, QueryCursorOptions, StreamingIterator,
     Tree,
 };
 
 use super::{
-    Definition, kept,
+    Definition,
     language::{Kind, Language},
     lexical::MOST,
-    rank, reading,
-    survey::{File, Jobs, Spot, Survey, spots, workers},
 };
+pub(super) use tables::NAMES;
+use tables::{BRANCHES, IMPORTS, source};
 
 /// For one text.
 const PER_TEXT: Duration = Duration::from_secs(1);
-/// For the best-ranked files of a survey, while somebody waits.
-const AT_ONCE: Duration = Duration::from_secs(2);
-/// For the rest of them.
-const BACKGROUND: Duration = Duration::from_secs(180);
 /// Matches of a query that may be under way; beyond, the oldest is dropped.
 const MATCHES: u32 = 1024;
 
@@ -54,7 +47,7 @@ pub(super) fn parse(language: &Language, path: &Path, text: &[u8]) -> Option<Par
 
 /// Parsers that were made, by the name of their grammar; none where there is no grammar.
 #[derive(Default)]
-struct Parsers {
+pub(super) struct Parsers {
     made: HashMap<&'static str, Option<Grammar>>,
 }
 
@@ -64,7 +57,12 @@ struct Grammar {
 }
 
 impl Parsers {
-    fn parse(&mut self, language: &Language, path: &Path, text: &[u8]) -> Option<Parsed> {
+    pub(super) fn parse(
+        &mut self,
+        language: &Language,
+        path: &Path,
+        text: &[u8],
+    ) -> Option<Parsed> {
         // The one with markup is a grammar of its own.
         let name = match path.extension().is_some_and(|ending| ending == "tsx") {
             true => "TSX",
@@ -254,301 +252,6 @@ fn walk(tree: &Tree, mut see: impl FnMut(Node<'_>)) {
                 break;
             }
         }
-    }
-}
-
-/// Nodes at which a way divides, whatever the language.
-const BRANCHES: &[&str] = &[
-    "if_expression",
-    "if_statement",
-    "if",
-    "elif_clause",
-    "else_if_clause",
-    "elsif",
-    "unless",
-    "if_modifier",
-    "unless_modifier",
-    "while_expression",
-    "while_statement",
-    "while",
-    "while_modifier",
-    "until",
-    "for_expression",
-    "for_statement",
-    "for_in_statement",
-    "for_range_loop",
-    "enhanced_for_statement",
-    "foreach_statement",
-    "for",
-    "do_statement",
-    "conditional_expression",
-    "ternary_expression",
-    "conditional",
-    "match_arm",
-    "match_conditional_expression",
-    "switch_case",
-    "switch_label",
-    "switch_section",
-    "switch_expression_arm",
-    "case_statement",
-    "case_clause",
-    "expression_case",
-    "type_case",
-    "communication_case",
-    "when",
-    "catch_clause",
-    "except_clause",
-    "rescue",
-];
-
-/// Nodes that take something from elsewhere.
-const IMPORTS: &[&str] = &[
-    "use_declaration",
-    "extern_crate_declaration",
-    "import_statement",
-    "import_from_statement",
-    "future_import_statement",
-    "import_declaration",
-    "import_spec",
-    "preproc_include",
-    "using_directive",
-    "namespace_use_declaration",
-    "include_expression",
-    "include_once_expression",
-    "require_expression",
-    "require_once_expression",
-];
-
-/// A grammar with its tag query, and what that leaves out.
-fn source(name: &str) -> Option<(tree_sitter::Language, String)> {
-    let (language, tags, more) = match name {
-        "Rust" => (
-            tree_sitter_rust::LANGUAGE,
-            tree_sitter_rust::TAGS_QUERY,
-            "(impl_item) @definition.group
-             (const_item name: (identifier) @name) @definition.constant
-             (static_item name: (identifier) @name) @definition.constant
-             (function_signature_item name: (identifier) @name) @definition.function",
-        ),
-        "Python" => (
-            tree_sitter_python::LANGUAGE,
-            tree_sitter_python::TAGS_QUERY,
-            "",
-        ),
-        "JavaScript" => (
-            tree_sitter_javascript::LANGUAGE,
-            tree_sitter_javascript::TAGS_QUERY,
-            METHODS,
-        ),
-        "TypeScript" | "TSX" => {
-            let language = match name {
-                "TSX" => tree_sitter_typescript::LANGUAGE_TSX,
-                _ => tree_sitter_typescript::LANGUAGE_TYPESCRIPT,
-            };
-            let more = format!("{TYPES}\n{METHODS}\n{}", tree_sitter_javascript::TAGS_QUERY);
-            return Some((
-                language.into(),
-                tree_sitter_typescript::TAGS_QUERY.to_owned() + &more,
-            ));
-        }
-        "Go" => (
-            tree_sitter_go::LANGUAGE,
-            tree_sitter_go::TAGS_QUERY,
-            "(source_file (const_declaration (const_spec name: (identifier) @name) @definition.constant))",
-        ),
-        "Java" => (
-            tree_sitter_java::LANGUAGE,
-            tree_sitter_java::TAGS_QUERY,
-            "(constructor_declaration name: (identifier) @name) @definition.method
-             (enum_declaration name: (identifier) @name) @definition.class
-             (record_declaration name: (identifier) @name) @definition.class
-             (annotation_type_declaration name: (identifier) @name) @definition.class",
-        ),
-        "C" => (tree_sitter_c::LANGUAGE, tree_sitter_c::TAGS_QUERY, MACROS),
-        "C++" => {
-            let more = format!(
-                "{MACROS}
-                 (namespace_definition name: (_) @name) @definition.module
-                 (function_declarator declarator: (destructor_name) @name) @definition.method
-                 (function_declarator declarator: (qualified_identifier name: (destructor_name) @name)) @definition.method
-                 (function_declarator declarator: (operator_name) @name) @definition.method"
-            );
-            return Some((
-                tree_sitter_cpp::LANGUAGE.into(),
-                tree_sitter_cpp::TAGS_QUERY.to_owned() + &more,
-            ));
-        }
-        "Ruby" => (tree_sitter_ruby::LANGUAGE, tree_sitter_ruby::TAGS_QUERY, ""),
-        "PHP" => (
-            tree_sitter_php::LANGUAGE_PHP,
-            tree_sitter_php::TAGS_QUERY,
-            "(enum_declaration name: (name) @name) @definition.class
-             (const_declaration (const_element (name) @name)) @definition.constant",
-        ),
-        "C#" => (
-            tree_sitter_c_sharp::LANGUAGE,
-            tree_sitter_c_sharp::TAGS_QUERY,
-            "(struct_declaration name: (identifier) @name) @definition.class
-             (enum_declaration name: (identifier) @name) @definition.class
-             (record_declaration name: (identifier) @name) @definition.class
-             (delegate_declaration name: (identifier) @name) @definition.type
-             (constructor_declaration name: (identifier) @name) @definition.method
-             (local_function_statement name: (identifier) @name) @definition.function
-             (namespace_declaration name: (qualified_name) @name) @definition.module",
-        ),
-        _ => return None,
-    };
-    Some((language.into(), format!("{tags}\n{more}")))
-}
-
-const METHODS: &str = "
-(method_definition name: (property_identifier) @name) @definition.method
-(method_definition name: (private_property_identifier) @name) @definition.method";
-const TYPES: &str = "
-(enum_declaration name: (identifier) @name) @definition.class
-(type_alias_declaration name: (type_identifier) @name) @definition.type
-(internal_module name: (_) @name) @definition.module";
-const MACROS: &str = "
-(preproc_def name: (identifier) @name) @definition.macro
-(preproc_function_def name: (identifier) @name) @definition.macro";
-
-/// Parses the best-ranked files of `survey`, as many as there is time for.
-pub(super) fn refine(survey: &mut Survey, cancel: &CancellationToken) {
-    let until = Instant::now() + AT_ONCE;
-    let mut wanted = unparsed(&survey.files);
-    wanted.sort_by(|a, b| survey.files[*b].rank.total_cmp(&survey.files[*a].rank));
-    let in_time = || Instant::now() < until && !cancel.is_cancelled();
-    let done = parse_all(&survey.root, &survey.files, &wanted, workers(), in_time);
-    put(survey, done);
-}
-
-/// Files that are not parsed although there may be a grammar. One that failed is not tried again while it is the same.
-fn unparsed(files: &[File]) -> Vec<usize> {
-    let could = |file: &&(usize, &File)| {
-        let language = Language::of(Path::new(&file.1.name), b"");
-        !file.1.parsed
-            && file.1.skipped.is_none()
-            && language.is_some_and(|language| NAMES.contains(&language.name))
-    };
-    files
-        .iter()
-        .enumerate()
-        .collect::<Vec<_>>()
-        .iter()
-        .filter(could)
-        .map(|(at, _)| *at)
-        .collect()
-}
-
-/// The languages of [`source`].
-const NAMES: &[&str] = &[
-    "Rust",
-    "Python",
-    "JavaScript",
-    "TypeScript",
-    "Go",
-    "Java",
-    "C",
-    "C++",
-    "Ruby",
-    "PHP",
-    "C#",
-];
-
-/// Definitions of the `wanted` files, in any order, as far as `go_on` lets it come.
-fn parse_all(
-    root: &Path,
-    files: &[File],
-    wanted: &[usize],
-    workers: usize,
-    go_on: impl Fn() -> bool + Sync,
-) -> Vec<(usize, Vec<Spot>)> {
-    let jobs = Jobs {
-        next: AtomicUsize::new(0),
-        done: Mutex::default(),
-    };
-    thread::scope(|threads| {
-        for _ in 0..workers.min(wanted.len()) {
-            threads.spawn(|| {
-                let parsers = std::cell::RefCell::new(Parsers::default());
-                jobs.work(wanted.len(), |at| {
-                    let file = &files[wanted[at]];
-                    let path = root.join(&file.name);
-                    let text = go_on().then(|| reading::bytes(&path).ok()).flatten()?;
-                    // What changed meanwhile is for the next survey.
-                    let language = Language::of(&path, b"")
-                        .filter(|_| reading::digest_of(&text) == file.digest)?;
-                    let parsed = parsers.borrow_mut().parse(language, &path, &text);
-                    Some(match parsed {
-                        Some(parsed) => spots(&parsed.definitions, &text, language),
-                        None => file.spots.clone(),
-                    })
-                });
-            });
-        }
-    });
-    let done = jobs
-        .done
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    done.into_iter()
-        .map(|(at, spots)| (wanted[at], spots))
-        .collect()
-}
-
-fn put(survey: &mut Survey, done: Vec<(usize, Vec<Spot>)>) {
-    if done.is_empty() {
-        return;
-    }
-    for (at, spots) in done {
-        survey.files[at].spots = spots;
-        survey.files[at].parsed = true;
-    }
-    rank::rank(&mut survey.files);
-    survey.fresh = true;
-}
-
-/// The thread that parses what is left. Dropping this ends it after the file that it is at.
-#[derive(Debug, Default)]
-pub(super) struct Background {
-    stop: CancellationToken,
-    /// Held for a look; nobody waits under it.
-    at_work: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl Background {
-    /// Parses the rest of `survey` and keeps it, unless that is being done.
-    pub(super) fn refine(&self, survey: &Survey, state: Option<PathBuf>) {
-        let (Some(state), false) = (state, unparsed(&survey.files).is_empty()) else {
-            return;
-        };
-        if self.is_busy() {
-            return;
-        }
-        let (mut survey, stop) = (survey.clone(), self.stop.clone());
-        let work = thread::spawn(move || {
-            let until = Instant::now() + BACKGROUND;
-            let wanted = unparsed(&survey.files);
-            let go_on = || Instant::now() < until && !stop.is_cancelled();
-            let done = parse_all(&survey.root, &survey.files, &wanted, 1, go_on);
-            put(&mut survey, done);
-            if let Err(error) = kept::keep(&state, &survey.root, &survey.files) {
-                tracing::debug!("the outline is not kept: {error}");
-            }
-        });
-        *self.at_work.lock().unwrap_or_else(PoisonError::into_inner) = Some(work);
-    }
-
-    /// Until its thread has ended.
-    pub(super) fn is_busy(&self) -> bool {
-        let at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
-        at_work.as_ref().is_some_and(|thread| !thread.is_finished())
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        self.stop.cancel();
     }
 }
 
