@@ -20,6 +20,7 @@ use openoxide::{
     conversation::{SandboxPolicy, Status},
     workspace::shell::adopt_orphans,
 };
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 const STEPS: u32 = 50;
@@ -27,9 +28,12 @@ const STEPS: u32 = 50;
 const ROUNDS: usize = 9;
 
 fn median(mut run: impl FnMut() -> Result<Duration>) -> Result<Duration> {
-    let mut times = (0..ROUNDS).map(|_| run()).collect::<Result<Vec<_>>>()?;
+    Ok(middle((0..ROUNDS).map(|_| run()).collect::<Result<_>>()?))
+}
+
+fn middle(mut times: Vec<Duration>) -> Duration {
     times.sort();
-    Ok(times[ROUNDS / 2])
+    times[times.len() / 2]
 }
 
 /// One `sh -c true`.
@@ -86,24 +90,11 @@ struct Mark {
     bytes: usize,
 }
 
-/// Processor time of all threads but this one.
-fn cpu() -> Result<Duration> {
-    let own = fs_err::read_link("/proc/thread-self")?;
-    let mut nanos = 0;
-    for task in fs_err::read_dir("/proc/self/task")? {
-        let task = task?;
-        // One that has just ended has no time any more.
-        let told = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-        if own.file_name() != Some(&task.file_name()) {
-            nanos += told
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .parse()
-                .unwrap_or(0);
-        }
-    }
-    Ok(Duration::from_nanos(nanos))
+/// Processor time of the process without that of this thread. A thread that has ended keeps counting, which it would not
+/// in a sum over those that are there.
+fn cpu() -> Duration {
+    let time = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+    time(ClockId::ProcessCPUTime).saturating_sub(time(ClockId::ThreadCPUTime))
 }
 
 /// Answers every request on one connection: with a read of `big.txt`, and the last with a word.
@@ -125,7 +116,7 @@ fn answers(mut stream: TcpStream) -> Result<Vec<Mark>> {
                 None => {}
             }
         }
-        let (came, cpu) = (Instant::now(), cpu()?);
+        let (came, cpu) = (Instant::now(), cpu());
         io::copy(&mut reader.by_ref().take(bytes), &mut io::sink())?;
         let event = if marks.len() < LONG { &call } else { &word };
         let body = format!("data: {event}\n\ndata: [DONE]\n\n");
@@ -171,29 +162,34 @@ fn long_turn(work: &Path, home: &Path) -> Result<Vec<Mark>> {
     model.join().expect("it does not panic")
 }
 
-/// The median of ten steps from `first` on, by the clock and by the processor, in milliseconds.
-fn own(marks: &[Mark], first: usize) -> (f64, f64) {
-    let middle = |mut times: Vec<Duration>| {
-        times.sort();
-        times[times.len() / 2].as_secs_f64() * 1e3
-    };
+/// The median of ten steps from `first` on, by the clock and by the processor.
+fn own(marks: &[Mark], first: usize) -> [Duration; 2] {
     let pairs = || marks[first..first + 11].windows(2);
-    (
+    [
         middle(pairs().map(|two| two[1].came - two[0].answered).collect()),
-        middle(pairs().map(|two| two[1].cpu - two[0].cpu).collect()),
-    )
+        middle(
+            pairs()
+                .map(|two| two[1].cpu.saturating_sub(two[0].cpu))
+                .collect(),
+        ),
+    ]
 }
 
-fn main() -> Result<()> {
-    adopt_orphans();
-    let place = tempfile::tempdir()?;
-    let work = place.path().join("work");
-    fs_err::create_dir(&work)?;
-    let file = place.path().join("steps.json");
+/// The same of several turns, in milliseconds.
+fn of_all(turns: &[Vec<Mark>], first: usize) -> [f64; 2] {
+    let all: Vec<_> = turns.iter().map(|marks| own(marks, first)).collect();
+    [0, 1].map(|which| {
+        let times = all.iter().map(|own| own[which]).collect();
+        middle(times).as_secs_f64() * 1e3
+    })
+}
+
+fn shell_steps(out: &mut impl Write, place: &Path, work: &Path) -> Result<()> {
+    let file = place.join("steps.json");
     recording(&file, &json!({"command": "true"}))?;
     let app = App::build(Setup {
-        cwd: work.clone(),
-        home: Some(place.path().join("home")),
+        cwd: work.to_owned(),
+        home: Some(place.join("home")),
         model: Some(format!("recorded:{}", file.display())),
         helper: Some(env!("CARGO_BIN_EXE_openoxide").into()),
         ..Setup::default()
@@ -202,7 +198,6 @@ fn main() -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()?;
-    let mut out = io::stdout().lock();
     let bare = median(bare)?;
     writeln!(
         out,
@@ -225,14 +220,38 @@ fn main() -> Result<()> {
             own * 1e3
         )?;
     }
-    let marks = long_turn(&work, &place.path().join("home"))?;
-    for (name, first) in [("5th", 2), ("500th", LONG - 11)] {
-        let (clock, cpu) = own(&marks, first);
+    Ok(())
+}
+
+fn long_turns(out: &mut impl Write, place: &Path, work: &Path) -> Result<()> {
+    let turn = |number| long_turn(work, &place.join(format!("home-{number}")));
+    let turns = (0..ROUNDS).map(turn).collect::<Result<Vec<_>>>()?;
+    let [fifth, last] = [2, LONG - 11].map(|first| of_all(&turns, first));
+    for (name, [clock, cpu], step) in [("5th", fifth, 5), ("500th", last, LONG)] {
         writeln!(
             out,
             "{name:>5} step over HTTP  {clock:6.2} ms, processor {cpu:6.2} ms, request {:6.1} KB",
-            marks[first + 5].bytes as f64 / 1e3
+            turns[0][step].bytes as f64 / 1e3
         )?;
     }
+    writeln!(
+        out,
+        "as many times the 5th  {:6.2}   , processor {:6.2}",
+        last[0] / fifth[0],
+        last[1] / fifth[1]
+    )?;
     Ok(())
+}
+
+fn main() -> Result<()> {
+    adopt_orphans();
+    let place = tempfile::tempdir()?;
+    let work = place.path().join("work");
+    fs_err::create_dir(&work)?;
+    let mut out = io::stdout().lock();
+    // `cargo bench --bench steps -- http`
+    if !std::env::args().any(|argument| argument == "http") {
+        shell_steps(&mut out, place.path(), &work)?;
+    }
+    long_turns(&mut out, place.path(), &work)
 }

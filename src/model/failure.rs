@@ -94,7 +94,10 @@ impl Failure {
         } else {
             // A stream's errors carry the status as their code at some gateways.
             let numeric = self.codes.iter().find_map(|code| code.parse().ok());
-            kind_of_status(self.status.or(numeric))
+            match self.status.or(numeric) {
+                None if coded(UNFIT_CODES) => ModelErrorKind::Rejected,
+                status => kind_of_status(status),
+            }
         }
     }
 
@@ -136,12 +139,13 @@ const QUOTA_CODES: &[&str] = &[
 const QUOTA_WORDS: &[&str] = &["credit balance is too low"];
 /// What the model sampled was no call, and the server made an error of it: the next sample may be better (Groq).
 const MISSAMPLED_CODES: &[&str] = &["tool_use_failed"];
+/// Says nothing where there is a status: OpenAI's 401 for a missing key and DeepSeek's 402 have it too.
+const UNFIT_CODES: &[&str] = &["invalid_request_error"];
 const AUTH_CODES: &[&str] = &["invalid_api_key", "authentication_error", "invalid_token"];
 const AUTH_WORDS: &[&str] = &["api key not valid", "incorrect api key"];
 const REJECTED_CODES: &[&str] = &[
     "model_not_found",
     "invalid_prompt",
-    "invalid_request_error",
     "content_filter",
     "content_policy_violation",
     "cyber_policy",
@@ -174,15 +178,17 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     })
 }
 
-/// "Please try again in 1.5s", "… in 28ms", "… in 6m0s", "… in 20 seconds", and Gemini's "Please retry in 32.5s". A server
-/// that loads its model is busy for longer than it takes to ask five times.
+/// "Please try again in 1.5s", "… in 28ms", "… in 6m0s", "… in 20 seconds", Gemini's "Please retry in 32.5s" and Azure's
+/// "Please retry after 26 seconds". A server that loads its model is busy for longer than it takes to ask five times.
 fn wait_in_words(words: &str) -> Option<Duration> {
     let lower = words.to_lowercase();
     if lower.contains("loading model") {
         return Some(LOADING);
     }
-    let said = |mark: &str| Some(lower.split_once(mark)?.1);
-    let mut rest = said("try again in ").or_else(|| said("retry in "))?;
+    let said = |mark: &&str| Some(lower.split_once(mark)?.1);
+    let mut rest = ["try again in ", "retry in ", "retry after "]
+        .iter()
+        .find_map(said)?;
     let mut seconds = None;
     while let Some((count, unit, after)) = leading_span(rest) {
         *seconds.get_or_insert(0.0) += count * unit;
@@ -361,6 +367,24 @@ mod tests {
                 "API key not valid. Pass one.",
             ),
             (401, "", Auth, ""),
+            (
+                401,
+                r#"{"error":{"message":"You didn't provide an API key.","type":"invalid_request_error","param":null,"code":null}}"#,
+                Auth,
+                "You didn't provide an API key.",
+            ),
+            (
+                402,
+                r#"{"error":{"message":"Insufficient Balance","type":"unknown_error","param":null,"code":"invalid_request_error"}}"#,
+                Quota,
+                "Insufficient Balance",
+            ),
+            (
+                429,
+                r#"{"error":{"message":"slow down","type":"invalid_request_error"}}"#,
+                Busy,
+                "slow down",
+            ),
             (
                 403,
                 "<html><head><title>403\n Forbidden</title>",
@@ -553,6 +577,7 @@ mod tests {
             ("Try again in 6m0s.", Some(360_000)),
             ("please try again in 20 seconds", Some(20_000)),
             ("Quota exceeded. Please retry in 32.5s.", Some(32_500)),
+            ("Please retry after 26 seconds.", Some(26_000)),
             ("Loading model", Some(5_000)),
             ("try again in a while", None),
             ("try again in 5", None),

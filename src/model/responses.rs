@@ -169,7 +169,12 @@ pub(super) struct Decoder {
 }
 
 impl Decode for Decoder {
-    fn decode(&mut self, event: Value, told: &mut VecDeque<ModelEvent>) -> Result<(), ModelError> {
+    fn decode(
+        &mut self,
+        mut event: Value,
+        told: &mut VecDeque<ModelEvent>,
+    ) -> Result<(), ModelError> {
+        told.extend(self.late(&mut event)?);
         told.extend(self.meaning(event)?);
         Ok(())
     }
@@ -187,6 +192,20 @@ impl Decoder {
             peer,
             has_item: false,
         }
+    }
+
+    /// The items in the event that ends a sample, where no event before it had any: not every server sends them singly.
+    fn late(&mut self, event: &mut Value) -> Result<Vec<ModelEvent>, ModelError> {
+        let ends = ["response.completed", "response.incomplete"];
+        if self.has_item || !ends.iter().any(|name| event["type"] == *name) {
+            return Ok(Vec::new());
+        }
+        let output = event.pointer_mut("/response/output").map(Value::take);
+        let Some(Value::Array(items)) = output else {
+            return Ok(Vec::new());
+        };
+        let told = items.into_iter().map(|item| self.item(item));
+        told.filter_map(Result::transpose).collect()
     }
 
     /// What an event tells, if it tells anything.

@@ -167,6 +167,23 @@ async fn what_is_unusual_is_understood() {
             "+\"hi\"\nsays \"hi\"\ndone 0/0/0 in 1",
         ),
         (
+            Reply::default().last_event(json!({
+                "type": "response.completed",
+                "response": {"output": [
+                    {"type": "message", "content": "late"},
+                    {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"},
+                ]},
+            })),
+            "says \"late\"\na f({})\ndone 0/0/0 in 1",
+        ),
+        (
+            Reply::text("once").last_event(json!({
+                "type": "response.completed",
+                "response": {"output": [{"type": "message", "content": "once"}]},
+            })),
+            "+\"once\"\nsays \"once\"\ndone 0/0/0 in 1",
+        ),
+        (
             Reply::text("half").last_event(json!({
                 "type": "response.incomplete",
                 "response": {"incomplete_details": {"reason": "max_output_tokens"}, "usage": {"input_tokens": 5}},
@@ -506,6 +523,42 @@ async fn a_conversation_grows_by_appending_on_one_connection() {
         "{:?}",
         input[1]
     );
+}
+
+/// Not every server takes a body in chunks, and a cache only knows what it has seen to the byte.
+#[tokio::test]
+async fn a_long_conversation_is_sent_with_its_length_and_again_the_same() {
+    for api in [WireApi::Responses, WireApi::Chat] {
+        let server = ModelServer::start(vec![Reply::http(503, "busy"), Reply::text("it works")]);
+        let mut endpoint = endpoint(&server);
+        endpoint.wire_api = Some(api);
+        let model = model(endpoint);
+        let said: Vec<Item> = (0..500)
+            .map(|n| user(&format!("{n} ").repeat(500)))
+            .collect();
+        let stream = model.stream(Request {
+            head: head(),
+            input: Arc::new(model.encode(&said)),
+        });
+        let events: Vec<_> = stream.collect().await;
+        assert!(
+            matches!(events.last(), Some(Ok(ModelEvent::Done(_)))),
+            "{events:?}"
+        );
+        assert_eq!(server.violations(), [""; 0]);
+        let seen = server.requests();
+        let [first, again] = &seen[..] else {
+            panic!("{} requests", seen.len());
+        };
+        assert_eq!(first.body, again.body);
+        for seen in &seen {
+            let length = seen.body.to_string().len();
+            assert!(length > 900_000, "{length}");
+            assert_eq!(seen.headers["content-length"], length.to_string());
+            assert_eq!(seen.headers["content-type"], "application/json");
+            assert!(!seen.headers.contains_key("transfer-encoding"));
+        }
+    }
 }
 
 #[test]

@@ -65,7 +65,10 @@ impl Decode for Decoder {
         for call in delta["tool_calls"].as_array().into_iter().flatten() {
             self.take_call(call)?;
         }
-        if let Some(reason) = choice["finish_reason"].as_str() {
+        // What comes behind a reason may have an empty one.
+        if let Some(reason) = choice["finish_reason"].as_str()
+            && !self.has_ended()
+        {
             self.finish = Some(reason.to_owned());
         }
         let nothing_follows = self.has_ended() && choice.is_null() && counted.is_some();
@@ -333,6 +336,7 @@ mod tests {
             (false, true, &[&said, &empty], true),
             (false, false, &[&said, &empty], false),
             (false, false, &[&said, &stop], true),
+            (false, false, &[&said, &stop, &empty], true),
         ];
         for (lenient, clean, events, expect) in table {
             let events: Vec<Value> = events.iter().map(|event| (*event).clone()).collect();
