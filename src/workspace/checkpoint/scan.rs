@@ -501,7 +501,7 @@ mod tests {
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         symlink("/dev/zero", root.join("link/.gitignore")).unwrap();
         let scope = Scope {
-            roots: &[root.clone()],
+            roots: std::slice::from_ref(&root),
             closed: &[],
             tracked: &Index::default(),
         };
