@@ -5,6 +5,7 @@
 //! the call fail instead of leading it out.
 
 use std::{
+    ffi::OsStr,
     fs::File,
     io::{self, Read, Write},
     os::{
@@ -18,6 +19,10 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, renameat, unlinkat};
 
 /// The largest file that the tools take in, in bytes.
 pub const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// What stands around a number that is never used twice, in the name of a file that is about to replace another.
+const BEFORE: &str = ".openoxide-";
+const AFTER: &str = ".tmp";
 
 /// The whole content of the regular file `real`; `None` when it does not exist.
 ///
@@ -85,6 +90,13 @@ pub fn write(real: &Path, content: &[u8]) -> io::Result<()> {
         Err(rustix::io::Errno::NOENT) => replace(&directory, name, content, None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// True for the name of a file that a writer here, or of another process, is about to put in the place of another.
+pub(super) fn is_on_its_way(name: &OsStr) -> bool {
+    let name = name.to_str();
+    let number = name.and_then(|name| name.strip_prefix(BEFORE)?.strip_suffix(AFTER));
+    number.is_some_and(|number| uuid::Uuid::try_parse(number).is_ok())
 }
 
 /// Takes the file or link `real` away; what is not there already is.
@@ -155,7 +167,7 @@ fn replace(
     content: &[u8],
     mode: Option<Mode>,
 ) -> io::Result<()> {
-    let temporary = format!(".openoxide-{}.tmp", uuid::Uuid::now_v7());
+    let temporary = format!("{BEFORE}{}{AFTER}", uuid::Uuid::now_v7());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     // The mode of a new file is what the user's umask makes of it, as for any editor.
     let file = rustix::fs::openat(

@@ -483,7 +483,7 @@ fn two_tasks_at_once_do_not_get_into_each_others_way() {
 /// `openoxide … | head -1`
 #[test]
 fn a_reader_that_goes_away_ends_the_task_and_its_processes() {
-    let command = "echo one; sleep 0.7; echo two; sleep 300";
+    let command = "echo one; until test -e go; do sleep 0.1; done; echo two; sleep 300";
     let script = vec![
         Reply::call("c1", "shell", json!({"command": command})),
         Reply::text("done"),
@@ -497,8 +497,9 @@ fn a_reader_that_goes_away_ends_the_task_and_its_processes() {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        if home.until_running("sleep 0.7") {
+        if home.until_running("sleep 0.1") {
             drop(child.stdout.take());
+            std::fs::write(home.project().join("go"), "").expect("a file");
             let status = ends_within(&mut child, Duration::from_secs(10));
             assert!(!status.success(), "{status}");
             home.assert_deserted(&[]);

@@ -12,7 +12,7 @@ use crate::support::{
 const MOST: u64 = 10 << 10;
 
 /// Bytes of a flood.
-const LENGTH: u32 = 1_000_000_000;
+const LENGTH: u32 = 300_000_000;
 
 /// The most memory that a server used, in KiB, whose model makes one call of `shell` and waits a while.
 fn most_memory(arguments: serde_json::Value) -> u64 {

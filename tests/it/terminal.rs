@@ -301,7 +301,7 @@ async fn a_holder_of_the_terminal_does_not_delay_the_answer() {
             "trap '' HUP; (while :; do sleep 1; done) & echo started",
         ] {
             let seen = place.in_terminal(way, line).await;
-            assert!(seen.seconds < 3.0, "{way:?} {line}: {}", seen.seconds);
+            assert!(seen.seconds < 10.0, "{way:?} {line}: {}", seen.seconds);
             assert!(seen.output.contains("started"), "{way:?} {line}");
             place
                 .assert_deserted(Duration::from_millis(500), line)

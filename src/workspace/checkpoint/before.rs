@@ -3,11 +3,8 @@
 use std::{
     collections::HashMap,
     fmt,
-    path::Path,
-    sync::{
-        OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    path::{Path, PathBuf},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -39,7 +36,7 @@ pub(super) struct Before {
     /// Why commands' changes are not known at all.
     pub(super) unknown: Option<String>,
     /// Files whose contents could not be kept.
-    pub(super) left_out: AtomicUsize,
+    left_out: OnceLock<Vec<PathBuf>>,
     /// Cancelled when as much is kept as will be.
     pub(super) finished: CancellationToken,
     /// Lives as long as what is kept in it.
@@ -123,12 +120,16 @@ impl Before {
                 .tempdir()
             {
                 Ok(made) => self.temporary.get_or_init(|| made).path().to_owned(),
-                Err(_) => return self.left_out.store(wanted.len(), Ordering::Relaxed),
+                Err(_) => {
+                    let all = wanted.iter().map(|one| one.directory.join(one.name));
+                    self.left_out.get_or_init(|| all.collect());
+                    return;
+                }
             },
         };
         let mut kept = Kept::open(&folder);
         let left_out = kept.renew(&wanted, limit);
-        self.left_out.store(left_out, Ordering::Relaxed);
+        self.left_out.get_or_init(|| left_out);
         // Only one task keeps.
         let kept = self.kept.get_or_init(|| kept);
         drop(finished);
@@ -141,12 +142,9 @@ impl Before {
     fn wanted(&self) -> Vec<Wanted<'_>> {
         let mut wanted = Vec::new();
         for (directory, names) in self.scan.files.directories() {
-            let tracked = self
-                .repository
-                .as_ref()
-                .map(|_| self.index.inside(directory));
-            for (name, stat) in names {
-                let object = tracked.and_then(|tracked| tracked.object(name, stat));
+            let objects = self.index.inside(directory).objects(names);
+            for ((name, stat), object) in names.iter().zip(objects) {
+                let object = object.filter(|_| self.repository.is_some());
                 if object.is_none() || self.conversion != Conversion::None {
                     wanted.push(Wanted {
                         is_urgent: object.is_none() || self.conversion == Conversion::Any,
@@ -159,6 +157,11 @@ impl Before {
             }
         }
         wanted
+    }
+
+    /// Files whose contents could not be kept.
+    pub(super) fn left_out(&self) -> &[PathBuf] {
+        self.left_out.get().map_or(&[], Vec::as_slice)
     }
 
     /// Waits until as much is kept as will be. Blocks; ended by [`Self::keep`], which has a deadline, or after

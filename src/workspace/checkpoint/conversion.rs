@@ -6,11 +6,15 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
 };
 
-use super::git::{Index, Repository};
+use rustix::fs::CWD;
+
+use super::{
+    git::{Index, Repository},
+    scan::read_regular,
+};
 
 /// What git may have made of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +106,8 @@ fn outside() -> Vec<[PathBuf; 2]> {
 
 /// What the words in a file may mean; one that is not there says nothing.
 fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
-    let text = fs::read(path).unwrap_or_default().to_ascii_lowercase();
+    let text = read_regular(CWD, path).unwrap_or_default();
+    let text = text.to_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
     let said = words.iter().filter(|(word, _)| text.contains(word));
     said.map(|(_, means)| *means).max().unwrap_or_default()
@@ -110,6 +115,8 @@ fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -5,7 +5,8 @@
 //! never sees the repository (see [`super::plumbing`]).
 
 use std::{
-    ffi::OsStr,
+    collections::HashMap,
+    ffi::{OsStr, OsString},
     fs,
     ops::Range,
     os::unix::ffi::OsStrExt,
@@ -86,10 +87,11 @@ fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
 #[derive(Debug, Default)]
 pub(super) struct Index {
     top: PathBuf,
-    /// All names, one behind the other.
+    /// The names of all files, one behind the other.
     names: Vec<u8>,
-    /// In the order of their names, as git keeps them.
-    entries: Vec<Entry>,
+    /// By their path below `top`; each with what is directly in it, in the order of names. One table of all paths, as in
+    /// the file, costs a search through memory that is in no cache for each directory.
+    directories: HashMap<Vec<u8>, Vec<Entry>>,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,13 @@ struct Entry {
     /// As in the file: seconds and nanoseconds of the two times, device, inode, mode, user, group, size.
     fields: [u32; 10],
     sound: bool,
+}
+
+/// Entries of one directory that follow each other in the file: they cost one search for it.
+#[derive(Default)]
+struct Run {
+    directory: Vec<u8>,
+    entries: Vec<Entry>,
 }
 
 /// Flags that say that git does not look at the file, or has more than one version of it.
@@ -123,33 +132,53 @@ impl Index {
         }
         let mut index = Self {
             top: top.to_owned(),
-            names: Vec::with_capacity(bytes.len()),
-            entries: Vec::with_capacity((count as usize).min(bytes.len() / 62)),
+            ..Self::default()
         };
-        let mut name = Vec::new();
+        let mut path = Vec::new();
+        let mut run = Run::default();
         for _ in 0..count {
-            let entry = reader.entry(version, &mut name, written)?;
+            let entry = reader.entry(version, &mut path, written)?;
             // git makes no others; a forged index may.
-            if is_plain(&name) {
-                index.add(entry, &name);
+            if is_plain(&path) {
+                index.add(&mut run, entry, &path);
             }
         }
+        index.end(run);
         index.sort();
         Some(index)
     }
 
-    fn add(&mut self, entry: Entry, name: &[u8]) {
+    fn add(&mut self, run: &mut Run, entry: Entry, path: &[u8]) {
+        let (directory, name) = match path.iter().rposition(|byte| *byte == b'/') {
+            Some(slash) => (&path[..slash], &path[slash + 1..]),
+            None => (&path[..0], path),
+        };
+        if run.directory != directory {
+            let directory = directory.to_vec();
+            let entries = Vec::new();
+            self.end(std::mem::replace(run, Run { directory, entries }));
+        }
         let from = self.names.len();
         self.names.extend_from_slice(name);
         let name = from..self.names.len();
-        self.entries.push(Entry { name, ..entry });
+        run.entries.push(Entry { name, ..entry });
+    }
+
+    /// What is below a directory may stand between its own files, so it may have been found before.
+    fn end(&mut self, run: Run) {
+        match self.directories.get_mut(&run.directory) {
+            Some(entries) => entries.extend(run.entries),
+            None if run.entries.is_empty() => {}
+            None => drop(self.directories.insert(run.directory, run.entries)),
+        }
     }
 
     /// git writes them sorted; to look them up relies on it.
     fn sort(&mut self) {
-        let names = &self.names;
-        self.entries
-            .sort_by(|one, other| names[one.name.clone()].cmp(&names[other.name.clone()]));
+        let name = |entry: &Entry| &self.names[entry.name.clone()];
+        for entries in self.directories.values_mut() {
+            entries.sort_by(|one, other| name(one).cmp(name(other)));
+        }
     }
 
     /// The object with the content of `path`, if it is still as git saw it.
@@ -157,52 +186,29 @@ impl Index {
         self.inside(path.parent()?).object(path.file_name()?, stat)
     }
 
-    /// What it has in `directory`, at any depth.
+    /// What it has directly in `directory`.
     pub(super) fn inside(&self, directory: &Path) -> Inside<'_> {
-        let mut prefix = match directory.strip_prefix(&self.top) {
-            Ok(inside) => inside.as_os_str().as_bytes().to_vec(),
-            Err(_) => return Inside::default(),
-        };
-        if !prefix.is_empty() {
-            prefix.push(b'/');
-        }
-        let name = |entry: &Entry| &self.names[entry.name.clone()];
-        let from = self
-            .entries
-            .partition_point(|entry| name(entry) < &prefix[..]);
-        let rest = &self.entries[from..];
-        let to = rest.partition_point(|entry| name(entry).starts_with(&prefix));
+        let below = directory.strip_prefix(&self.top).ok();
+        let entries = below.and_then(|below| self.directories.get(below.as_os_str().as_bytes()));
         Inside {
             names: &self.names,
-            entries: &rest[..to],
-            prefix: prefix.len(),
+            entries: entries.map_or(&[], Vec::as_slice),
         }
     }
 
-    /// Directories with the names that are directly in each. One may come more than once.
+    /// Each directory with the names that are directly in it.
     pub(super) fn directories(
         &self,
     ) -> impl Iterator<Item = (PathBuf, impl Iterator<Item = &OsStr>)> {
-        let split = |entry: &Entry| {
-            let name = &self.names[entry.name.clone()];
-            let slash = name.iter().rposition(|byte| *byte == b'/');
-            name.split_at(slash.map_or(0, |at| at + 1))
-        };
-        let runs = self.entries.chunk_by(move |a, b| split(a).0 == split(b).0);
-        runs.map(move |run| {
-            let directory = split(&run[0]).0;
-            let directory = directory.strip_suffix(b"/").unwrap_or(directory);
-            let directory = self.top.join(OsStr::from_bytes(directory));
-            let names = run.iter();
-            (
-                directory,
-                names.map(move |entry| OsStr::from_bytes(split(entry).1)),
-            )
+        self.directories.iter().map(|(below, entries)| {
+            let directory = self.top.join(OsStr::from_bytes(below));
+            let name = |entry: &Entry| OsStr::from_bytes(&self.names[entry.name.clone()]);
+            (directory, entries.iter().map(name))
         })
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.directories.is_empty()
     }
 
     /// One that has these names and no objects.
@@ -212,6 +218,7 @@ impl Index {
             top: top.to_owned(),
             ..Self::default()
         };
+        let mut run = Run::default();
         for name in names {
             let entry = Entry {
                 name: 0..0,
@@ -219,8 +226,9 @@ impl Index {
                 fields: [0; 10],
                 sound: false,
             };
-            index.add(entry, name.as_bytes());
+            index.add(&mut run, entry, name.as_bytes());
         }
+        index.end(run);
         index.sort();
         index
     }
@@ -237,19 +245,31 @@ impl Index {
 }
 
 /// A part of an index: what is in one directory.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(super) struct Inside<'a> {
     names: &'a [u8],
     entries: &'a [Entry],
-    /// So many bytes of each name are those of the directory.
-    prefix: usize,
 }
 
 impl<'a> Inside<'a> {
     /// The object with the content of the file `name`, if it is still as git saw it.
     pub(super) fn object(&self, name: &OsStr, stat: &Stat) -> Option<&'a ObjectId> {
-        let entry = self.find(name)?;
-        (entry.sound && entry.fits(stat)).then_some(&entry.id)
+        self.find(name)?.object(stat)
+    }
+
+    /// [`Self::object`] of each of these files, which come in the order of their names: the two lists are passed through
+    /// side by side.
+    pub(super) fn objects(
+        self,
+        files: &[(OsString, Stat)],
+    ) -> impl Iterator<Item = Option<&'a ObjectId>> {
+        let mut rest = self.entries.iter().peekable();
+        files.iter().map(move |(name, stat)| {
+            let name = name.as_bytes();
+            while rest.next_if(|entry| self.name(entry) < name).is_some() {}
+            let entry = rest.peek().filter(|entry| self.name(entry) == name)?;
+            entry.object(stat)
+        })
     }
 
     /// True if git tracks the file `name`.
@@ -258,11 +278,14 @@ impl<'a> Inside<'a> {
     }
 
     fn find(&self, name: &OsStr) -> Option<&'a Entry> {
-        let rest = |entry: &Entry| &self.names[entry.name.clone()][self.prefix..];
         let found = self
             .entries
-            .binary_search_by(|entry| rest(entry).cmp(name.as_bytes()));
+            .binary_search_by(|entry| self.name(entry).cmp(name.as_bytes()));
         self.entries.get(found.ok()?)
+    }
+
+    fn name(&self, entry: &Entry) -> &'a [u8] {
+        &self.names[entry.name.clone()]
     }
 }
 
@@ -273,6 +296,11 @@ fn is_plain(name: &[u8]) -> bool {
 }
 
 impl Entry {
+    /// Its object, if it has the content of the file of which `stat` is true.
+    fn object(&self, stat: &Stat) -> Option<&ObjectId> {
+        (self.sound && self.fits(stat)).then_some(&self.id)
+    }
+
     fn fits(&self, stat: &Stat) -> bool {
         let [
             changed,

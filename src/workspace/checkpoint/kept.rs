@@ -10,7 +10,10 @@ use std::{
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
@@ -103,9 +106,9 @@ impl Kept {
         (known == stat).then_some(source)
     }
 
-    /// Keeps the contents of `wanted`, those of one directory together, and forgets the rest. Gives how many could not
-    /// be kept in time and room; those that are too large for the file tools are not among them.
-    pub(super) fn renew(&mut self, wanted: &[Wanted], limit: Limit) -> usize {
+    /// Keeps the contents of `wanted`, those of one directory together, and forgets the rest. Gives those that could not
+    /// be kept in time and room; what is too large for the file tools is not among them.
+    pub(super) fn renew(&mut self, wanted: &[Wanted], limit: Limit) -> Vec<PathBuf> {
         let before = std::mem::take(&mut self.files);
         let (mut room, mut new) = (limit.room, Vec::new());
         for inside in wanted.chunk_by(|one, next| std::ptr::eq(one.directory, next.directory)) {
@@ -131,7 +134,7 @@ impl Kept {
         let batch = Batch {
             contents: &self.contents,
             room: AtomicU64::new(room),
-            left_out: AtomicUsize::new(0),
+            left_out: Mutex::default(),
             next: AtomicUsize::new(0),
             deadline: limit.deadline,
         };
@@ -139,7 +142,8 @@ impl Kept {
             let path = wanted.directory.join(wanted.name);
             self.files.insert(&path, (*wanted.stat, source));
         }
-        batch.left_out.into_inner()
+        let left_out = batch.left_out.into_inner();
+        left_out.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down what is known, for the next turn, and removes what is long out of use.
@@ -219,7 +223,8 @@ impl Wanted<'_> {
 struct Batch<'a> {
     contents: &'a Contents,
     room: AtomicU64,
-    left_out: AtomicUsize,
+    /// Nobody does anything else under its lock than to add one.
+    left_out: Mutex<Vec<PathBuf>>,
     next: AtomicUsize,
     deadline: Instant,
 }
@@ -242,11 +247,17 @@ impl Batch<'_> {
         while let Some(wanted) = files.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             match self.one(wanted) {
                 Some(source) => read.push((*wanted, source)),
-                None if wanted.is_urgent => drop(self.left_out.fetch_add(1, Ordering::Relaxed)),
+                None if wanted.is_urgent => self.leave_out(wanted),
                 None => {}
             }
         }
         read
+    }
+
+    fn leave_out(&self, wanted: &Wanted) {
+        let left_out = self.left_out.lock();
+        let mut left_out = left_out.unwrap_or_else(PoisonError::into_inner);
+        left_out.push(wanted.directory.join(wanted.name));
     }
 
     fn one(&self, wanted: &Wanted) -> Option<Source> {
@@ -330,7 +341,10 @@ mod tests {
         let left_out = kept.renew(&wanted, limit);
         kept.settle();
         let source = |(path, stat): (&PathBuf, &Stat)| kept.source(path, stat).cloned();
-        (left_out, files.iter().zip(&stats).map(source).collect())
+        (
+            left_out.len(),
+            files.iter().zip(&stats).map(source).collect(),
+        )
     }
 
     fn files(dir: &Path) -> Vec<PathBuf> {

@@ -451,6 +451,37 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_a_file_tool_does_beside_the_look_is_known_from_the_tool() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tool"), "1").unwrap();
+        let policy = SandboxPolicy::WorkspaceWrite;
+        let workspace = Workspace::open(dir.path(), policy, Boundaries::default()).unwrap();
+        let workspace = Arc::new(workspace);
+        let checkpoint = workspace.checkpoint();
+        let begun = checkpoint.begin(&workspace, None);
+        let (tool, soon) = (
+            workspace.cwd().join("tool"),
+            Instant::now() + Duration::from_secs(60),
+        );
+        let on_its_way = workspace
+            .cwd()
+            .join(format!(".openoxide-{}.tmp", Uuid::now_v7()));
+        std::fs::write(&on_its_way, "2").unwrap();
+        let before = Before::look(&workspace, soon);
+        checkpoint
+            .keep(&workspace, &tool, Some(b"1"), b"2")
+            .unwrap();
+        std::fs::rename(&on_its_way, &tool).unwrap();
+        let (deadline, room) = (soon, checkpoint.budget.room);
+        before.keep(None, Limit { deadline, room });
+        begun.0.before.set(Arc::new(before)).unwrap();
+        drop(Checkpoint::command(&workspace).await);
+        let measured = checkpoint.measure(&workspace, &begun);
+        let changed: Vec<&str> = measured.changes.iter().map(|c| &*c.path).collect();
+        assert_eq!((&*changed, measured.partial), (&["tool"][..], None));
+    }
+
+    #[tokio::test]
     async fn beyond_its_budget_a_turn_says_what_it_does_not_know() {
         let dir = tempfile::tempdir().unwrap();
         let plenty = Budget::default();

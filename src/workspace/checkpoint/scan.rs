@@ -8,9 +8,12 @@
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
-    fs::{self, Metadata},
-    io,
-    os::unix::{ffi::OsStrExt, fs::MetadataExt},
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Instant,
@@ -20,6 +23,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
 
 use super::{git::Index, tree::Tree};
+use crate::workspace::file::{LARGEST_FILE, is_on_its_way};
 
 /// More walk side by side only where there are as many processors.
 const MOST_WALKERS: usize = 8;
@@ -258,10 +262,13 @@ impl Walk<'_> {
         while let Some((directory, chain)) = self.next() {
             let below = self.enter(directory, chain, &mut found);
             let mut queue = self.queue();
-            queue.waiting.extend(below);
             queue.busy -= 1;
             queue.given_up |= Instant::now() > self.deadline;
-            self.more.notify_all();
+            // To wake nobody is a system call too.
+            if !below.is_empty() || queue.busy == 0 || queue.given_up {
+                self.more.notify_all();
+            }
+            queue.waiting.extend(below);
         }
         found
     }
@@ -295,7 +302,6 @@ impl Walk<'_> {
     /// One directory: its files go to `found`, its directories are given back. What cannot be read is as if it were
     /// not there.
     fn enter(&self, directory: PathBuf, chain: Chain, found: &mut Scan) -> Vec<(PathBuf, Chain)> {
-        let chain = self.chain_in(&directory, chain, found);
         let mut inside = Inside {
             tracked: self.tracked.inside(&directory),
             walk: self,
@@ -305,7 +311,7 @@ impl Walk<'_> {
             below: Vec::new(),
         };
         // What was read until an error is there.
-        let _ = inside.read();
+        let _ = inside.read(found);
         if inside
             .files
             .iter()
@@ -317,11 +323,11 @@ impl Walk<'_> {
         inside.below
     }
 
-    /// What holds in `directory` besides what holds above it.
-    fn chain_in(&self, directory: &Path, chain: Chain, found: &mut Scan) -> Chain {
+    /// What holds in `directory`, which is open as `at`, besides what holds above it.
+    fn chain_in(&self, directory: &Path, at: impl AsFd, chain: Chain, found: &mut Scan) -> Chain {
         let rules = match self.rules {
             Some(known) => known.0.get(directory).cloned(),
-            None => read_rules(directory, &directory.join(".gitignore")),
+            None => read_rules(directory, at, ".gitignore".as_ref()),
         };
         match rules {
             Some(rules) => {
@@ -341,7 +347,7 @@ impl Walk<'_> {
         let exclude = top.join(".git/info/exclude");
         let rules = match self.rules {
             Some(known) => known.0.get(&exclude).cloned(),
-            None => read_rules(top, &exclude),
+            None => read_rules(top, CWD, &exclude),
         };
         let mut chain = Chain::default();
         if let Some(rules) = rules {
@@ -354,7 +360,9 @@ impl Walk<'_> {
             .take_while(|dir| dir.starts_with(top))
             .collect();
         for directory in between.into_iter().rev() {
-            chain = self.chain_in(directory, chain, scan);
+            if let Ok(opened) = open(directory) {
+                chain = self.chain_in(directory, opened, chain, scan);
+            }
         }
         chain
     }
@@ -376,9 +384,12 @@ struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    fn read(&mut self) -> io::Result<()> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut directory = Dir::new(openat(CWD, &self.path, flags, Mode::empty())?)?;
+    fn read(&mut self, found: &mut Scan) -> io::Result<()> {
+        let mut directory = Dir::new(open(&self.path)?)?;
+        let above = std::mem::take(&mut self.chain);
+        self.chain = self
+            .walk
+            .chain_in(&self.path, directory.fd()?, above, found);
         while let Some(entry) = directory.read() {
             // What vanished meanwhile is not there.
             let _ = self.take(&directory, &entry?);
@@ -388,7 +399,8 @@ impl Inside<'_> {
 
     fn take(&mut self, directory: &Dir, entry: &DirEntry) -> io::Result<()> {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if matches!(name.as_bytes(), b"." | b".." | b".git") {
+        // A file tool may write beside the look; what it put in place is known from it.
+        if matches!(name.as_bytes(), b"." | b".." | b".git") || is_on_its_way(name) {
             return Ok(());
         }
         let look = || {
@@ -433,14 +445,33 @@ impl Inside<'_> {
     }
 }
 
-/// The rules in `file` for what is below `directory`. Lines that are no rules are passed over, as git does.
-fn read_rules(directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
-    let text = fs::read(file).ok()?;
+fn open(directory: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(CWD, directory, flags, Mode::empty())?)
+}
+
+/// The rules in `file`, seen from `at`, for what is below `directory`. Lines that are no rules are passed over, as git
+/// does.
+fn read_rules(directory: &Path, at: impl AsFd, file: &Path) -> Option<Arc<Gitignore>> {
+    let text = read_regular(at, file).ok()?;
     let mut builder = GitignoreBuilder::new(directory);
     for line in String::from_utf8_lossy(&text).lines() {
         let _ = builder.add_line(None, line);
     }
     builder.build().ok().map(Arc::new)
+}
+
+/// What git reads in passing: whatever stands under such a name in somebody's repository, a pipe that nobody writes into
+/// or a link to a device without an end, this ends.
+pub(super) fn read_regular(at: impl AsFd, file: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(at, file, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST_FILE).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -457,6 +488,29 @@ mod tests {
     }
 
     #[test]
+    fn what_has_no_end_under_the_name_of_rules_holds_up_no_look() {
+        use rustix::fs::{FileType, mknodat};
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in ["pipe", "link"] {
+            fs::create_dir(root.join(name)).unwrap();
+            fs::write(root.join(name).join("a"), "").unwrap();
+        }
+        let pipe = root.join("pipe/.gitignore");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        symlink("/dev/zero", root.join("link/.gitignore")).unwrap();
+        let scope = Scope {
+            roots: std::slice::from_ref(&root),
+            closed: &[],
+            tracked: &Index::default(),
+        };
+        let scan = scope.scan(None, Instant::now() + Duration::from_secs(60));
+        let found = ["link/.gitignore", "link/a", "pipe/a"];
+        assert_eq!(names(&scan.unwrap(), &root), found);
+    }
+
+    #[test]
     fn the_rules_of_the_first_look_hold_for_the_second() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().canonicalize().unwrap();
@@ -468,6 +522,8 @@ mod tests {
             "closed/d",
             ".git/e",
             ".hidden",
+            // Which a file tool of another thread is about to put in place of something.
+            ".openoxide-01a1fb06-1918-728f-a8d2-c0806d979055.tmp",
         ] {
             fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             fs::write(root.join(name), "").unwrap();
@@ -475,7 +531,7 @@ mod tests {
         fs::write(root.join(".gitignore"), "*.log\nbuilt/\n").unwrap();
         fs::write(root.join("sub/.gitignore"), "!kept.log\n").unwrap();
         let (roots, closed) = ([root.clone(), root.join("sub")], [root.join("closed")]);
-        for name in ["built/t.log", "built/u", "link/v"] {
+        for name in ["built/t.log", "built/u", "built/a", "built/b/c", "link/v"] {
             fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
             fs::write(root.join(name), "").unwrap();
         }
@@ -486,6 +542,9 @@ mod tests {
             "sub/b.log",
             "gone",
             "built/t.log",
+            // Between two that are in one directory.
+            "built/b/c",
+            "built/a",
             "link/v",
             "closed/d",
             "nowhere/at/all",
@@ -512,8 +571,8 @@ mod tests {
         fs::write(root.join("new.log"), "").unwrap();
         let second = scope(&tracked).scan(Some(&first.rules), soon).unwrap();
         let mut found = found.to_vec();
-        found.insert(3, "built/t.log");
-        found.insert(6, "sub/b.log");
+        found.splice(3..3, ["built/a", "built/b/c", "built/t.log"]);
+        found.insert(8, "sub/b.log");
         assert_eq!(names(&second, &root), found, "and what git tracks counts");
         assert!(
             scope(&none)

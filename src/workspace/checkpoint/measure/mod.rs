@@ -6,7 +6,6 @@ mod whose;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
     time::Instant,
 };
 
@@ -136,7 +135,8 @@ impl Measure<'_> {
         }
         let budget = self.workspace.checkpoint().budget;
         before.wait(budget);
-        let left_out = before.left_out.load(Ordering::Relaxed);
+        let left_out = before.left_out().iter();
+        let left_out = left_out.filter(|path| !self.tools_know(path)).count();
         if left_out > 0 {
             let Budget { time, room } = budget;
             self.because(format!(
@@ -215,8 +215,13 @@ impl Measure<'_> {
         if self.earlier.contains_key(path) {
             return None;
         }
-        let early = self.deeds.wrote.get(path).is_some_and(|wrote| !wrote.late);
-        self.before.filter(|_| !early)?.source(path)
+        self.before.filter(|_| !self.tools_know(path))?.source(path)
+    }
+
+    /// True if a file tool wrote to `path` before any command ran: then it kept what was there, and the look may have come
+    /// too late for it.
+    fn tools_know(&self, path: &Path) -> bool {
+        self.deeds.wrote.get(path).is_some_and(|wrote| !wrote.late)
     }
 
     fn held_before(&self, path: &Path, bytes: Option<Vec<u8>>) -> Held {
