@@ -458,7 +458,7 @@ mod tests {
         let workspace = Workspace::open(dir.path(), policy, Boundaries::default()).unwrap();
         let workspace = Arc::new(workspace);
         let checkpoint = workspace.checkpoint();
-        let begun = checkpoint.begin(&workspace, None);
+        let begun = checkpoint.begin(None);
         let (tool, soon) = (
             workspace.cwd().join("tool"),
             Instant::now() + Duration::from_secs(60),
