@@ -684,7 +684,8 @@ async fn a_turn_that_was_told_to_stop_is_not_kept_open_by_the_end_of_the_process
     let mut going = lab.start("make it two").await;
     going.until_asked().await;
     let (stopped, left) = tokio::join!(lab.handle.interrupt(None), lab.handle.leave());
-    (stopped.unwrap(), left.unwrap());
+    stopped.unwrap();
+    left.unwrap();
     let (outcome, _) = going.end().await;
     assert_eq!(outcome.status, Status::Interrupted);
 }
