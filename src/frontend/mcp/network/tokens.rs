@@ -40,6 +40,8 @@ pub(super) struct Tokens {
     /// Those that do not change.
     fixed: Vec<Entry>,
     file: Option<PathBuf>,
+    /// The file is the one that we make: its token is a word alone, and belongs to [`LOCAL`].
+    own: bool,
     known: Mutex<Known>,
 }
 
@@ -78,6 +80,10 @@ impl Tokens {
     /// # Errors
     /// If one is not a token, the file cannot be read, or there are none.
     pub(super) fn new(fixed: &[String], file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        Self::of(fixed, file, false)
+    }
+
+    fn of(fixed: &[String], file: Option<PathBuf>, own: bool) -> Result<Self, ConfigError> {
         let fixed = fixed
             .iter()
             .map(|text| entry(text))
@@ -87,6 +93,7 @@ impl Tokens {
             key: hmac::Key::new(hmac::HMAC_SHA256, &random()),
             fixed,
             file,
+            own,
             known: Mutex::default(),
         };
         tokens.read_again()?;
@@ -111,12 +118,16 @@ impl Tokens {
                 path.display()
             ))
         })?;
-        Ok((Self::new(&[], Some(path.clone()))?, path))
+        Ok((Self::of(&[], Some(path.clone()), true)?, path))
     }
 
-    /// The tenant whose token `presented` is.
+    /// The tenant whose token `presented` is, alone or spelled `NAME:TOKEN` as it is kept.
     pub(super) fn whose(&self, presented: &str) -> Option<String> {
         let known = self.known();
+        let (named, presented) = match presented.split_once(':') {
+            Some((name, token)) => (Some(name), token),
+            None => (None, presented),
+        };
         let mut whose = None;
         // All of them, whichever it is.
         for (tag, name) in &known.tokens {
@@ -124,6 +135,7 @@ impl Tokens {
                 whose = Some(name);
             }
         }
+        let whose = whose.filter(|whose| named.is_none_or(|named| named == whose.as_str()));
         whose.cloned()
     }
 
@@ -159,7 +171,14 @@ impl Tokens {
         if let Some(path) = &self.file {
             // Before it is read, so that what comes meanwhile is another one.
             seen = Signature::of(path).ok();
-            entries.extend(read(path)?);
+            let read = read(path)?.into_iter().map(|entry| match self.own {
+                true => Entry {
+                    name: LOCAL.to_owned(),
+                    ..entry
+                },
+                false => entry,
+            });
+            entries.extend(read);
         }
         let mut warned = false;
         for entry in &entries {
@@ -254,7 +273,7 @@ fn make(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(path);
     match made {
-        Ok(mut file) => writeln!(file, "{LOCAL}:{}", hex(&random())),
+        Ok(mut file) => writeln!(file, "{}", hex(&random())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -293,6 +312,8 @@ mod tests {
             Some("ana")
         );
         assert_eq!(tokens.whose("staple-staple-staple").as_deref(), Some("bob"));
+        let spelled_out = tokens.whose("ana:correct-horse-battery");
+        assert_eq!(spelled_out.as_deref(), Some("ana"));
         assert_eq!(
             tokens.whose("alone-alone-alone"),
             Some(named_after("alone-alone-alone"))
@@ -300,7 +321,8 @@ mod tests {
         for wrong in [
             "",
             "ana",
-            "ana:correct-horse-battery",
+            "bob:correct-horse-battery",
+            "ana:",
             "correct-horse-batter",
             "correct-horse-battery ",
         ] {
@@ -347,9 +369,12 @@ mod tests {
         let (second, _) = Tokens::own(&state).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&path).unwrap();
-        let token = text.trim().strip_prefix("local:").unwrap();
+        let token = text.trim();
         assert_eq!(token.len(), 64);
-        for tokens in [first, second] {
+        // As it was written once.
+        fs::write(&path, format!("local:{token}\n")).unwrap();
+        let (third, _) = Tokens::own(&state).unwrap();
+        for tokens in [first, second, third] {
             assert_eq!(tokens.whose(token).as_deref(), Some(LOCAL));
         }
     }
