@@ -355,11 +355,11 @@ impl App {
             sandbox,
             approval_policy: ApprovalPolicy::Never,
             writable_roots: self.config.policy.writable_roots.clone(),
-            deny: Vec::new(),
+            ..Policy::default()
         };
         let workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
-        Ok((workspace, self.wiring.confinement(), settings))
+        Ok((workspace, self.wiring.confinement(&policy), settings))
     }
 
     /// Whether callers get tools for their own hands.
