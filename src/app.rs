@@ -300,6 +300,12 @@ impl App {
     }
 
     /// The configured model.
+    /// Whether the configured endpoint is of no use without a key.
+    pub fn needs_key(&self) -> bool {
+        let model = &self.config.model;
+        model.headers.is_empty() && model.endpoint(&model.name, None).needs_key()
+    }
+
     pub fn model(&self) -> Result<Arc<dyn Model>, String> {
         let (model, _) = self.wiring.model(&self.config.model.name)?;
         Ok(model)
