@@ -142,6 +142,9 @@ impl Run {
         drop(lease);
         Ok(exit_code(&outcome))
     }
+        // One that nothing came of is gone before it is told of.
+        app.clear_unused_worktrees();
+        outcome.worktree = outcome.worktree.filter(|worktree| worktree.path.exists());
 
     /// Another process works on the thread: its turn can be followed, and takes no task from here.
     fn follows(&self, thread: &ThreadHandle) -> anyhow::Result<()> {
