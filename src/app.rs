@@ -111,10 +111,17 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        if config.model.name.trim().is_empty() {
+            return Err(ConfigError::new(
+                "the name of the model (`--model`, `model.name`) is empty",
+            ));
+        }
         for (name, settings) in &config.mcp_servers {
-            settings
-                .check()
-                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+            settings.check().map_err(|why| {
+                let layer = layers.setting(&["mcp_servers", name]);
+                let layer = layer.map_or(String::new(), |(_, layer)| format!(" (from {layer})"));
+                ConfigError::new(format!("`mcp_servers.{name}`{layer}: {why}"))
+            })?;
         }
         paths.close(&config.policy.credential_paths);
         paths.close(config.server.token_file.as_slice());
@@ -293,6 +300,12 @@ impl App {
         Ok(self.wiring.key()?.map(|_| origin))
     }
 
+    /// Whether the configured endpoint is of no use without a key.
+    pub fn needs_key(&self) -> bool {
+        let model = &self.config.model;
+        model.headers.is_empty() && model.endpoint(&model.name, None).needs_key()
+    }
+
     /// The API that the configured endpoint is asked over.
     pub fn wire_api(&self) -> WireApi {
         let model = &self.config.model;
@@ -300,12 +313,6 @@ impl App {
     }
 
     /// The configured model.
-    /// Whether the configured endpoint is of no use without a key.
-    pub fn needs_key(&self) -> bool {
-        let model = &self.config.model;
-        model.headers.is_empty() && model.endpoint(&model.name, None).needs_key()
-    }
-
     pub fn model(&self) -> Result<Arc<dyn Model>, String> {
         let (model, _) = self.wiring.model(&self.config.model.name)?;
         Ok(model)
