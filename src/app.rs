@@ -111,10 +111,17 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
+        if config.model.name.trim().is_empty() {
+            return Err(ConfigError::new(
+                "the name of the model (`--model`, `model.name`) is empty",
+            ));
+        }
         for (name, settings) in &config.mcp_servers {
-            settings
-                .check()
-                .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
+            settings.check().map_err(|why| {
+                let layer = layers.setting(&["mcp_servers", name]);
+                let layer = layer.map_or(String::new(), |(_, layer)| format!(" (from {layer})"));
+                ConfigError::new(format!("`mcp_servers.{name}`{layer}: {why}"))
+            })?;
         }
         paths.close(&config.policy.credential_paths);
         paths.close(config.server.token_file.as_slice());
@@ -296,6 +303,12 @@ impl App {
         Ok(self.wiring.key()?.map(|_| origin))
     }
 
+    /// Whether the configured endpoint is of no use without a key.
+    pub fn needs_key(&self) -> bool {
+        let model = &self.config.model;
+        model.headers.is_empty() && model.endpoint(&model.name, None).needs_key()
+    }
+
     /// The API that the configured endpoint is asked over.
     pub fn wire_api(&self) -> WireApi {
         let model = &self.config.model;
@@ -358,11 +371,11 @@ impl App {
             sandbox,
             approval_policy: ApprovalPolicy::Never,
             writable_roots: self.config.policy.writable_roots.clone(),
-            deny: Vec::new(),
+            ..Policy::default()
         };
         let workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
-        Ok((workspace, self.wiring.confinement(), settings))
+        Ok((workspace, self.wiring.confinement(&policy), settings))
     }
 
     /// Whether callers get tools for their own hands.

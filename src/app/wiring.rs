@@ -10,7 +10,9 @@ use rustix::fs::{Access, access};
 use super::{Asker, Meter, Tenant};
 use crate::{
     config::{Config, Environment, Layers, Paths},
-    conversation::{ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree},
+    conversation::{
+        ApprovalPolicy, Redactor, SandboxPolicy, ThreadId, WhenUnattended, Worktree, shown_line,
+    },
     model::{Endpoint, Http, Model, Recorded, Remote, Retry, Secret, Tape},
     thread::{Assemble, Header, Parts, Places, Policy},
     tools::{
@@ -92,8 +94,11 @@ impl Assemble for Wiring {
             },
         )?;
         let limits = match self.asker {
-            // Who gave the limits may give others.
-            Asker::Owner => self.config.limits,
+            // Who gave the limits may give others, inside what the project bounds.
+            Asker::Owner => {
+                let config = self.layers.in_project(header.directory());
+                config.map_err(|error| error.in_one_line())?.limits
+            }
             Asker::Caller => header.limits.within(self.config.limits),
         };
         Ok(Parts {
@@ -141,7 +146,7 @@ impl Wiring {
         Ok(Gate {
             tools: tools(policy.sandbox, approval_policy, &settings),
             workspace,
-            confinement: Arc::new(self.confinement()),
+            confinement: Arc::new(self.confinement(&policy)),
             accept_partial: self.config.policy.accept_partial,
             approval_policy,
             rules: Rules::new(&owner.allow, &deny, &settings.environment)?,
@@ -188,7 +193,7 @@ impl Wiring {
 
     pub(super) fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
         let bounds = Boundaries {
-            writable_roots: policy.writable_roots.clone(),
+            writable_roots: self.writable_roots(policy),
             closed: self.closed(cwd),
             named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
             state: self.kept().map(Path::to_owned),
@@ -196,6 +201,25 @@ impl Wiring {
             view: self.view(),
         };
         Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+    }
+
+    /// The owner's, and those of callers that are still what they were: where a directory was, the agent may have put a
+    /// link that leads out.
+    fn writable_roots(&self, policy: &Policy) -> Vec<PathBuf> {
+        let owners = &self.config.policy.writable_roots;
+        let is_itself = |root: &&PathBuf| {
+            let same =
+                owners.contains(root) || root.canonicalize().is_ok_and(|real| real == **root);
+            if !same {
+                let root = shown_line(&root.to_string_lossy());
+                tracing::warn!(
+                    "`{root}` is not the directory any more that may be written, and is left out"
+                );
+            }
+            same
+        };
+        let roots = policy.writable_roots.iter();
+        roots.filter(is_itself).cloned().collect()
     }
 
     /// The directory of our own files, while it can be written.
@@ -261,8 +285,9 @@ impl Wiring {
             .map_err(|error| error.to_string())
     }
 
-    pub(super) fn confinement(&self) -> Confinement {
-        Confinement::new(self.sandbox.clone(), self.config.policy.network)
+    pub(super) fn confinement(&self, policy: &Policy) -> Confinement {
+        let network = self.config.policy.network && policy.network != Some(false);
+        Confinement::new(self.sandbox.clone(), network)
     }
 
     pub(super) fn settings(&self, sandbox: SandboxPolicy) -> Settings {

@@ -12,13 +12,14 @@ use crate::{
         context::{Context, Surroundings},
         instructions,
     },
-    config::{Config, ConfigError, Narrowing},
+    config::{Config, ConfigError, Narrowing, is_looser},
     conversation::{ApprovalPolicy, SandboxPolicy, ThreadId, shown_line},
     thread::{
         Header, Isolated, Policy,
         rollout::{VERSION, now},
     },
     tools::{command::Rules, mcp, registry::Registry},
+    workspace,
 };
 
 /// Nobody can give it: not the owner to one of them, since it would be to look at the others.
@@ -49,7 +50,7 @@ pub struct Wish {
 #[derive(Debug, thiserror::Error)]
 pub enum HeaderError {
     /// The project's file is wrong.
-    #[error(transparent)]
+    #[error("{}", .0.in_one_line())]
     Config(#[from] ConfigError),
     /// What is wished cannot be had; one line for whoever wished it.
     #[error("{0}")]
@@ -177,16 +178,41 @@ impl App {
         let mut config = self.wiring.layers.in_project(cwd)?;
         let sandbox = self.sandbox(wish, config.policy.sandbox.unwrap_or_default())?;
         let approval_policy = self.approval_policy(wish, config.policy.approval_policy)?;
+        if let Some(more) = wish.narrowing.beyond(&config).into_values().next() {
+            return Err(HeaderError::Refused(format!(
+                "argument `config`: {more}; only the owner of this server sets more"
+            )));
+        }
         config.narrow(&wish.narrowing);
         let deny = config.policy.deny.clone();
         Rules::new(&[], &deny, &[])?;
+        let more = wish.narrowing.policy.writable_roots.iter();
+        let more = more.map(|root| self.more_to_write(cwd, root));
+        let mut writable_roots = config.policy.writable_roots.clone();
+        writable_roots.extend(more.collect::<Result<Vec<_>, _>>()?);
         let policy = Policy {
             sandbox,
             approval_policy,
-            writable_roots: config.policy.writable_roots.clone(),
+            writable_roots,
             deny,
+            network: config.policy.offline.then_some(false),
         };
         Ok((config, policy))
+    }
+
+    /// A directory that a call adds to those that may be written, resolved: inside the roots, and nothing that could not
+    /// be its `cwd`. Without roots that is the server's own directory.
+    fn more_to_write(&self, cwd: &Path, root: &Path) -> Result<PathBuf, String> {
+        let own = [self.setup.cwd.clone(), cwd.to_owned()];
+        let roots = match self.config.server.roots.as_slice() {
+            [] => own.as_slice(),
+            roots => roots,
+        };
+        let wrong = |why: String| format!("argument `config`: `policy.writable_roots`: {why}");
+        let real = self.inside(roots, &cwd.join(root)).map_err(wrong)?;
+        workspace::check_added(&real, &self.wiring.closed(cwd))
+            .map_err(|error| wrong(error.to_string()))?;
+        Ok(real)
     }
 
     /// A recording is a file: a caller cannot name one.
@@ -196,6 +222,7 @@ impl App {
                 "a caller cannot choose a recording; the owner of the server can, with `--model`"
                     .to_owned(),
             ),
+            Some(name) if name.trim().is_empty() => Err("argument `model` is empty".to_owned()),
             name => Ok(name.unwrap_or(configured)),
         }
     }
@@ -211,7 +238,7 @@ impl App {
                 sandbox: SandboxPolicy::ReadOnly,
                 approval_policy: ApprovalPolicy::Never,
                 writable_roots: Vec::new(),
-                deny: Vec::new(),
+                ..parent.policy.clone()
             },
             query: true,
             ..parent.clone()
@@ -223,8 +250,17 @@ impl App {
             return Ok(SandboxPolicy::ReadOnly);
         }
         let ceiling = self.wiring.ceiling();
-        let wished = wish.sandbox.or(wish.narrowing.policy.sandbox);
-        match wished {
+        let stricter = wish.narrowing.policy.sandbox;
+        let held = wish.sandbox.unwrap_or(default);
+        if let Some(wider) = stricter.filter(|asked| *asked <= ceiling && *asked > held) {
+            return Err(format!(
+                "argument `config`: `policy.sandbox` can only be stricter than `{}`, and `{}` is wider; what the owner of this server allows is chosen with `sandbox`",
+                held.as_str(),
+                wider.as_str()
+            ));
+        }
+        // The argument is bounded too where `config` is stricter still.
+        match stricter.max(wish.sandbox) {
             Some(SandboxPolicy::DangerFullAccess) if self.wiring.view().is_narrow() => {
                 Err(NEVER_FOR_ONE_OF_SEVERAL.to_owned())
             }
@@ -233,7 +269,7 @@ impl App {
                 wished.as_str(),
                 ceiling.as_str()
             )),
-            wished => Ok(wished.unwrap_or(default).min(ceiling)),
+            _ => Ok(stricter.unwrap_or(held).min(ceiling)),
         }
     }
 
@@ -246,45 +282,52 @@ impl App {
             return Ok(ApprovalPolicy::Never);
         }
         let set = self.config.policy.approval_policy;
-        let wished = wish
-            .approval_policy
-            .or(wish.narrowing.policy.approval_policy);
+        let stricter = wish.narrowing.policy.approval_policy;
+        let held = wish.approval_policy.or(default).unwrap_or_default();
+        let wished = stricter.or(wish.approval_policy);
         match (set, wished) {
             (Some(ApprovalPolicy::Untrusted), Some(looser))
                 if self.setup.asker == Asker::Caller && looser != ApprovalPolicy::Untrusted =>
             {
                 Err(format!(
-                    "approval policy `{}` is looser than this server's `untrusted`",
+                    "approval policy `{}` is looser than this server's `untrusted`, which only its owner changes",
                     looser.as_str()
                 ))
             }
-            (_, wished) => Ok(wished.or(default).unwrap_or_default()),
+            (_, Some(looser)) if stricter.is_some() && is_looser(looser, held) => Err(format!(
+                "argument `config`: `policy.approval_policy` can only be stricter than `{}`; only the owner of this server sets a looser one",
+                held.as_str()
+            )),
+            (_, wished) => Ok(wished.unwrap_or(held)),
         }
     }
 
     /// A caller's directory must be inside the owner's roots, where there are some; what is not there is not inside.
     pub fn within_roots(&self, cwd: &Path) -> Result<(), String> {
-        let roots = &self.config.server.roots;
-        let real = cwd.canonicalize().ok();
+        match self.config.server.roots.as_slice() {
+            [] => Ok(()),
+            roots => self.inside(roots, cwd).map(drop),
+        }
+    }
+
+    /// What `path` leads to, in one of `roots` and not with another tenant.
+    fn inside(&self, roots: &[PathBuf], path: &Path) -> Result<PathBuf, String> {
         let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
         let is_others = |real: &Path| {
             let tenant = self.tenant().into_iter();
-            let mut others = tenant.flat_map(|tenant| tenant.closed(Some(cwd)));
+            let mut others = tenant.flat_map(|tenant| tenant.closed(Some(path)));
             others.any(|place| real.starts_with(place))
         };
-        let inside =
-            |real: PathBuf| allowed.any(|root| real.starts_with(root)) && !is_others(&real);
-        if roots.is_empty() || real.is_some_and(inside) {
-            return Ok(());
+        match path.canonicalize() {
+            Ok(real) if allowed.any(|root| real.starts_with(root)) && !is_others(&real) => Ok(real),
+            _ => {
+                let roots = roots.iter().map(|root| format!("`{}`", root.display()));
+                let path = shown_line(&path.to_string_lossy());
+                Err(format!(
+                    "`{path}` is outside this server's roots: {}",
+                    roots.collect::<Vec<_>>().join(", ")
+                ))
+            }
         }
-        let roots: Vec<String> = roots
-            .iter()
-            .map(|root| format!("`{}`", root.display()))
-            .collect();
-        let cwd = shown_line(&cwd.to_string_lossy());
-        Err(format!(
-            "`{cwd}` is outside this server's roots: {}",
-            roots.join(", ")
-        ))
     }
 }

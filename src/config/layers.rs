@@ -7,7 +7,11 @@ use toml::{Table, Value};
 
 use crate::{conversation::shown_line, workspace::file};
 
-use super::{Config, NarrowLimits, NarrowModel, NarrowPolicy, Narrowing};
+use super::{
+    Config, NarrowLimits, NarrowModel, NarrowPolicy, Narrowing,
+    narrowing::{check, of_project},
+    plain,
+};
 
 /// What is wrong, where, and a way out.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,14 @@ impl ConfigError {
     /// The way out, where there is one.
     pub fn way_out(&self) -> Option<&str> {
         self.hint.as_deref()
+    }
+
+    /// Both, for readers who get one line.
+    pub fn in_one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}; {hint}", self.message),
+            None => self.message.clone(),
+        }
     }
 }
 
@@ -204,56 +216,39 @@ impl Layers {
         let Some(text) = read(&path)? else {
             return self.owner();
         };
-        let project: Narrowing = checked(&text, &path).map_err(|error| {
-            error.hint(
-                "a project file may lower `limits`, choose a stricter `policy`, add to `policy.deny` and `deny_tools`, disable one of \
-                 `mcp_servers` and set `model.reasoning_effort`; the rest belongs to your own configuration file",
-            )
-        })?;
+        let project = of_project(&text, &path)?;
+        // What flags have lowered is no reason to refuse a file that was right before.
+        check(&project, &path, &[typed(&self.below)?, self.owner()?])?;
         self.over(&project)
     }
 
     fn over(&self, project: &Narrowing) -> Result<Config, ConfigError> {
         let mut config: Config = typed(&self.below)?;
-        config.narrow(project);
+        config.choose(project);
         let mut whole = self.below.clone();
-        merge(&mut whole, narrowed(&config)?);
+        merge(&mut whole, chosen(&config)?);
         merge(&mut whole, self.above.clone());
         let mut config: Config = typed(&whole)?;
-        // What flags deny comes on top of what the project denies, not in its place.
-        config
-            .policy
-            .deny
-            .extend(project.policy.deny.iter().cloned());
-        config.narrow_servers(project);
+        // Flags stand above what the project chose, and within its bounds.
+        config.bound(project);
         Ok(config)
     }
 }
 
-/// The keys that a project can narrow, as they stand.
-fn narrowed(config: &Config) -> Result<Table, ConfigError> {
-    let Config {
-        policy,
-        limits,
-        model,
-        ..
-    } = config;
+/// What a project can choose, as it stands.
+fn chosen(config: &Config) -> Result<Table, ConfigError> {
+    let Config { policy, model, .. } = config;
     Table::try_from(Narrowing {
         policy: NarrowPolicy {
             sandbox: policy.sandbox,
             approval_policy: policy.approval_policy,
-            deny: Vec::new(),
-            network: Some(policy.network),
+            ..NarrowPolicy::default()
         },
-        limits: NarrowLimits {
-            max_steps: Some(limits.max_steps),
-            max_seconds: Some(limits.max_seconds),
-            max_tokens: Some(limits.max_tokens),
-        },
+        limits: NarrowLimits::default(),
         model: NarrowModel {
             reasoning_effort: model.reasoning_effort,
         },
-        // Applied once all layers are there.
+        // The bounds: applied once all layers are there.
         mcp_servers: BTreeMap::new(),
     })
     .map_err(|error| ConfigError::new(error.to_string()))
@@ -290,7 +285,7 @@ pub fn assignment(text: &str) -> Result<Table, ConfigError> {
     Ok(table)
 }
 
-fn nested(keys: &[&str], value: Value) -> Table {
+pub(super) fn nested(keys: &[&str], value: Value) -> Table {
     let whole = keys.iter().rev().fold(value, |inner, key| {
         Value::Table([((*key).to_owned(), inner)].into_iter().collect())
     });
@@ -360,34 +355,48 @@ fn checked<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigErro
 
 /// Puts an error of the TOML reader into our words: which key, which line, and the nearest known one.
 fn explain(what: &str, text: Option<&str>, error: &toml::de::Error) -> ConfigError {
-    let line = text
-        .zip(error.span())
-        .map(|(text, span)| {
-            format!(
-                " at line {}",
-                text[..span.start.min(text.len())].matches('\n').count() + 1
-            )
-        })
-        .unwrap_or_default();
-    let words: Vec<&str> = error.message().split('`').skip(1).step_by(2).collect();
+    let line = text.map_or(String::new(), |text| line_of(text, error));
+    let words = error.message().split('`').skip(1).step_by(2);
+    let words: Vec<String> = words.map(str::to_owned).collect();
     let unknown = error.message().starts_with("unknown field");
     match words.split_first() {
-        Some((key, known)) if unknown => {
-            let nearest = known
-                .iter()
-                .max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
-            let error = ConfigError::new(format!("{what}: unknown key `{key}`{line}"));
-            match nearest {
-                Some(near) if strsim::jaro(key, near) > 0.7 => {
-                    error.hint(format!("did you mean `{near}`?"))
-                }
-                _ => error.hint(format!("known keys here: {}", known.join(", "))),
-            }
-        }
+        Some((key, known)) if unknown => unknown_key(what, std::slice::from_ref(key), &line, known),
         _ => ConfigError::new(format!(
             "{what}: {}{line}",
-            error.message().lines().next().unwrap_or_default()
+            plain(error.message(), "a table")
         )),
+    }
+}
+
+/// Where in `text` it is, as the end of a sentence.
+pub(super) fn line_of(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map(|span| span.start.min(text.len()));
+    at.map_or(String::new(), |at| {
+        format!(" at line {}", text[..at].matches('\n').count() + 1)
+    })
+}
+
+/// That the last of `keys` is none of those that are `known`.
+pub(super) fn unknown_key(
+    what: &str,
+    keys: &[String],
+    line: &str,
+    known: &[String],
+) -> ConfigError {
+    let key = keys.last().map_or("", |key| key);
+    let error = ConfigError::new(format!("{what}: unknown key `{}`{line}", shown_line(key)));
+    error.hint(nearest(key, known))
+}
+
+/// The one of `known` that `key` was meant to be, or all of them.
+pub(super) fn nearest(key: &str, known: &[String]) -> String {
+    let likeness = |known: &String| strsim::jaro(key, known);
+    let nearest = known
+        .iter()
+        .max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    match nearest {
+        Some(near) if likeness(near) > 0.7 => format!("did you mean `{near}`?"),
+        _ => format!("known keys here: {}", known.join(", ")),
     }
 }
 
@@ -438,40 +447,179 @@ mod tests {
         assert_eq!(config.limits.max_seconds, 5.0);
     }
 
-    #[test]
-    fn a_project_only_narrows_and_flags_stand_above_it() {
+    /// A directory whose project file says this.
+    fn project(text: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join(".openoxide")).unwrap();
-        let path = dir.path().join(".openoxide/config.toml");
-        std::fs::write(&path, "limits.max_steps = 9999\nlimits.max_tokens = 9\npolicy.sandbox = \"danger-full-access\"\n").unwrap();
-        let layers = Layers::default();
-        let config = layers.in_project(dir.path()).unwrap();
-        assert_eq!(
-            (config.limits.max_steps, config.limits.max_tokens),
-            (200, 9)
+        std::fs::write(dir.path().join(".openoxide/config.toml"), text).unwrap();
+        dir
+    }
+
+    fn flags(set: &[&str]) -> Layers {
+        Layers::default().flags(set.iter().map(|set| assignment(set).unwrap()))
+    }
+
+    #[test]
+    fn a_project_bounds_flags_and_they_choose_again() {
+        let dir = project(
+            "limits = {max_steps = 30, max_tokens = 9}\npolicy = {sandbox = 'read-only', network = false}\n",
         );
+        let config = flags(&[
+            "limits.max_tokens=50",
+            "limits.max_steps=5",
+            "policy.network=true",
+        ]);
+        let config = config.in_project(dir.path()).unwrap();
+        assert_eq!((config.limits.max_steps, config.limits.max_tokens), (5, 9));
+        assert!(!config.policy.network && config.policy.offline);
+        assert_eq!(config.policy.sandbox, Some(SandboxPolicy::ReadOnly));
+        let config = flags(&["policy.sandbox='workspace-write'"])
+            .in_project(dir.path())
+            .unwrap();
         assert_eq!(config.policy.sandbox, Some(SandboxPolicy::WorkspaceWrite));
-        let flagged = layers
-            .clone()
-            .flags([assignment("limits.max_tokens=50").unwrap()]);
-        assert_eq!(
-            flagged.in_project(dir.path()).unwrap().limits.max_tokens,
-            50
-        );
-        std::fs::write(&path, "[model]\nbase_url = \"http://evil\"\n").unwrap();
-        let error = layers.in_project(dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn what_would_widen_is_an_error_in_a_project_that_says_who_sets_it() {
+        for (text, owner, key) in [
+            ("limits.max_steps = 201", &[][..], "limits.max_steps"),
+            ("limits.max_seconds = inf", &[], "limits.max_seconds"),
+            ("limits.max_tokens = 11", &["limits.max_tokens=10"], ""),
+            ("policy.network = true", &[], "policy.network"),
+            ("policy.network = true", &["policy.network=true"], ""),
+            (
+                "policy.sandbox = 'danger-full-access'",
+                &[],
+                "policy.sandbox",
+            ),
+            (
+                "policy.sandbox = 'workspace-write'",
+                &["policy.sandbox='read-only'"],
+                "",
+            ),
+            ("policy.approval_policy = 'never'", &[], ""),
+        ] {
+            let dir = project(text);
+            match (flags(owner).in_project(dir.path()), key) {
+                (Ok(_), "") => {}
+                (Ok(_), _) => panic!("{text}"),
+                (Err(error), key) => {
+                    let words = error.in_one_line();
+                    let has = |word: &str| words.contains(word);
+                    assert!(!key.is_empty() && has(key), "{text}: {words}");
+                    assert!(has("config.toml") && has("only the owner"), "{words}");
+                    assert!(has("your own configuration file"), "{words}");
+                }
+            }
+        }
+        let (_dir, path) = file("policy.approval_policy = 'untrusted'\n");
+        let strict = Layers::default().user_file(&path).unwrap();
+        let looser = project("policy.approval_policy = 'never'");
+        let error = strict.in_project(looser.path()).unwrap_err();
         assert!(
-            error
-                .to_string()
-                .contains("unknown key `base_url` at line 2"),
+            error.to_string().contains("policy.approval_policy"),
             "{error}"
         );
-        assert!(
-            error
-                .way_out()
-                .unwrap()
-                .contains("your own configuration file")
-        );
+    }
+
+    #[test]
+    fn a_key_that_is_not_for_a_project_is_told_from_one_that_is_none() {
+        for (text, expect) in [
+            (
+                "\n[model]\nbase_url = 'x'",
+                "`base_url` of `model` at line 3 is not for a project",
+            ),
+            (
+                "policy.allow = ['git push']",
+                "`allow` of `policy` at line 1 is not for a project",
+            ),
+            (
+                "policy.writable_roots = ['x']",
+                "`writable_roots` of `policy` is not for a project",
+            ),
+            (
+                "[server]\nhttp = 'x'",
+                "`server` at line 1 is not for a project",
+            ),
+            (
+                "[profiles.a]\nx = 1",
+                "`profiles` at line 1 is not for a project",
+            ),
+        ] {
+            let error = Layers::default()
+                .in_project(project(text).path())
+                .unwrap_err();
+            assert!(error.to_string().contains(expect), "{error}");
+            assert!(
+                error.to_string().contains("only the owner sets it"),
+                "{error}"
+            );
+        }
+        for (text, key, near) in [
+            (
+                "\n[limits]\nmax_step = 1",
+                "unknown key `max_step` at line 3",
+                "`max_steps`",
+            ),
+            (
+                "policy.sandboxx = 1",
+                "unknown key `sandboxx` at line 1",
+                "`sandbox`",
+            ),
+            (
+                "model.base_ur = 1",
+                "unknown key `base_ur` at line 1",
+                "`base_url`",
+            ),
+            (
+                "[polic]\nx = 1",
+                "unknown key `polic` at line 1",
+                "`policy`",
+            ),
+        ] {
+            let error = Layers::default()
+                .in_project(project(text).path())
+                .unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+            assert_eq!(error.way_out(), Some(&*format!("did you mean {near}?")));
+        }
+    }
+
+    #[test]
+    fn a_call_is_told_the_same_of_its_config() {
+        let told = |config: serde_json::Value| {
+            let config = config.as_object().unwrap().clone();
+            super::super::of_call(config).map_err(|error| error.in_one_line())
+        };
+        let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        for (config, words) in [
+            (
+                r#"{"model": {"base_url": "x"}}"#,
+                &["`model.base_url`", "only the owner of this server"][..],
+            ),
+            (
+                r#"{"mcp_servers": {"a": {"command": "x"}}}"#,
+                &["`mcp_servers.a.command`", "only the owner"],
+            ),
+            (
+                r#"{"limits": {"max_stepz": 1}}"#,
+                &["unknown key `limits.max_stepz`", "`max_steps`"],
+            ),
+            (r#"{"limits": 5}"#, &["`limits`", "expected an object"]),
+            (
+                r#"{"limits": {"max_steps": "x"}}"#,
+                &["`limits.max_steps`", "expected a whole number"],
+            ),
+        ] {
+            let error = told(json(config)).unwrap_err();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+            assert!(
+                !error.contains("struct") && !error.contains("u64"),
+                "{error}"
+            );
+        }
+        let roots = told(json(r#"{"policy": {"writable_roots": ["a"]}}"#)).unwrap();
+        assert_eq!(roots.policy.writable_roots, [Path::new("a")]);
     }
 
     #[test]
@@ -504,10 +652,7 @@ mod tests {
         assert_eq!(config.policy.deny, ["rm", "git push"]);
         std::fs::write(&path, "policy.allow = [\"git push\"]\n").unwrap();
         let error = Layers::default().in_project(dir.path()).unwrap_err();
-        assert!(
-            error.to_string().contains("unknown key `allow` at line 1"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("`allow`"), "{error}");
     }
 
     #[test]

@@ -5,22 +5,26 @@
 
 mod external;
 mod layers;
+mod narrowing;
 mod paths;
+mod words;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::{
     agent::Limits,
     conversation::{ApprovalPolicy, SandboxPolicy, WhenUnattended},
-    model::{Effort, ModelConfig},
+    model::ModelConfig,
     tools::mcp,
 };
 
 pub use external::{expand, named_in_project, of_file, of_flag};
 pub use layers::{ConfigError, Environment, Layers, assignment};
+pub use narrowing::{NarrowLimits, NarrowModel, NarrowPolicy, Narrowing, is_looser, of_call};
 pub use paths::Paths;
+pub use words::plain;
 
 /// The whole of it. Only `app` sees it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -60,6 +64,9 @@ pub struct PolicyConfig {
     pub deny: Vec<String>,
     /// Whether commands reach the network from inside the sandbox.
     pub network: bool,
+    /// A project or a call took the network away: for good, whatever the owner sets later.
+    #[serde(skip)]
+    pub offline: bool,
     /// Variables that commands get besides the usual ones.
     pub env: BTreeMap<String, String>,
     /// Places of credentials that tools and commands never reach, besides the usual ones. `~/` is the home directory.
@@ -195,113 +202,4 @@ pub enum OnCancel {
     Interrupt,
     /// Let it run; `openoxide-reply` follows it.
     Detach,
-}
-
-/// What a project file and the arguments of a call may set: only what makes things narrower.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Narrowing {
-    /// A stricter sandbox or approval policy.
-    pub policy: NarrowPolicy,
-    /// Lower limits.
-    pub limits: NarrowLimits,
-    /// How hard to think.
-    pub model: NarrowModel,
-    /// External servers, or tools of theirs, taken away.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub mcp_servers: BTreeMap<String, mcp::Narrowed>,
-}
-
-/// See [`Narrowing`].
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NarrowPolicy {
-    /// Taken where it is stricter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox: Option<SandboxPolicy>,
-    /// Taken where it is stricter.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub approval_policy: Option<ApprovalPolicy>,
-    /// Added to the owner's.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub deny: Vec<String>,
-    /// `false` takes the network away.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<bool>,
-}
-
-/// See [`Narrowing`].
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NarrowLimits {
-    /// Taken where it is lower.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_steps: Option<u64>,
-    /// Taken where it is lower.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "lower_seconds"
-    )]
-    pub max_seconds: Option<f64>,
-    /// Taken where it is lower.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<u64>,
-}
-
-/// See [`Narrowing`].
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct NarrowModel {
-    /// Replaces the owner's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning_effort: Option<Effort>,
-}
-
-impl Config {
-    /// Applies what a project or a caller asks for, as far as it narrows.
-    pub fn narrow(&mut self, by: &Narrowing) {
-        let limits = &mut self.limits;
-        limits.max_steps = by
-            .limits
-            .max_steps
-            .map_or(limits.max_steps, |lower| lower.min(limits.max_steps));
-        limits.max_seconds = by
-            .limits
-            .max_seconds
-            .map_or(limits.max_seconds, |lower| lower.min(limits.max_seconds));
-        limits.max_tokens = by
-            .limits
-            .max_tokens
-            .map_or(limits.max_tokens, |lower| lower.min(limits.max_tokens));
-        if let Some(sandbox) = by.policy.sandbox {
-            self.policy.sandbox = Some(self.policy.sandbox.unwrap_or_default().min(sandbox));
-        }
-        if let Some(ApprovalPolicy::Untrusted) = by.policy.approval_policy {
-            self.policy.approval_policy = Some(ApprovalPolicy::Untrusted);
-        }
-        self.policy.deny.extend(by.policy.deny.iter().cloned());
-        self.policy.network &= by.policy.network.unwrap_or(true);
-        self.narrow_servers(by);
-        self.model.reasoning_effort = by.model.reasoning_effort.or(self.model.reasoning_effort);
-    }
-
-    /// Takes away external servers and tools of theirs; of one that is not there nothing can be taken.
-    fn narrow_servers(&mut self, by: &Narrowing) {
-        for (name, narrowed) in &by.mcp_servers {
-            if let Some(settings) = self.mcp_servers.get_mut(name) {
-                settings.narrow(narrowed);
-            }
-        }
-    }
-}
-
-/// A number below zero, or none at all, would read as no limit.
-fn lower_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<f64>, D::Error> {
-    let seconds = Option::<f64>::deserialize(from)?;
-    match seconds {
-        Some(seconds) if seconds.is_nan() || seconds < 0.0 => Err(serde::de::Error::custom(
-            "expected a number of seconds, 0 or more",
-        )),
-        seconds => Ok(seconds),
-    }
 }

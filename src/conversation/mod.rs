@@ -16,7 +16,7 @@ mod shown;
 pub use approval::{Answer, Approval, ApprovalKind, Decision, Resolution, ResolvedBy};
 pub use event::Event;
 pub use form::{Form, choices};
-pub use ids::{ApprovalId, CallId, ThreadId, TurnId};
+pub use ids::{ApprovalId, CallId, NotAnId, ThreadId, TurnId};
 pub use item::{Item, OutputStatus, ToolCall, ToolOutput, Wire};
 pub use outcome::{
     By, Change, ChangeKind, CommandRun, Denied, Outcome, SandboxReport, Status, TurnError,

@@ -317,6 +317,30 @@ impl Workspace {
     }
 }
 
+/// Whether a caller may have `real` written besides its working directory: neither what is too wide or private, nor what
+/// other programs act on, nor what lies in it.
+///
+/// # Errors
+/// [`OpenError::NotADirectory`] and [`OpenError::TooWide`].
+pub fn check_added(real: &Path, closed: &[PathBuf]) -> Result<(), OpenError> {
+    let real = canonical_directory(real)?;
+    let closed: Vec<PathBuf> = closed.iter().map(|path| real_or_future(path)).collect();
+    width::check(&real, &closed, false)?;
+    let acted_on = |place: &Path| {
+        let name = place.file_name().unwrap_or_default();
+        let mut names = GUARDED.iter().chain(&[".git"]);
+        names.any(|guarded| name.eq_ignore_ascii_case(guarded)) || is_git_directory(place)
+    };
+    match real.ancestors().any(acted_on) {
+        false => Ok(()),
+        true => Err(OpenError::TooWide {
+            path: real,
+            what: "a place that other programs act on",
+            may_be_named: false,
+        }),
+    }
+}
+
 fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
     let fail = |reason: String| OpenError::NotADirectory {
         path: path.to_owned(),

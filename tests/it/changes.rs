@@ -277,7 +277,8 @@ fn a_worktree_that_nothing_came_of_goes_and_comes_again() {
     let home = project();
     sh(&home.project(), &format!("git init -q . && {COMMIT}"));
     let outcome = turn(&home, &[shell("cat a.txt")], &["--isolation", "worktree"]);
-    let path = Path::new(outcome["worktree"]["path"].as_str().expect("a path")).to_owned();
+    assert!(outcome.get("worktree").is_none(), "{outcome}");
+    let path = home.state().join("worktrees").join(id(&outcome));
     assert!(!path.exists());
     sh(
         &home.project(),
@@ -289,6 +290,7 @@ fn a_worktree_that_nothing_came_of_goes_and_comes_again() {
         &["--resume", &id(&outcome)],
     );
     assert_eq!(changes(&again), ["modified a.txt"]);
+    assert_eq!(again["worktree"]["path"].as_str(), path.to_str());
     assert_eq!(
         (home.read("a.txt"), path.join("a.txt").exists()),
         ("one\ntwo\n".into(), true)

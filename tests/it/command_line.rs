@@ -1,6 +1,6 @@
 //! `openoxide -m` and the commands around it, as somebody at a shell or in a script meets them.
 
-use std::{os::unix::fs::PermissionsExt, process::Stdio, time::Duration};
+use std::{os::unix::fs::PermissionsExt, path::Path, process::Stdio, time::Duration};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -510,4 +510,80 @@ fn a_reader_that_goes_away_ends_the_task_and_its_processes() {
             child.wait().expect("our child");
         }
     }
+}
+
+#[test]
+fn every_configuration_that_the_documentation_shows_can_be_loaded() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(top.join("docs")).expect("docs").flatten();
+    let pages = docs.map(|page| page.path()).chain([top.join("README.md")]);
+    let mut blocks = 0;
+    for page in pages.filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let text = std::fs::read_to_string(&page).expect("a page");
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().expect("an end");
+            let home = Home::new().config(block);
+            let ran = run(home.openoxide(&["mcp", "list", "--json"]));
+            assert_eq!(
+                ran.code,
+                Some(0),
+                "{}: {block}: {}",
+                page.display(),
+                ran.stderr
+            );
+            blocks += 1;
+        }
+    }
+    assert!(blocks > 2, "{blocks}");
+}
+
+#[test]
+fn a_thread_is_named_by_the_end_of_its_id_or_as_the_last() {
+    let words = ["one", "two", "three"].map(Reply::text);
+    let (home, model) = (Home::new(), ModelServer::start(words.into()));
+    run(home.openoxide_with(&model, &["-m", "Say one."])).expect(0);
+    let thread_id = home.threads().remove(0);
+    for name in [&thread_id[thread_id.len() - 8..], "last"] {
+        run(home.openoxide_with(&model, &["--resume", name, "-m", "Go on."])).expect(0);
+    }
+    assert_eq!((home.threads().len(), model.requests().len()), (1, 3));
+    for arguments in [
+        &["--resume", "", "-m", "x"][..],
+        &["threads", "show", ""],
+        &["threads", "answer", &thread_id, "--approval", "x", "--deny"],
+    ] {
+        let ran = run(home.openoxide(arguments)).expect(2);
+        assert!(!ran.stderr.contains("UUID"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn paths_that_are_typed_are_those_of_the_shell_whatever_the_working_directory() {
+    let home = Home::new()
+        .file("a.txt", "of the shell\n")
+        .file("inner/a.txt", "of the directory\n");
+    let model = ModelServer::start(vec![Reply::text("done")]);
+    let task = ["--cwd", "inner", "-m", "x", "-f", "a.txt"];
+    run(home.openoxide_with(&model, &task)).expect(0);
+    assert!(said(&model).contains("of the shell"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_anything_begins() {
+    let home = Home::new()
+        .file("notes.md", "# Notes\n")
+        .config("[mcp_servers.x]\ncommand = 'a'\nurl = 'https://a.example'\n");
+    let ran = run(home.openoxide(&["-m", "x"])).expect(2);
+    assert!(ran.stderr.contains("config.toml"), "{}", ran.stderr);
+    let home = home.config("");
+    for (arguments, word) in [
+        (&["mcp-server", "--root", "nowhere"][..], "`--root nowhere`"),
+        (&["mcp-server", "--no-auth"], "`--http`"),
+        (&["--model", "", "-m", "x"], "`--model`"),
+        (&["--image", "notes.md", "-m", "x"], "`--image notes.md`"),
+    ] {
+        let ran = run(home.openoxide(arguments)).expect(2);
+        assert!(ran.stderr.contains(word), "{}", ran.stderr);
+    }
+    assert!(home.threads().is_empty());
 }

@@ -135,3 +135,41 @@ fn a_key_that_is_missing_is_found_before_anything_is_asked() {
         "{answers:?}"
     );
 }
+
+#[test]
+fn a_configuration_that_nothing_runs_with_is_a_finding_with_what_to_do() {
+    let (home, project) = (Home::new().config("[limits]\nx = 1\n"), Home::new());
+    let project = project.file(".openoxide/config.toml", "[limits]\nmax_step = 1\n");
+    let model = ModelServer::start(vec![Reply::text("ok")]);
+    for (home, key) in [(&home, "`x`"), (&project, "`max_step`")] {
+        let doctor = home.openoxide_with(&model, &["doctor", "--json"]);
+        let (findings, code) = findings(doctor, "configuration");
+        let broken = findings.iter().find(|finding| finding["fine"] == false);
+        let broken = broken.expect("a finding");
+        assert!(found(&findings).iter().any(|found| found.contains(key)));
+        assert!(
+            broken["to_do"]
+                .as_str()
+                .expect("words")
+                .contains("max_steps")
+        );
+        assert_eq!(code, Some(1));
+    }
+}
+
+#[test]
+fn without_a_key_where_one_is_needed_something_is_lacking() {
+    let home = Home::new();
+    let mut doctor = home.openoxide(&["doctor", "--json"]);
+    doctor
+        .env_remove("OPENAI_API_KEY")
+        .env_remove("OPENAI_BASE_URL");
+    let (key, code) = findings(doctor, "key");
+    assert_eq!((&key[0]["fine"], code), (&json!(false), Some(1)), "{key:?}");
+    assert!(
+        key[0]["to_do"]
+            .as_str()
+            .expect("words")
+            .contains("OPENAI_BASE_URL")
+    );
+}

@@ -7,6 +7,7 @@ mod codex;
 mod ending;
 mod hands;
 mod matrix;
+mod narrowing;
 mod own_hands;
 mod patience;
 mod querying;

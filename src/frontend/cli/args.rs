@@ -16,9 +16,7 @@ use super::setup::Client;
 use crate::{
     app::{Asker, Setup},
     config::{ConfigError, Environment, assignment, of_file, of_flag},
-    conversation::{
-        Answer, ApprovalId, ApprovalPolicy, Decision, SandboxPolicy, ThreadId, WhenUnattended,
-    },
+    conversation::{Answer, ApprovalId, ApprovalPolicy, Decision, SandboxPolicy, WhenUnattended},
 };
 
 /// A coding agent in one program: run a task here, or serve it to others over MCP.
@@ -37,9 +35,9 @@ pub(super) struct Args {
     #[arg(short, long, value_name = "TASK")]
     pub(super) message: Option<String>,
 
-    /// Go on with this thread; without -m, resume its interrupted turn, or follow the one that another process runs.
+    /// Go on with this thread, named by its id, enough of its end to know it, or `last`: the newest of this directory. Without -m, resume its interrupted turn, or follow the one that another process runs.
     #[arg(long, value_name = "ID", conflicts_with = "continue")]
-    pub(super) resume: Option<ThreadId>,
+    pub(super) resume: Option<String>,
 
     /// Go on with the newest thread of this directory.
     #[arg(long)]
@@ -412,7 +410,12 @@ impl ServerArgs {
                 .flags
                 .push(assignment("server.allow_full_access=true")?);
         }
-        let place = |path: &PathBuf| quoted(&setup.cwd.join(path).to_string_lossy());
+        // As every path that is typed: from where the shell is, whatever `--cwd` says.
+        let here = std::env::current_dir()?;
+        if let Some(root) = self.root.iter().find(|root| !here.join(root).is_dir()) {
+            anyhow::bail!("`--root {}` is not a directory", root.display());
+        }
+        let place = |path: &PathBuf| quoted(&here.join(path).to_string_lossy());
         let set = [
             ("roots", list(self.root.iter().map(place))),
             (

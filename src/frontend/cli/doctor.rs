@@ -14,6 +14,8 @@ mod model;
 use super::{OK, args::Options};
 use crate::{
     app::App,
+    config::ConfigError,
+    conversation::shown_line,
     workspace::sandbox::{Protection, Sandbox},
 };
 
@@ -51,13 +53,17 @@ impl Finding {
 }
 
 pub(super) async fn run(json: bool, options: &Options) -> anyhow::Result<u8> {
-    let app = App::build(options.setup()?)?;
     let mut findings = sandbox(&Arc::new(Sandbox::new(None)));
-    findings.extend(model::configuration(&app));
-    findings.extend(model::model(&app).await);
-    findings.extend(external::servers(&app).await?);
-    findings.push(machine::git());
-    findings.push(machine::state(&app));
+    match App::build(options.setup()?).map_err(anyhow::Error::from) {
+        Ok(app) => {
+            findings.extend(model::configuration(&app));
+            findings.extend(model::model(&app).await);
+            findings.extend(external::servers(&app).await);
+            findings.push(machine::git());
+            findings.push(machine::state(&app));
+        }
+        Err(error) => findings.extend([broken(&error), machine::git()]),
+    }
     let mut out = io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &findings)?;
@@ -76,6 +82,14 @@ pub(super) async fn run(json: bool, options: &Options) -> anyhow::Result<u8> {
     } else {
         LACKING
     })
+}
+
+/// A configuration that nothing runs with.
+fn broken(error: &anyhow::Error) -> Finding {
+    let way_out = error.downcast_ref().and_then(ConfigError::way_out);
+    let to_do = way_out.unwrap_or("mend it; nothing runs until then");
+    let found = shown_line(&error.to_string());
+    Finding::lacking("configuration", found, &shown_line(to_do))
 }
 
 fn sandbox(sandbox: &Arc<Sandbox>) -> Vec<Finding> {

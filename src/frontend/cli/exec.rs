@@ -19,6 +19,7 @@ use super::{
     args::{Options, Output},
     is_broken_pipe, prompt,
     report::Report,
+    threads,
 };
 use crate::{
     app::{App, HeaderError, Wish},
@@ -39,21 +40,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// One turn as it was asked for.
 pub(super) struct Run {
     task: Option<String>,
-    resume: Option<ThreadId>,
+    resume: Option<String>,
     newest: bool,
     output: Output,
     files: Vec<String>,
+    images: Vec<String>,
     isolated: bool,
     instructions: Option<String>,
 }
 
 impl Run {
+    #[expect(clippy::too_many_arguments, reason = "one for each flag")]
     pub(super) fn new(
         message: Option<String>,
-        resume: Option<ThreadId>,
+        resume: Option<String>,
         newest: bool,
         output: Output,
         files: Vec<String>,
+        images: Vec<String>,
         isolated: bool,
         options: &Options,
     ) -> anyhow::Result<Self> {
@@ -73,6 +77,7 @@ impl Run {
             newest,
             output,
             files,
+            images,
             isolated,
             instructions: options.instructions.clone(),
         })
@@ -88,7 +93,7 @@ impl Run {
     }
 
     async fn go(self, app: &App) -> anyhow::Result<u8> {
-        let message = self.message(app)?;
+        let message = self.message()?;
         app.expire_threads();
         // It may wait for external servers, which must not outlive us.
         let thread = tokio::select! {
@@ -137,6 +142,9 @@ impl Run {
             // It waits for an answer that cannot come here: the question is kept for whoever goes on.
             app.threads().shut_down(GRACE).await;
         }
+        // One that nothing came of is gone before it is told of.
+        app.clear_unused_worktrees();
+        outcome.worktree = outcome.worktree.filter(|worktree| worktree.path.exists());
         outcome.next = next(&outcome);
         display.end(&outcome)?;
         drop(lease);
@@ -159,9 +167,9 @@ impl Run {
     }
 
     async fn thread(&self, app: &App) -> anyhow::Result<ThreadHandle> {
-        let id = match (self.resume, self.newest) {
-            (Some(id), _) => id,
-            (None, true) => newest_here(app)?,
+        let id = match (self.resume.as_deref(), self.newest) {
+            (Some("last"), _) | (None, true) => newest_here(app)?,
+            (Some(id), _) => threads::find(&**app.threads().store(), id)?,
             (None, false) => {
                 let wish = Wish {
                     instructions: self.instructions.clone(),
@@ -176,14 +184,20 @@ impl Run {
     }
 
     /// The task and its files, read before there is a thread. The owner may name any file.
-    fn message(&self, app: &App) -> anyhow::Result<Option<Prompt>> {
-        let here = app.cwd();
-        let message = |task: &String| attach(task, &self.files, |name| real(here, name));
-        self.task
-            .as_ref()
-            .map(message)
-            .transpose()
-            .map_err(anyhow::Error::msg)
+    fn message(&self) -> anyhow::Result<Option<Prompt>> {
+        let here = std::env::current_dir()?;
+        let named = [self.files.as_slice(), &self.images].concat();
+        for image in &self.images {
+            let alone = attach("", std::slice::from_ref(image), |name| real(&here, name));
+            if alone.map_err(anyhow::Error::msg)?.pictures.is_empty() {
+                bail!(
+                    "`--image {image}` is no picture: PNG, JPEG, GIF or WebP; for text there is `--file`"
+                );
+            }
+        }
+        let message = |task: &String| attach(task, &named, |name| real(&here, name));
+        let message = self.task.as_ref().map(message).transpose();
+        message.map_err(anyhow::Error::msg)
     }
 
     fn report(&self) -> Report {

@@ -69,6 +69,9 @@ fn run(args: Args) -> anyhow::Result<u8> {
                     };
                     start(service::run(app, options))
                 }
+                None if server.no_auth => {
+                    anyhow::bail!("`--no-auth` is of the network service; it goes with `--http`")
+                }
                 None => {
                     log_to_stderr(server.options.log_format, QUIET);
                     start(async move {
@@ -117,7 +120,8 @@ fn run(args: Args) -> anyhow::Result<u8> {
                 args.resume,
                 args.r#continue,
                 args.output,
-                [args.file, args.image].concat(),
+                args.file,
+                args.image,
                 args.isolation == Isolation::Worktree,
                 &args.options,
             )?;

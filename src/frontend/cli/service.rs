@@ -27,7 +27,10 @@ pub(super) async fn run(app: App, options: Options) -> anyhow::Result<u8> {
     );
     if let Some(path) = network.own_token() {
         let path = shown_line(&path.to_string_lossy());
-        let _ = writeln!(stderr, "clients need the token in `{path}`, after `local:`");
+        let _ = writeln!(
+            stderr,
+            "clients need the token in `{path}`: `Authorization: Bearer $(cat {path})`"
+        );
     }
     if options.no_auth {
         let _ = writeln!(

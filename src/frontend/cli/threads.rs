@@ -175,7 +175,10 @@ fn named(loaded: &Loaded, name: &str) -> anyhow::Result<usize> {
 }
 
 /// The thread whose name is `id`, or ends in it.
-pub(super) fn find(store: &DirectoryStore, id: &str) -> anyhow::Result<ThreadId> {
+pub(super) fn find(store: &dyn ThreadStore, id: &str) -> anyhow::Result<ThreadId> {
+    if id.is_empty() {
+        bail!("the id of the thread is empty; `openoxide threads list` shows them");
+    }
     if let Ok(id) = id.parse() {
         return Ok(id);
     }

@@ -4,11 +4,14 @@ use std::{path::PathBuf, sync::Arc};
 
 use rmcp::model::{JsonObject, Tool, ToolAnnotations};
 use schemars::JsonSchema;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use serde_json::{Value, json};
 
 use crate::{
-    config::Narrowing,
+    config::{self, Narrowing},
     conversation::{ApprovalId, ApprovalPolicy, Decision, SandboxPolicy},
     tools::input,
 };
@@ -40,6 +43,7 @@ pub(super) struct Start {
     #[serde(default)]
     pub(super) files: Vec<String>,
     /// Lower limits, a stricter policy, or model.reasoning_effort.
+    #[serde(default, deserialize_with = "narrowing")]
     #[schemars(with = "Option<JsonObject>")]
     pub(super) config: Option<Narrowing>,
     /// Return `running` after so many seconds; 0: at once.
@@ -140,8 +144,16 @@ pub(super) fn parse<T: DeserializeOwned>(
         } else {
             format!(" `{at}`")
         };
-        format!("argument{at} of `{tool}`: {}", error.inner())
+        let why = config::plain(&error.inner().to_string(), "an object");
+        format!("argument{at} of `{tool}`: {why}")
     })
+}
+
+/// What a call wants narrower, refused in our words.
+fn narrowing<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Narrowing>, D::Error> {
+    let given = Option::<JsonObject>::deserialize(from)?;
+    let narrowing = given.map(config::of_call).transpose();
+    narrowing.map_err(|error| D::Error::custom(error.in_one_line()))
 }
 
 /// How long a call that comes again waits and what it shows. Its arguments were understood the first time.

@@ -396,12 +396,10 @@ impl Server {
             (None, Some(owner), _) => return Ok(owner),
             (None, None, None) => return Ok(patience::budget(call)),
         };
-        if seconds.is_nan() || seconds < 0.0 {
-            return Err(
-                "argument `wait_seconds`: expected a number of seconds, 0 or more".to_owned(),
-            );
-        }
-        Ok(Some(bounded(seconds)))
+        let wait = Duration::try_from_secs_f64(seconds);
+        wait.map(|wait| Some(wait.min(A_DAY))).map_err(|_| {
+            "argument `wait_seconds`: expected a number of seconds, 0 or more".to_owned()
+        })
     }
 }
 

@@ -406,6 +406,7 @@ fn next(status: &str) -> Option<String> {
         "running" => ("wait", "an empty prompt"),
         "interrupted" => ("resume", "an empty prompt"),
         "limit_reached" => ("go on", "a prompt"),
+        "failed" => ("try again or go on", "a prompt"),
         _ => return None,
     };
     Some(format!(

@@ -81,7 +81,10 @@ fn next(outcome: &Outcome, may_approve: bool) -> Option<String> {
         Status::LimitReached => Some(format!(
             "call `{REPLY}` with this thread_id and a prompt to go on"
         )),
-        Status::Completed | Status::Running | Status::Failed => None,
+        Status::Failed => Some(format!(
+            "call `{REPLY}` with this thread_id and a prompt to try again or go on"
+        )),
+        Status::Completed | Status::Running => None,
     }
 }
 

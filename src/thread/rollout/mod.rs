@@ -93,6 +93,9 @@ pub struct Policy {
     /// Beginnings of commands that never run, besides the owner's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+    /// `false`: no network, whatever the owner sets. Absent: as the owner sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<bool>,
 }
 
 impl Default for Policy {
@@ -102,6 +105,7 @@ impl Default for Policy {
             approval_policy: ApprovalPolicy::OnRequest,
             writable_roots: Vec::new(),
             deny: Vec::new(),
+            network: None,
         }
     }
 }

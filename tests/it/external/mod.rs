@@ -674,7 +674,7 @@ fn a_project_takes_servers_away_and_starts_none() {
     assert_eq!(log(&home), "");
     for (line, expect) in [
         ("enabled = true", "only be disabled"),
-        ("command = 'sh'", "unknown key `command`"),
+        ("command = 'sh'", "only the owner sets it"),
     ] {
         let home = home_with_project(&format!("[mcp_servers.out]\n{line}\n"));
         let ran = run(task(&home, &model, &[])).expect(2);

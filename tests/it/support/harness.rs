@@ -88,8 +88,7 @@ impl Harness {
             policy: Policy {
                 sandbox: SandboxPolicy::WorkspaceWrite,
                 approval_policy: ApprovalPolicy::OnRequest,
-                writable_roots: Vec::new(),
-                deny: Vec::new(),
+                ..Policy::default()
             },
             limits: Limits::default(),
             unattended: WhenUnattended::AutoWithinPolicy,

@@ -1,12 +1,17 @@
 //! What `doctor` says of the external MCP servers: each is started, as `openoxide mcp test` does.
 
-use super::Finding;
+use super::{Finding, broken};
 use crate::{app::App, conversation::shown_line, frontend::cli::mcp};
 
-pub(super) async fn servers(app: &App) -> anyhow::Result<Vec<Finding>> {
+pub(super) async fn servers(app: &App) -> Vec<Finding> {
     let tested = mcp::test(app, None).await;
     app.servers().end().await;
-    let findings = tested?.into_iter().map(|report| {
+    // Only a project's file can be wrong yet.
+    let tested = match tested {
+        Ok(tested) => tested,
+        Err(error) => return vec![broken(&error)],
+    };
+    let findings = tested.into_iter().map(|report| {
         let last = report.stderr.last();
         let last = last.map(|line| format!("; its last words: {}", shown_line(line)));
         let about = match report.error {
@@ -20,5 +25,5 @@ pub(super) async fn servers(app: &App) -> anyhow::Result<Vec<Finding>> {
             to_do: report.to_do,
         }
     });
-    Ok(findings.collect())
+    findings.collect()
 }

@@ -12,6 +12,8 @@ use crate::{
 /// For the one request; a model that has to be loaded takes its time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+const WITHOUT_A_KEY: &str = "export the key, or set OPENAI_BASE_URL to a server of your own; `openoxide demo` needs neither";
+
 /// Settings worth knowing the origin of, where somebody set them.
 const TOLD: &[&[&str]] = &[
     &["model", "wire_api"],
@@ -53,14 +55,21 @@ pub(super) async fn model(app: &App) -> Vec<Finding> {
     let config = &app.config().model;
     let key = match app.key_origin() {
         Ok(Some(origin)) => Finding::fine("key", format!("from {origin}")),
-        Ok(None) => Finding::fine("key", "none".to_owned()),
+        Ok(None) if app.needs_key() => Finding::lacking(
+            "key",
+            format!("none in `{}`", config.api_key_env),
+            WITHOUT_A_KEY,
+        ),
+        Ok(None) => Finding::fine("key", "none, and none is needed".to_owned()),
         Err(error) => Finding::lacking("key", error, "mend it, or set the variable"),
     };
     let model = match app.model() {
         Ok(model) => model,
         Err(error) => {
-            let to_do = "export the key, or set OPENAI_BASE_URL to a server of your own; `openoxide demo` needs neither";
-            return vec![key, Finding::lacking("model", shown_line(&error), to_do)];
+            return vec![
+                key,
+                Finding::lacking("model", shown_line(&error), WITHOUT_A_KEY),
+            ];
         }
     };
     let endpoint = match app.wire_api() {

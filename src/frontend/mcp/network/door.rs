@@ -116,7 +116,10 @@ pub(super) fn unauthorized(presented: bool) -> Response {
         true => r#"Bearer realm="openoxide", error="invalid_token""#,
         false => r#"Bearer realm="openoxide""#,
     };
-    let why = "a token is needed: `Authorization: Bearer TOKEN`";
+    let why = match presented {
+        true => "this token is not known here, or does not hold any more",
+        false => "a token is needed: `Authorization: Bearer TOKEN`",
+    };
     let mut response = Refusal(StatusCode::UNAUTHORIZED, why).into_response();
     let challenge = http::HeaderValue::from_static(challenge);
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);

@@ -45,6 +45,8 @@ pub(super) struct Tokens {
     /// Those that do not change.
     fixed: Vec<Entry>,
     file: Option<PathBuf>,
+    /// The file is the one that we make: its token is a word alone, and belongs to [`LOCAL`].
+    own: bool,
     known: Mutex<Known>,
 }
 
@@ -108,6 +110,10 @@ impl Tokens {
     /// # Errors
     /// If one is not a token, the file cannot be read, or there are none.
     pub(super) fn new(fixed: &[String], file: Option<PathBuf>) -> Result<Self, ConfigError> {
+        Self::of(fixed, file, false)
+    }
+
+    fn of(fixed: &[String], file: Option<PathBuf>, own: bool) -> Result<Self, ConfigError> {
         let fixed = fixed
             .iter()
             .map(|text| entry(text))
@@ -117,6 +123,7 @@ impl Tokens {
             key: hmac::Key::new(hmac::HMAC_SHA256, &random()),
             fixed,
             file,
+            own,
             known: Mutex::default(),
         };
         tokens.read_again()?;
@@ -141,12 +148,16 @@ impl Tokens {
                 path.display()
             ))
         })?;
-        Ok((Self::new(&[], Some(path.clone()))?, path))
+        Ok((Self::of(&[], Some(path.clone()), true)?, path))
     }
 
-    /// What the token `presented` gives, if it is one.
+    /// What the token `presented` gives, alone or spelled `NAME:TOKEN` as it is kept.
     pub(super) fn open(&self, presented: &str) -> Option<Pass> {
         let known = self.known();
+        let (named, presented) = match presented.split_once(':') {
+            Some((name, token)) => (Some(name), token),
+            None => (None, presented),
+        };
         let mut fits = None;
         // All of them, whichever it is.
         for key in &known.tokens {
@@ -154,6 +165,7 @@ impl Tokens {
                 fits = Some(&key.pass);
             }
         }
+        let fits = fits.filter(|pass| named.is_none_or(|named| named == pass.name));
         fits.cloned()
     }
 
@@ -193,7 +205,14 @@ impl Tokens {
         if let Some(path) = &self.file {
             // Before it is read, so that what comes meanwhile is another one.
             seen = Signature::of(path).ok();
-            entries.extend(read(path)?);
+            let read = read(path)?.into_iter().map(|entry| match self.own {
+                true => Entry {
+                    name: LOCAL.to_owned(),
+                    ..entry
+                },
+                false => entry,
+            });
+            entries.extend(read);
             if entries.is_empty() && seen.as_ref().is_some_and(Signature::is_fresh) {
                 // Somebody is writing it; one that stays empty counts.
                 return Ok(false);
@@ -316,7 +335,7 @@ fn make(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .open(path);
     match made {
-        Ok(mut file) => writeln!(file, "{LOCAL}:{}", hex(&random())),
+        Ok(mut file) => writeln!(file, "{}", hex(&random())),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
@@ -359,6 +378,10 @@ mod tests {
             Some("ana")
         );
         assert_eq!(
+            whose(&tokens, "ana:correct-horse-battery").as_deref(),
+            Some("ana")
+        );
+        assert_eq!(
             whose(&tokens, "staple-staple-staple").as_deref(),
             Some("bob")
         );
@@ -369,7 +392,8 @@ mod tests {
         for wrong in [
             "",
             "ana",
-            "ana:correct-horse-battery",
+            "bob:correct-horse-battery",
+            "ana:",
             "correct-horse-batter",
             "correct-horse-battery ",
         ] {
@@ -458,9 +482,12 @@ mod tests {
         let (second, _) = Tokens::own(&state).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let text = fs::read_to_string(&path).unwrap();
-        let token = text.trim().strip_prefix("local:").unwrap();
+        let token = text.trim();
         assert_eq!(token.len(), 64);
-        for tokens in [first, second] {
+        // As it was written once.
+        fs::write(&path, format!("local:{token}\n")).unwrap();
+        let (third, _) = Tokens::own(&state).unwrap();
+        for tokens in [first, second, third] {
             assert_eq!(whose(&tokens, token).as_deref(), Some(LOCAL));
         }
     }
