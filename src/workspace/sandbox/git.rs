@@ -39,18 +39,32 @@ pub(super) fn repositories(root: &Path, known: &[Found]) -> Vec<Repository> {
         .collect()
 }
 
+/// True unless a symlink is on the way: what that leads to is no part of the root, and must not become writable with it.
+fn is_below(top: &Path, root: &Path) -> bool {
+    let (Ok(inside), Ok(root)) = (top.strip_prefix(root), root.canonicalize()) else {
+        return false;
+    };
+    let expected = root.components().chain(inside.components());
+    top.canonicalize()
+        .is_ok_and(|real| real.components().eq(expected))
+}
+
 fn repository(top: &Path, root: &Path) -> Option<Repository> {
     let dot_git = top.join(".git");
     let Ok(about) = dot_git.symlink_metadata() else {
         let bare = ["objects", "refs"]
             .iter()
             .all(|name| top.join(name).is_dir());
-        return (bare && top.join("HEAD").is_file()).then(|| {
+        let bare = bare && top.join("HEAD").is_file() && is_below(top, root);
+        return bare.then(|| {
             let mut repository = Repository::default();
             repository.guard(top.to_owned());
             repository
         });
     };
+    if !is_below(top, root) {
+        return None;
+    }
     if about.is_dir() {
         let mut repository = Repository::default();
         repository.guard(dot_git);
@@ -155,6 +169,7 @@ fn first_line(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::sandbox::survey;
 
     fn git(dir: &Path, line: &str) {
         let ran = std::process::Command::new("sh")
@@ -215,6 +230,23 @@ mod tests {
         let found = repositories(&dir.join("evil"), &[]);
         assert_eq!(found[0].elsewhere, [] as [PathBuf; 0]);
         assert_eq!(found[0].guarded, [dir.join("evil/.git")]);
+    }
+
+    #[test]
+    fn a_repository_behind_a_link_opens_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        git(
+            &dir,
+            "git init -q out/repo && git init -q --bare out/bare && mkdir w && ln -s ../out w/known && ln -s ../out/repo ../out/bare w",
+        );
+        let found = survey::Survey::of(&[dir.join("out")], &[]).repositories;
+        let known: Vec<Found> = found
+            .into_iter()
+            .map(|found| found.moved(&dir.join("out"), &dir.join("w/known")))
+            .collect();
+        assert_eq!(known.len(), 2);
+        assert_eq!(repositories(&dir.join("w"), &known), []);
     }
 
     #[test]
