@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod edit;
 pub mod file;
+pub mod given;
 pub mod outline;
 pub mod sandbox;
 pub mod search;

@@ -6,11 +6,13 @@
 
 use std::{
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
 };
 
+use rustix::fs::CWD;
+
 use super::git::{Index, Repository};
+use crate::workspace::given::{self, LARGEST_RULES, Links};
 
 /// What git may have made of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -102,7 +104,8 @@ fn outside() -> Vec<[PathBuf; 2]> {
 
 /// What the words in a file may mean; one that is not there says nothing.
 fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
-    let text = fs::read(path).unwrap_or_default().to_ascii_lowercase();
+    let text = given::read(CWD, path, Links::Followed, LARGEST_RULES);
+    let text = text.unwrap_or_default().to_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
     let said = words.iter().filter(|(word, _)| text.contains(word));
     said.map(|(_, means)| *means).max().unwrap_or_default()
@@ -110,6 +113,8 @@ fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -20,6 +20,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
 
 use super::{git::Index, tree::Tree};
+use crate::workspace::given::{self, LARGEST_RULES, Links};
 
 /// More walk side by side only where there are as many processors.
 const MOST_WALKERS: usize = 8;
@@ -435,7 +436,8 @@ impl Inside<'_> {
 
 /// The rules in `file` for what is below `directory`. Lines that are no rules are passed over, as git does.
 fn read_rules(directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
-    let text = fs::read(file).ok()?;
+    // A link at `.gitignore` says nothing to git either.
+    let text = given::read(CWD, file, Links::Refused, LARGEST_RULES).ok()?;
     let mut builder = GitignoreBuilder::new(directory);
     for line in String::from_utf8_lossy(&text).lines() {
         let _ = builder.add_line(None, line);

@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::survey::Found;
+use crate::workspace::given::{self, LARGEST_RULES};
 
 /// What git runs, or reads as orders.
 const ORDERS: [&str; 5] = ["hooks", "config", "config.worktree", "info", "modules"];
@@ -149,7 +150,7 @@ pub(super) fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
 
 /// `core.worktree`, which git sets for a submodule.
 fn worktree_of(config: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(config).ok()?;
+    let text = given::text(config, LARGEST_RULES).ok()?;
     let value = text.lines().find_map(|line| {
         line.trim()
             .strip_prefix("worktree")?
@@ -162,7 +163,7 @@ fn worktree_of(config: &Path) -> Option<PathBuf> {
 }
 
 fn first_line(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let text = given::text(path, LARGEST_RULES).ok()?;
     Some(text.lines().next()?.trim().to_owned())
 }
 

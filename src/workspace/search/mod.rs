@@ -7,6 +7,7 @@
 
 mod files;
 mod grep;
+mod ignored;
 mod pattern;
 mod scope;
 
@@ -23,6 +24,9 @@ pub enum SearchError {
     /// The root is a device, a socket or a pipe.
     #[error("`{0}` is neither a directory nor a regular file")]
     NotAFile(String),
+    /// The root is not the place any more that it was when its path was resolved.
+    #[error("`{0}` leads elsewhere now; try again")]
+    Elsewhere(String),
     /// The regular expression does not compile; the message shows where, the hint says what to try.
     #[error("the pattern is not a valid Rust regex: {message}\n{hint}")]
     Pattern { message: String, hint: String },
