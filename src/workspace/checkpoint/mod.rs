@@ -19,6 +19,7 @@ mod kept;
 mod manifest;
 mod measure;
 pub(super) mod objects;
+mod origin;
 mod plumbing;
 mod scan;
 mod tree;
@@ -403,6 +404,7 @@ impl Turn {
             after,
             from: None,
             by: None,
+            only_copy: false,
         };
         let touched = Touched {
             root: root.to_owned(),
