@@ -16,11 +16,11 @@ use std::{
     time::Instant,
 };
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
 
 use super::{git::Index, tree::Tree};
-use crate::workspace::given::{self, LARGEST_RULES, Links};
+use crate::workspace::{given::Links, search::Room};
 
 /// More walk side by side only where there are as many processors.
 const MOST_WALKERS: usize = 8;
@@ -150,6 +150,7 @@ impl Scope<'_> {
             closed: self.closed.iter().filter(inside).collect(),
             tracked: self.tracked,
             rules,
+            room: Room::default(),
             deadline,
             queue: Mutex::default(),
             more: Condvar::new(),
@@ -239,6 +240,7 @@ struct Walk<'a> {
     closed: Vec<&'a PathBuf>,
     tracked: &'a Index,
     rules: Option<&'a Rules>,
+    room: Room,
     deadline: Instant,
     queue: Mutex<Queue>,
     more: Condvar,
@@ -322,7 +324,7 @@ impl Walk<'_> {
     fn chain_in(&self, directory: &Path, chain: Chain, found: &mut Scan) -> Chain {
         let rules = match self.rules {
             Some(known) => known.0.get(directory).cloned(),
-            None => read_rules(directory, &directory.join(".gitignore")),
+            None => self.read_rules(directory, &directory.join(".gitignore")),
         };
         match rules {
             Some(rules) => {
@@ -342,7 +344,7 @@ impl Walk<'_> {
         let exclude = top.join(".git/info/exclude");
         let rules = match self.rules {
             Some(known) => known.0.get(&exclude).cloned(),
-            None => read_rules(top, &exclude),
+            None => self.read_rules(top, &exclude),
         };
         let mut chain = Chain::default();
         if let Some(rules) = rules {
@@ -358,6 +360,12 @@ impl Walk<'_> {
             chain = self.chain_in(directory, chain, scan);
         }
         chain
+    }
+
+    /// A link at `.gitignore` says nothing to git either.
+    fn read_rules(&self, directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
+        let rules = self.room.rules(directory, CWD, file, Links::Refused);
+        rules.map(Arc::new)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -432,17 +440,6 @@ impl Inside<'_> {
         let mut closed = self.walk.closed.iter();
         closed.any(|place| path.starts_with(place))
     }
-}
-
-/// The rules in `file` for what is below `directory`. Lines that are no rules are passed over, as git does.
-fn read_rules(directory: &Path, file: &Path) -> Option<Arc<Gitignore>> {
-    // A link at `.gitignore` says nothing to git either.
-    let text = given::read(CWD, file, Links::Refused, LARGEST_RULES).ok()?;
-    let mut builder = GitignoreBuilder::new(directory);
-    for line in String::from_utf8_lossy(&text).lines() {
-        let _ = builder.add_line(None, line);
-    }
-    builder.build().ok().map(Arc::new)
 }
 
 #[cfg(test)]

@@ -1,31 +1,20 @@
 //! What the rules of `.gitignore` and its like leave out of a search, and hidden files.
 //!
 //! The walk of the `ignore` crate would read those files as it finds them; what stands under their names is not always
-//! a file with an end. So they are read here ([`given`]), once for each directory, and the walk asks.
+//! a file with an end. So they are read here ([`Room`]), once for each directory, and the walk asks.
 
 use std::{
     collections::HashMap,
     ffi::OsStr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock},
 };
 
-use ignore::{
-    Match,
-    gitignore::{Gitignore, GitignoreBuilder},
-};
+use ignore::{Match, gitignore::Gitignore};
 use rustix::fs::CWD;
 
-use crate::workspace::{
-    checkpoint::git::Repository,
-    given::{self, LARGEST_RULES, Links},
-};
-
-/// Bytes of rules in one search. What comes after them holds nothing back.
-const MOST_RULES: u64 = 4 << 20;
+use super::rules::Room;
+use crate::workspace::{checkpoint::git::Repository, given::Links};
 
 /// The rules of one search.
 pub(super) struct Ignored {
@@ -36,7 +25,7 @@ pub(super) struct Ignored {
     hidden: bool,
     /// The user's own, for all repositories.
     global: Gitignore,
-    left: AtomicU64,
+    room: Room,
     levels: RwLock<HashMap<PathBuf, Arc<Level>>>,
 }
 
@@ -60,7 +49,7 @@ impl Ignored {
             top: top.unwrap_or(root).to_owned(),
             hidden,
             global: Gitignore::global().0,
-            left: AtomicU64::new(MOST_RULES),
+            room: Room::default(),
             levels: RwLock::default(),
         }
     }
@@ -112,21 +101,7 @@ impl Ignored {
     }
 
     fn rules(&self, directory: &Path, file: &Path, links: Links) -> Option<Gitignore> {
-        let most = self.left.load(Ordering::Relaxed).min(LARGEST_RULES);
-        let text = given::read(CWD, file, links, most).ok()?;
-        // Two at once may take a little more than there is.
-        let taken = text.len() as u64;
-        let _ = self
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-                Some(left.saturating_sub(taken))
-            });
-        let mut builder = GitignoreBuilder::new(directory);
-        for line in String::from_utf8_lossy(&text).lines() {
-            // Lines that are no rules are passed over, as git does.
-            let _ = builder.add_line(None, line);
-        }
-        builder.build().ok()
+        self.room.rules(directory, CWD, file, links)
     }
 }
 

@@ -9,10 +9,12 @@ mod files;
 mod grep;
 mod ignored;
 mod pattern;
+mod rules;
 mod scope;
 
 pub use files::{FileList, FileQuery, list_files};
 pub use grep::{FileMatches, Line, TextMatches, TextQuery, search};
+pub(super) use rules::Room;
 pub(super) use scope::Scope;
 
 /// Why nothing was searched. The words are for the model: what was wrong, and what to try.
