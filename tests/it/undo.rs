@@ -316,7 +316,7 @@ fn what_was_there_before_under_an_ignored_name_is_left_and_named() {
     let home = project();
     sh(
         &home.project(),
-        "printf 'secret.key\\nbuilt/\\n' > .gitignore; echo only > secret.key; mkdir built; echo artefact > built/it",
+        "printf 'secret.key\\nbuilt/\\n' > .gitignore; echo only > secret.key; mkdir built; echo artefact > built/it; sleep 0.2",
     );
     let moves = "mv secret.key kept.key; mv built out; echo 2 > a.txt; echo new > new.txt";
     let outcome = turn(&home, &[shell(moves)], &[]);
