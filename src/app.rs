@@ -373,7 +373,8 @@ impl App {
             writable_roots: self.config.policy.writable_roots.clone(),
             ..Policy::default()
         };
-        let workspace = self.wiring.workspace(cwd, &policy)?;
+        let cwd = self.judged(cwd)?;
+        let workspace = self.wiring.workspace(&cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);
         Ok((workspace, self.wiring.confinement(&policy), settings))
     }
@@ -385,7 +386,7 @@ impl App {
 
     /// What stands before those tools in `cwd`: under the policies of a thread there, or with `only_reads` of a query.
     pub fn hands(&self, cwd: Option<PathBuf>, only_reads: bool) -> Result<Gate, String> {
-        let cwd = self.setup.cwd.join(cwd.unwrap_or_default());
+        let cwd = self.judged(&self.setup.cwd.join(cwd.unwrap_or_default()))?;
         let wish = Wish {
             query: only_reads,
             ..Wish::default()

@@ -22,7 +22,7 @@ use crate::{
         registry::{Registry, Settings},
     },
     workspace::{
-        Boundaries, View, Workspace,
+        Boundaries, View, Workspace, check_resolved,
         sandbox::{Confinement, Protection, Sandbox},
         shell, worktree,
     },
@@ -72,9 +72,14 @@ pub(super) struct Wiring {
 }
 
 impl Assemble for Wiring {
+    fn judge(&self, header: &Header) -> Result<(), String> {
+        self.within_roots(header.directory())
+    }
+
     fn assemble(&self, header: &Header) -> Result<Parts, String> {
         self.not_too_deep()?;
         if let Some(isolated) = header.isolated.as_ref().filter(|_| !header.cwd.exists()) {
+            check_resolved(&isolated.from).map_err(|error| error.to_string())?;
             // Nothing had come of it, so it was removed when the process ended that made it.
             let closed = &self.paths.closed;
             worktree::make_again(&isolated.worktree, header.thread_id, &isolated.from, closed)
@@ -113,6 +118,35 @@ impl Assemble for Wiring {
 }
 
 impl Wiring {
+    /// Where callers may work; nothing: anywhere.
+    pub(super) fn roots(&self) -> &[PathBuf] {
+        &self.config.server.roots
+    }
+
+    /// Whether `real`, which is resolved, is for whoever asks.
+    pub(super) fn within_roots(&self, real: &Path) -> Result<(), String> {
+        match self.roots() {
+            [] => Ok(()),
+            roots => self.within(roots, real),
+        }
+    }
+
+    /// Whether `real`, which is resolved, is in one of `roots` and not with another tenant.
+    pub(super) fn within(&self, roots: &[PathBuf], real: &Path) -> Result<(), String> {
+        let is_in = |root: &PathBuf| root.canonicalize().is_ok_and(|root| real.starts_with(root));
+        let tenant = self.tenant.iter();
+        let mut others = tenant.flat_map(|tenant| tenant.closed(Some(real)));
+        match roots.iter().any(is_in) && !others.any(|place| real.starts_with(place)) {
+            true => Ok(()),
+            false => Err(outside(roots, real)),
+        }
+    }
+
+    /// That a directory is not for whoever named it so.
+    pub(super) fn outside_roots(&self, named: &Path) -> String {
+        outside(self.roots(), named)
+    }
+
     fn not_too_deep(&self) -> Result<(), String> {
         match self.depth > DEEPEST {
             true => Err(format!(
@@ -191,16 +225,17 @@ impl Wiring {
         self.config.policy.when_unattended.unwrap_or(default)
     }
 
+    /// `cwd` is resolved.
     pub(super) fn workspace(&self, cwd: &Path, policy: &Policy) -> Result<Workspace, String> {
         let bounds = Boundaries {
             writable_roots: self.writable_roots(policy),
             closed: self.closed(cwd),
-            named_by_owner: self.home_named.is_some() && self.home_named == cwd.canonicalize().ok(),
+            named_by_owner: self.home_named.as_deref() == Some(cwd),
             state: self.kept().map(Path::to_owned),
             guard: Some(self.sandbox.clone()),
             view: self.view(),
         };
-        Workspace::open(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
+        Workspace::open_resolved(cwd, policy.sandbox, bounds).map_err(|error| error.to_string())
     }
 
     /// The owner's, and those of callers that are still what they were: where a directory was, the agent may have put a
@@ -383,4 +418,16 @@ fn can_be_written(directory: &Path) -> bool {
 fn entries(directory: &Path) -> impl Iterator<Item = std::ffi::OsString> {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     entries.flatten().map(|entry| entry.file_name())
+}
+
+pub(super) fn outside(roots: &[PathBuf], named: &Path) -> String {
+    let roots: Vec<String> = roots
+        .iter()
+        .map(|root| format!("`{}`", root.display()))
+        .collect();
+    format!(
+        "`{}` is outside this server's roots: {}",
+        shown_line(&named.to_string_lossy()),
+        roots.join(", ")
+    )
 }

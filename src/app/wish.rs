@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{App, Asker};
+use super::{App, Asker, wiring::outside};
 use crate::{
     agent::{
         context::{Context, Surroundings},
@@ -114,6 +114,8 @@ impl App {
         thread_id: ThreadId,
         wish: Wish,
     ) -> Result<Header, HeaderError> {
+        // From here on nothing goes by what was named.
+        let cwd = &*self.judged(cwd)?;
         let (config, policy) = self.policy(cwd, &wish)?;
         let (sandbox, approval_policy) = (policy.sandbox, policy.approval_policy);
         // They start beside all that follows, the first request to the model included.
@@ -131,7 +133,7 @@ impl App {
         if wish.isolated {
             let from = workspace.cwd().to_owned();
             let (worktree, place) = self.wiring.worktree(thread_id, &workspace)?;
-            workspace = self.wiring.workspace(&place, &policy)?;
+            workspace = self.wiring.workspace(&resolved(&place)?, &policy)?;
             isolated = Some(Isolated { from, worktree });
         }
         let found = instructions::find_where(workspace.cwd(), |path| {
@@ -169,10 +171,23 @@ impl App {
         })
     }
 
-    /// What `wish` may do in `cwd`, with the configuration that holds there.
+    /// The real directory that `named` leads to, if it is for whoever asks. Nothing of it is read before, so that what is
+    /// outside the roots cannot be probed. To be called once: the next moment the same name may lead elsewhere.
+    pub(super) fn judged(&self, named: &Path) -> Result<PathBuf, String> {
+        let real = resolved(named);
+        let judged = match &real {
+            Ok(real) => self.within_roots(real).is_ok(),
+            // What is not there is not inside.
+            Err(_) => self.wiring.roots().is_empty(),
+        };
+        match judged {
+            true => real,
+            false => Err(self.wiring.outside_roots(named)),
+        }
+    }
+
+    /// What `wish` may do in `cwd`, which was judged, with the configuration that holds there.
     pub(super) fn policy(&self, cwd: &Path, wish: &Wish) -> Result<(Config, Policy), HeaderError> {
-        // Before anything of the directory is read, so that what is outside the roots cannot be probed.
-        self.within_roots(cwd)?;
         // Beside the first request to the model, so that neither the start nor the first command waits for it.
         self.wiring.sandbox.look_ahead();
         let mut config = self.wiring.layers.in_project(cwd)?;
@@ -209,7 +224,10 @@ impl App {
             roots => roots,
         };
         let wrong = |why: String| format!("argument `config`: `policy.writable_roots`: {why}");
-        let real = self.inside(roots, &cwd.join(root)).map_err(wrong)?;
+        let named = cwd.join(root);
+        // What is not there is not inside.
+        let real = resolved(&named).map_err(|_| wrong(outside(roots, &named)))?;
+        self.wiring.within(roots, &real).map_err(wrong)?;
         workspace::check_added(&real, &self.wiring.closed(cwd))
             .map_err(|error| wrong(error.to_string()))?;
         Ok(real)
@@ -302,32 +320,14 @@ impl App {
         }
     }
 
-    /// A caller's directory must be inside the owner's roots, where there are some; what is not there is not inside.
-    pub fn within_roots(&self, cwd: &Path) -> Result<(), String> {
-        match self.config.server.roots.as_slice() {
-            [] => Ok(()),
-            roots => self.inside(roots, cwd).map(drop),
-        }
+    /// A caller's directory must be inside the owner's roots, where there are some. `real` is resolved, and is not
+    /// resolved again.
+    pub fn within_roots(&self, real: &Path) -> Result<(), String> {
+        self.wiring.within_roots(real)
     }
+}
 
-    /// What `path` leads to, in one of `roots` and not with another tenant.
-    fn inside(&self, roots: &[PathBuf], path: &Path) -> Result<PathBuf, String> {
-        let mut allowed = roots.iter().filter_map(|root| root.canonicalize().ok());
-        let is_others = |real: &Path| {
-            let tenant = self.tenant().into_iter();
-            let mut others = tenant.flat_map(|tenant| tenant.closed(Some(path)));
-            others.any(|place| real.starts_with(place))
-        };
-        match path.canonicalize() {
-            Ok(real) if allowed.any(|root| real.starts_with(root)) && !is_others(&real) => Ok(real),
-            _ => {
-                let roots = roots.iter().map(|root| format!("`{}`", root.display()));
-                let path = shown_line(&path.to_string_lossy());
-                Err(format!(
-                    "`{path}` is outside this server's roots: {}",
-                    roots.collect::<Vec<_>>().join(", ")
-                ))
-            }
-        }
-    }
+fn resolved(named: &Path) -> Result<PathBuf, String> {
+    let real = workspace::resolved(named);
+    real.map_err(|error| error.to_string())
 }

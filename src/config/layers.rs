@@ -207,13 +207,18 @@ impl Layers {
         let path = cwd.join(".openoxide/config.toml");
         // An error says what stands there, and whoever made the link may not be the one who may read that.
         let real = path.canonicalize().ok().zip(cwd.canonicalize().ok());
-        if real.is_some_and(|(real, top)| !real.starts_with(top)) {
+        if real
+            .as_ref()
+            .is_some_and(|(real, top)| !real.starts_with(top))
+        {
             return Err(ConfigError::new(format!(
                 "config `{}` is a link that leads out of its directory, and is not read",
                 shown_line(&path.to_string_lossy())
             )));
         }
-        let Some(text) = read(&path)? else {
+        // What was judged, whatever stands there by now.
+        let judged = real.as_ref().map_or(&path, |(real, _)| real);
+        let Some(text) = read(judged)? else {
             return self.owner();
         };
         let project = of_project(&text, &path)?;

@@ -26,6 +26,9 @@ use crate::{
 pub trait Assemble: Send + Sync {
     /// The parts of a new or an old thread; the error is one line for a person.
     fn assemble(&self, header: &Header) -> Result<Parts, String>;
+
+    /// Whether a kept thread is for this process at all; the error is one line for a person.
+    fn judge(&self, header: &Header) -> Result<(), String>;
 }
 
 /// Why a thread cannot be had.
@@ -37,6 +40,9 @@ pub enum ThreadsError {
     /// It cannot be worked with here: its directory is gone, the policy is too wide.
     #[error("{0}")]
     Assemble(String),
+    /// It is not for whoever asks.
+    #[error("{0}")]
+    Judged(String),
 }
 
 /// The threads of one process.
@@ -110,6 +116,10 @@ impl Threads {
             return Ok(handle.clone());
         }
         let (loaded, journal) = self.store.open(id)?;
+        // What is refused is not in memory for the next who asks.
+        self.assemble
+            .judge(&loaded.header)
+            .map_err(ThreadsError::Judged)?;
         let parts = self
             .assemble
             .assemble(&loaded.header)

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 pub mod edit;
 pub mod file;
+pub mod given;
 pub mod outline;
 pub mod sandbox;
 pub mod search;
@@ -79,6 +80,18 @@ pub enum OpenError {
         /// From the system.
         reason: String,
     },
+    /// It was resolved once, and what stands there now leads elsewhere.
+    #[error(
+        "working directory `{}` is another one now: it leads to `{}`; start anew in the one that is meant",
+        shown_line(&path.to_string_lossy()),
+        shown_line(&now.to_string_lossy())
+    )]
+    Moved {
+        /// As it was resolved before.
+        path: PathBuf,
+        /// As it is now.
+        now: PathBuf,
+    },
     /// Writing there would put too much at stake.
     #[error(
         "`{}` is {what} and never a writable workspace{}; choose a project directory, or sandbox `read-only`",
@@ -130,7 +143,25 @@ pub enum PathError {
 impl Workspace {
     /// Opens `cwd`, which must be a directory that `sandbox` may have.
     pub fn open(cwd: &Path, sandbox: SandboxPolicy, bounds: Boundaries) -> Result<Self, OpenError> {
-        let real = canonical_directory(cwd)?;
+        Self::in_real(resolved(cwd)?, sandbox, bounds)
+    }
+
+    /// The same for a directory that was resolved and judged before: it is not resolved anew, since another may stand
+    /// at its name by now.
+    pub fn open_resolved(
+        real: &Path,
+        sandbox: SandboxPolicy,
+        bounds: Boundaries,
+    ) -> Result<Self, OpenError> {
+        check_resolved(real)?;
+        Self::in_real(real.to_owned(), sandbox, bounds)
+    }
+
+    fn in_real(
+        real: PathBuf,
+        sandbox: SandboxPolicy,
+        bounds: Boundaries,
+    ) -> Result<Self, OpenError> {
         let closed: Vec<PathBuf> = bounds
             .closed
             .iter()
@@ -138,7 +169,7 @@ impl Workspace {
             .collect();
         let mut writable = vec![real.clone()];
         for root in &bounds.writable_roots {
-            writable.push(canonical_directory(&real.join(root))?);
+            writable.push(resolved(&real.join(root))?);
         }
         if sandbox == SandboxPolicy::WorkspaceWrite {
             width::check(&real, &closed, bounds.named_by_owner)?;
@@ -323,7 +354,7 @@ impl Workspace {
 /// # Errors
 /// [`OpenError::NotADirectory`] and [`OpenError::TooWide`].
 pub fn check_added(real: &Path, closed: &[PathBuf]) -> Result<(), OpenError> {
-    let real = canonical_directory(real)?;
+    let real = resolved(real)?;
     let closed: Vec<PathBuf> = closed.iter().map(|path| real_or_future(path)).collect();
     width::check(&real, &closed, false)?;
     let acted_on = |place: &Path| {
@@ -341,7 +372,20 @@ pub fn check_added(real: &Path, closed: &[PathBuf]) -> Result<(), OpenError> {
     }
 }
 
-fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
+/// That a directory which was resolved before still is where its name leads.
+pub fn check_resolved(real: &Path) -> Result<(), OpenError> {
+    let now = resolved(real)?;
+    match now == real {
+        true => Ok(()),
+        false => Err(OpenError::Moved {
+            path: real.to_owned(),
+            now,
+        }),
+    }
+}
+
+/// The real directory that `path` leads to.
+pub fn resolved(path: &Path) -> Result<PathBuf, OpenError> {
     let fail = |reason: String| OpenError::NotADirectory {
         path: path.to_owned(),
         reason,
@@ -408,6 +452,29 @@ mod tests {
                 workspace.resolve(named)
             );
         }
+    }
+
+    #[test]
+    fn a_directory_that_was_resolved_before_is_not_resolved_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(dir.join("w/sub/b")).unwrap();
+        std::fs::create_dir_all(dir.join("out/b")).unwrap();
+        let real = dir.join("w/sub/b");
+        let open = |real: &Path| {
+            let opened = Workspace::open_resolved(
+                real,
+                SandboxPolicy::WorkspaceWrite,
+                Boundaries::default(),
+            );
+            opened.map(|workspace| workspace.cwd().to_owned())
+        };
+        assert_eq!(open(&real).unwrap(), real);
+        std::fs::rename(dir.join("w/sub"), dir.join("w/before")).unwrap();
+        std::os::unix::fs::symlink("../out", dir.join("w/sub")).unwrap();
+        let error = open(&real).unwrap_err();
+        assert!(matches!(error, OpenError::Moved { .. }), "{error}");
+        assert!(error.to_string().contains("out/b`"), "{error}");
     }
 
     #[test]

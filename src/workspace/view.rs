@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::real_or_future;
+
 /// Besides the workspace itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum View {
@@ -75,8 +77,9 @@ impl View {
             return Vec::new();
         }
         let mut left = MOST_SETTINGS;
-        let private = SETTINGS.map(|top| private(Path::new(top), &mut left));
-        let named = SECRETS.iter().map(PathBuf::from);
+        // By real paths, as all that is closed: the sandbox follows no symlink.
+        let private = SETTINGS.map(|top| private(&real_or_future(Path::new(top)), &mut left));
+        let named = SECRETS.iter().map(|name| real_or_future(Path::new(name)));
         named.chain(private.into_iter().flatten()).collect()
     }
 }

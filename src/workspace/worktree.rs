@@ -14,16 +14,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::checkpoint::{
-    Everything, One,
-    git::{ObjectId, Repository},
-    hex,
-    objects::{Kind, Objects, Tree, index},
+use super::{
+    checkpoint::{
+        Everything, One,
+        git::{ObjectId, Repository},
+        hex,
+        objects::{Kind, Objects, Tree, index},
+    },
+    given::{self, LARGEST_RULES},
 };
 use crate::conversation::{ThreadId, Worktree, shown_line};
 
 /// How long it may take to find what is in the directory.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes of the list of packed refs; a hundred thousand take some ten million.
+const LARGEST_PACKED: u64 = 64 << 20;
 
 /// Why there is no worktree. Its reader is whoever asked for one.
 #[derive(Debug, thiserror::Error)]
@@ -202,7 +208,8 @@ pub fn remove_if_unused(worktree: &Worktree, closed: &[PathBuf]) -> io::Result<b
     let Some(repository) = Repository::around(&worktree.path) else {
         return Ok(false);
     };
-    let line = |path: PathBuf| Ok::<_, io::Error>(fs::read_to_string(path)?.trim().to_owned());
+    let line =
+        |path: PathBuf| Ok::<_, io::Error>(given::text(&path, LARGEST_RULES)?.trim().to_owned());
     let base = line(repository.own.join("openoxide-base"))?;
     let Some((base, tree)) = base.split_once(' ') else {
         return Ok(false);
@@ -250,19 +257,24 @@ fn name<'a>(top: &Path, path: &'a Path) -> &'a [u8] {
 
 /// The commit that is checked out; none before the first.
 fn head(repository: &Repository) -> Option<String> {
-    let head = fs::read_to_string(repository.own.join("HEAD")).ok()?;
+    let head = given::text(&repository.own.join("HEAD"), LARGEST_RULES).ok()?;
     let Some(name) = head.trim().strip_prefix("ref: ") else {
         return Some(head.trim().to_owned());
     };
-    let loose = fs::read_to_string(repository.common.join(name)).ok();
+    let loose = given::text(&repository.common.join(name), LARGEST_RULES).ok();
     let loose = loose.map(|id| id.trim().to_owned());
-    let packed = fs::read_to_string(repository.common.join("packed-refs")).unwrap_or_default();
+    let packed = packed_refs(repository);
     let mut packed = packed.lines().filter_map(|line| line.split_once(' '));
     let found = loose.or_else(|| Some(packed.find(|(_, of)| *of == name)?.0.to_owned()))?;
     found
         .bytes()
         .all(|byte| byte.is_ascii_hexdigit())
         .then_some(found)
+}
+
+fn packed_refs(repository: &Repository) -> String {
+    let packed = given::text(&repository.common.join("packed-refs"), LARGEST_PACKED);
+    packed.unwrap_or_default()
 }
 
 /// The first 8 letters of the thread's id say when it was made, to a minute; where that minute has a branch already,
@@ -277,7 +289,7 @@ fn branch(repository: &Repository, thread: ThreadId) -> String {
 }
 
 fn exists(repository: &Repository, branch: &str) -> bool {
-    let packed = fs::read_to_string(repository.common.join("packed-refs")).unwrap_or_default();
+    let packed = packed_refs(repository);
     let line = format!(" refs/heads/{branch}");
     repository.common.join("refs/heads").join(branch).exists()
         || packed.lines().any(|packed| packed.ends_with(&line))

@@ -343,6 +343,37 @@ fn the_owners_roots_hold_callers() {
 }
 
 #[test]
+fn a_thread_whose_directory_became_a_link_is_refused_and_does_not_stay_behind_it() {
+    let home = Home::new()
+        .file("in/sub/notes.txt", "INSIDE")
+        .file("out/notes.txt", "OUTSIDE");
+    let looks = json!({"path": "notes.txt"});
+    let model = ModelServer::start(vec![
+        Reply::text("done"),
+        Reply::call("c1", "read_file", looks),
+        Reply::text("done"),
+    ]);
+    let mut client = serve(&home, &model, &["--root", "in"]);
+    let began = client.call("openoxide", json!({"prompt": "x", "cwd": "in/sub"}));
+    let id = word(&began, "thread_id");
+    client.close();
+    let at = |name: &str| home.project().join(name);
+    std::fs::rename(at("in/sub"), at("in/before")).expect("moved");
+    std::os::unix::fs::symlink("../out", at("in/sub")).expect("a link");
+    let mut client = serve(&home, &model, &["--root", "in"]);
+    let go_on = json!({"thread_id": id, "prompt": "x", "files": ["notes.txt"]});
+    let refusal = client.refusal("openoxide-reply", go_on.clone());
+    assert!(refusal.contains("is another one now"), "{refusal}");
+    std::fs::remove_file(at("in/sub")).expect("removed");
+    std::fs::rename(at("in/before"), at("in/sub")).expect("moved back");
+    let result = client.call("openoxide-reply", go_on);
+    assert_eq!(outcome(&result)["status"], "completed", "{result}");
+    let said = format!("{:?}", model.requests());
+    assert!(said.contains("INSIDE") && !said.contains("OUTSIDE"));
+    client.close();
+}
+
+#[test]
 fn files_that_a_caller_names_are_read_only_inside() {
     let home = Home::new().file("a.txt", "alpha").file(".env", "SECRET=1");
     let model = says_done();

@@ -653,3 +653,65 @@ fn the_demo_works_where_only_a_part_is_enforced_and_says_so() {
         assert!(output.contains("ran in a partial sandbox"), "{output}");
     }
 }
+
+/// A plan as openoxide hands it to its helper.
+fn plan(namespaces: bool, workdir: &Path, places: serde_json::Value) -> String {
+    let mut plan = serde_json::json!({
+        "layers": {
+            "namespaces": namespaces, "sealed": namespaces, "own_network": namespaces, "own_proc": namespaces,
+            "landlock": true, "seccomp": true,
+        },
+        "seen": null, "writable": [], "readable": [], "pinned": [], "read_only": [], "hidden": [], "sockets": [],
+        "scratch": null, "network": false, "workdir": workdir,
+    });
+    let named = places.as_object().unwrap().clone();
+    plan.as_object_mut().unwrap().extend(named);
+    plan.to_string()
+}
+
+#[test]
+fn a_directory_that_became_a_symlink_on_the_way_to_a_place_ends_the_command() {
+    let Some(machine) = Machine::with_sandbox(false) else {
+        return;
+    };
+    let base = machine.folder.path().canonicalize().unwrap();
+    std::fs::create_dir_all(base.join("w/sub/b")).unwrap();
+    std::fs::create_dir_all(base.join("out/b")).unwrap();
+    let place = base.join("w/sub/b");
+    let attempt = |namespaces: bool, workdir: &Path, places: serde_json::Value| {
+        let plan = plan(namespaces, workdir, places);
+        let parent = std::process::id().to_string();
+        let line = format!("echo owned >{}/owned", place.display());
+        let arguments = ["sandbox-exec", &plan, &parent, "--", "sh", "-c", &line];
+        let ran = machine.command(&machine.program(), &arguments).output();
+        let ran = ran.unwrap();
+        let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+        (ran.status.code(), said)
+    };
+    for namespaces in [true, false] {
+        let writable = serde_json::json!({"writable": [place]});
+        let (code, said) = attempt(namespaces, &place, writable);
+        assert_eq!(code, Some(0), "as long as it is a directory: {said}");
+        std::fs::remove_file(place.join("owned")).unwrap();
+    }
+    std::fs::rename(base.join("w/sub"), base.join("w/before")).unwrap();
+    std::os::unix::fs::symlink("../out", base.join("w/sub")).unwrap();
+    for namespaces in [true, false] {
+        let kinds: &[&str] = match namespaces {
+            true => &["writable", "pinned", "read_only", "hidden"],
+            false => &["writable", "readable"],
+        };
+        for kind in kinds {
+            let (code, said) = attempt(namespaces, &base, serde_json::json!({*kind: [place]}));
+            assert_eq!(code, Some(125), "{kind}: {said}");
+            assert!(
+                said.contains("sub/b`: a symlink stands on the way"),
+                "{kind}: {said}"
+            );
+        }
+        let (code, said) = attempt(namespaces, &place, serde_json::json!({}));
+        assert_eq!(code, Some(125), "{said}");
+        assert!(said.contains("a symlink stands on the way"), "{said}");
+    }
+    assert!(!base.join("out/b/owned").exists());
+}

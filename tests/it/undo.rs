@@ -306,3 +306,21 @@ fn an_undo_does_not_go_into_a_repository_that_appeared() {
         ("one\ntwo\n".into(), "x\n".into())
     );
 }
+
+#[test]
+fn what_was_there_before_under_an_ignored_name_is_left_and_named() {
+    let home = project();
+    sh(
+        &home.project(),
+        "printf 'secret.key\\nbuilt/\\n' > .gitignore; echo only > secret.key; mkdir built; echo artefact > built/it; sleep 0.2",
+    );
+    let moves = "mv secret.key kept.key; mv built out; echo 2 > a.txt; echo new > new.txt";
+    let outcome = turn(&home, &[shell(moves)], &[]);
+    let undone = threads(&home, &["undo", &id(&outcome)]).expect(0);
+    let left = "left as it is: kept.key (it was there before under another name";
+    assert!(undone.stdout.contains(left), "{}", undone.stdout);
+    assert_eq!(home.read("kept.key"), "only\n");
+    assert_eq!(home.read("out/it"), "artefact\n");
+    assert_eq!(home.read("a.txt"), "one\ntwo\n");
+    assert!(!home.project().join("new.txt").exists());
+}

@@ -296,7 +296,7 @@ impl Server {
         Ok(thread)
     }
 
-    /// The prompt and the files that a caller names: inside the working directory only.
+    /// The prompt and the files that a caller names: inside the working directory only, which is that of a header.
     pub(super) fn attached(
         &self,
         prompt: &str,
@@ -307,7 +307,8 @@ impl Server {
             closed: self.shared.app.closed_in(cwd),
             ..Boundaries::default()
         };
-        let workspace = Workspace::open(cwd, SandboxPolicy::ReadOnly, bounds).map_err(said)?;
+        let workspace = Workspace::open_resolved(cwd, SandboxPolicy::ReadOnly, bounds);
+        let workspace = workspace.map_err(said)?;
         attach(prompt, files, |name| readable(&workspace, name))
     }
 }

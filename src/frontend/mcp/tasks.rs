@@ -23,7 +23,7 @@ use super::{
 use crate::{
     app::App,
     conversation::{Outcome, Status, ThreadId, TurnId},
-    thread::{Follow, Standing, ThreadHandle, rollout::now},
+    thread::{Follow, Standing, ThreadHandle, ThreadsError, rollout::now},
 };
 
 /// How often a client should ask, in milliseconds.
@@ -136,7 +136,11 @@ async fn find(app: &App, id: &str) -> Result<(ThreadHandle, TurnId), ErrorData> 
     let unknown = || ErrorData::invalid_params(format!("there is no task `{id}`"), None);
     let turn_id: TurnId = id.parse().map_err(|_| unknown())?;
     let thread: ThreadId = app.threads().of_turn(turn_id).await.ok_or_else(unknown)?;
-    let thread = app.threads().reach(thread).await.map_err(gone)?;
+    let thread = app.threads().reach(thread).await;
+    let thread = thread.map_err(|error| match error {
+        ThreadsError::Judged(_) => unknown(),
+        error => gone(error),
+    })?;
     app.within_roots(thread.header().directory())
         .map_err(|_| unknown())?;
     Ok((thread, turn_id))

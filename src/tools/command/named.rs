@@ -15,11 +15,15 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
+use rustix::fs::CWD;
 
 use super::{Line, Place, Simple, base_name, options::BUILTINS, rough_words, rules::RUN_OTHERS};
 use crate::{
     conversation::{shown_line, shown_text},
-    workspace::Workspace,
+    workspace::{
+        Workspace,
+        given::{self, Links},
+    },
 };
 
 /// What an approval for the session may name, in characters: what a person reads to its end.
@@ -410,7 +414,7 @@ impl File {
     }
 
     fn fill(&mut self, context: &mut Context, path: &Path) -> std::io::Result<()> {
-        let file = std::fs::File::open(path)?;
+        let file = given::open(CWD, path, Links::Followed)?;
         let meta = file.metadata()?;
         self.bytes = meta.len();
         context.update(&meta.len().to_le_bytes());

@@ -11,10 +11,8 @@ use std::{
 
 use rustix::fs::CWD;
 
-use super::{
-    git::{Index, Repository},
-    scan::read_regular,
-};
+use super::git::{Index, Repository};
+use crate::workspace::given::{self, LARGEST_RULES, Links};
 
 /// What git may have made of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,8 +104,8 @@ fn outside() -> Vec<[PathBuf; 2]> {
 
 /// What the words in a file may mean; one that is not there says nothing.
 fn worst(path: &Path, words: &[(&str, Conversion)]) -> Conversion {
-    let text = read_regular(CWD, path).unwrap_or_default();
-    let text = text.to_ascii_lowercase();
+    let text = given::read(CWD, path, Links::Followed, LARGEST_RULES);
+    let text = text.unwrap_or_default().to_ascii_lowercase();
     let text = String::from_utf8_lossy(&text);
     let said = words.iter().filter(|(word, _)| text.contains(word));
     said.map(|(_, means)| *means).max().unwrap_or_default()

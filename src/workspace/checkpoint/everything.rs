@@ -1,10 +1,12 @@
 //! All that counts of a repository's working tree at one moment, with what git already has of it.
 
 use std::{
-    io,
+    io::{self, Read},
     path::{Path, PathBuf},
     time::Instant,
 };
+
+use rustix::fs::CWD;
 
 use super::{
     conversion::{Conversion, possible},
@@ -13,6 +15,7 @@ use super::{
     objects::Kind,
     scan::{Scan, Scope, Stat},
 };
+use crate::workspace::given::{self, Links};
 
 /// Files that are not ignored, or that git tracks all the same.
 #[derive(Debug)]
@@ -75,7 +78,13 @@ impl One {
     pub(crate) fn bytes(&self) -> io::Result<Vec<u8>> {
         match self.kind {
             Kind::Link => Ok(read_as(&self.path, true)?.unwrap_or_default()),
-            Kind::File | Kind::Program => fs_err::read(&self.path),
+            // It was a regular file when it was found.
+            Kind::File | Kind::Program => {
+                let mut bytes = Vec::new();
+                let mut file = given::open(CWD, &self.path, Links::Refused)?;
+                file.read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
         }
     }
 

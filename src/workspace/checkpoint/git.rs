@@ -13,7 +13,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::CWD;
+
 use super::scan::Stat;
+use crate::workspace::given::{self, LARGEST_RULES, Links};
+
+/// Bytes of an index; that of a million files has some hundred million.
+const LARGEST_INDEX: u64 = 256 << 20;
+/// Bytes of a name in it: PATH_MAX.
+const LONGEST_NAME: usize = 4096;
+/// All names together may be so many times as long as the file, in which each may be told by its end. What git writes
+/// comes to less than twice.
+const MOST_EXPANSION: usize = 16;
 
 /// The name of an object: SHA-1.
 pub(crate) type ObjectId = [u8; 20];
@@ -41,7 +52,7 @@ impl Repository {
         } else {
             linked(&dot_git)?
         };
-        let config = fs::read_to_string(common.join("config")).ok()?;
+        let config = given::text(&common.join("config"), LARGEST_RULES).ok()?;
         let plain = !config.to_ascii_lowercase().contains("objectformat")
             && !config.to_ascii_lowercase().contains("refstorage");
         (plain && common.join("objects").is_dir()).then(|| Self {
@@ -60,7 +71,8 @@ impl Repository {
         let path = self.own.join("index");
         let read = || {
             let written = Stat::of(&fs::metadata(&path).ok()?)?.modified;
-            Index::parse(&fs::read(&path).ok()?, &self.top, written)
+            let bytes = given::read(CWD, &path, Links::Followed, LARGEST_INDEX).ok()?;
+            Index::parse(&bytes, &self.top, written)
         };
         read().unwrap_or_default()
     }
@@ -69,7 +81,7 @@ impl Repository {
 /// The git directory that a `.git` file names and the common one behind it. Only where it names the file in turn: a
 /// repository from elsewhere must not lead us to another.
 fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
-    let line = |path: &Path| Some(fs::read_to_string(path).ok()?.trim().to_owned());
+    let line = |path: &Path| Some(given::text(path, LARGEST_RULES).ok()?.trim().to_owned());
     let named = line(dot_git)?;
     let named = named.strip_prefix("gitdir:")?.trim();
     let own = dot_git.parent()?.join(named).canonicalize().ok()?;
@@ -121,7 +133,7 @@ impl Index {
     /// gitformat-index(5), versions 2 to 4. `written`: when the file was; what has the same age may have changed since
     /// it was hashed and is not believed.
     fn parse(bytes: &[u8], top: &Path, written: i64) -> Option<Self> {
-        let mut reader = Reader(bytes);
+        let mut reader = Reader::new(bytes);
         if reader.take(4)? != b"DIRC" {
             return None;
         }
@@ -327,12 +339,24 @@ impl Entry {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    rest: &'a [u8],
+    /// Bytes that names may still have.
+    room: usize,
+}
 
 impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let most = bytes.len().saturating_mul(MOST_EXPANSION);
+        Self {
+            rest: bytes,
+            room: most.min(LARGEST_INDEX as usize),
+        }
+    }
+
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_at_checked(count)?;
+        self.rest = rest;
         Some(taken)
     }
 
@@ -346,7 +370,7 @@ impl<'a> Reader<'a> {
 
     /// One entry; `name` holds that of the one before, which version 4 builds on.
     fn entry(&mut self, version: u32, name: &mut Vec<u8>, written: i64) -> Option<Entry> {
-        let before = self.0.len();
+        let before = self.rest.len();
         let mut fields = [0; 10];
         for field in &mut fields {
             *field = self.number()?;
@@ -364,12 +388,17 @@ impl<'a> Reader<'a> {
         } else {
             name.clear();
         }
-        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let end = self.rest.iter().position(|byte| *byte == 0)?;
         name.extend_from_slice(self.take(end)?);
+        // A forged one grows with each entry.
+        self.room = self.room.checked_sub(name.len())?;
+        if name.len() > LONGEST_NAME {
+            return None;
+        }
         let padding = match version {
             4 => 1,
             // At least one NUL, up to a multiple of eight.
-            _ => 8 - (before - self.0.len()) % 8,
+            _ => 8 - (before - self.rest.len()) % 8,
         };
         self.take(padding)?;
         let modified = i64::from(fields[2]) * 1_000_000_000 + i64::from(fields[3]);
@@ -516,6 +545,25 @@ mod tests {
         let index = Index::parse(&forged, top, i64::MAX).unwrap();
         assert!(index.inside(&top.join("z/b")).has(OsStr::new("one")));
         assert!(index.inside(&top.join("a")).has(OsStr::new("two")));
+    }
+
+    #[test]
+    fn an_index_whose_names_grow_with_each_entry_is_given_up() {
+        let forged = |count: u32, drop: u8, added: usize| {
+            let mut bytes = b"DIRC\0\0\0\x04".to_vec();
+            bytes.extend(count.to_be_bytes());
+            let entry = [&[0; 62][..], &[drop], &vec![b'n'; added], &[0]].concat();
+            bytes.extend(entry.repeat(count as usize));
+            bytes
+        };
+        let parse = |bytes: &[u8]| Index::parse(bytes, Path::new("/t"), i64::MAX);
+        assert!(parse(&forged(60, 0, 64)).is_some());
+        assert!(parse(&forged(100, 0, 64)).is_none(), "longer than any path");
+        // Each keeps all but one byte of the one before, which is as long as a path may be.
+        let long = [&forged(1, 0, 4000)[..], &forged(100_000, 1, 1)[12..]].concat();
+        let mut long = long;
+        long[8..12].copy_from_slice(&100_001u32.to_be_bytes());
+        assert!(parse(&long).is_none(), "more than there may be together");
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub struct Entry {
     /// Set if it was not, or perhaps not, this thread.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
+    /// What stands there now is older than the turn, and came from where no look was taken before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub only_copy: bool,
 }
 
 /// What one turn, or one undo, changed.

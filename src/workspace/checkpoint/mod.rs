@@ -20,6 +20,7 @@ mod kept;
 mod manifest;
 mod measure;
 pub(super) mod objects;
+mod origin;
 mod plumbing;
 mod scan;
 mod tree;
@@ -397,6 +398,7 @@ impl Turn {
             after,
             from: None,
             by: None,
+            only_copy: false,
         };
         let touched = Touched {
             root: root.to_owned(),

@@ -18,10 +18,16 @@ use std::{
 use tempfile::TempDir;
 
 use super::git::ObjectId;
-use crate::workspace::sandbox::{Launcher, Sandbox};
+use crate::workspace::{
+    file::LARGEST_FILE,
+    sandbox::{Launcher, Sandbox},
+};
 
 /// A pack on a disk that does not answer, or a pipe in its place, must not hold a turn.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of contents that are in memory at a time.
+const MOST_TOGETHER: u64 = 256 << 20;
 
 /// A place to run git in.
 #[derive(Debug)]
@@ -85,15 +91,17 @@ impl Plumbing {
         command
     }
 
-    /// The contents of these objects; none for what is not there.
+    /// The contents of these objects; none for what is not there, or is too much.
     pub(super) fn blobs(&self, ids: &[ObjectId]) -> io::Result<Vec<Option<Vec<u8>>>> {
         let child = self.command(&["cat-file", "--batch", "--buffer"]).spawn()?;
         let input: String = ids.iter().map(|id| hex(id) + "\n").collect();
         let mut blobs = Vec::with_capacity(ids.len());
+        let mut room = MOST_TOGETHER;
         let complaint = self.with(child, input.into_bytes(), |output| {
             for id in ids {
                 // Self-checking: what does not have the name that was asked for is not given.
-                let blob = next_blob(output)?;
+                let blob = next_blob(output, LARGEST_FILE.min(room))?;
+                room -= blob.as_ref().map_or(0, |blob| blob.len() as u64);
                 blobs.push(blob.filter(|blob| super::git::object_id(blob) == *id));
             }
             Ok(())
@@ -142,16 +150,21 @@ impl Plumbing {
     }
 }
 
-/// One answer of `cat-file --batch`.
-fn next_blob(output: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
+/// One answer of `cat-file --batch`. What has more than `most` bytes is passed over: an object says itself how long it
+/// is, and a few bytes of a packed one may come to any length.
+fn next_blob(output: &mut impl BufRead, most: u64) -> io::Result<Option<Vec<u8>>> {
     let mut head = String::new();
     output.read_line(&mut head)?;
     let mut words = head.split_whitespace().skip(1);
-    let (Some(kind), Some(Ok(size))) = (words.next(), words.next().map(str::parse::<usize>)) else {
+    let (Some(kind), Some(Ok(size))) = (words.next(), words.next().map(str::parse::<u64>)) else {
         return Ok(None);
     };
-    let mut blob = vec![0; size];
-    output.read_exact(&mut blob)?;
+    if size > most {
+        io::copy(&mut output.take(size.saturating_add(1)), &mut io::sink())?;
+        return Ok(None);
+    }
+    let mut blob = Vec::new();
+    output.take(size).read_to_end(&mut blob)?;
     output.read_exact(&mut [0])?;
     Ok((kind == "blob").then_some(blob))
 }
@@ -159,4 +172,18 @@ fn next_blob(output: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
 /// As git writes names.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_is_longer_than_it_may_be_is_passed_over() {
+        let mut output = &b"1 blob 5\nhello\n2 missing\n3 blob 4\nabcd\n4 blob 9\nshort"[..];
+        assert_eq!(next_blob(&mut output, 4).unwrap(), None);
+        assert_eq!(next_blob(&mut output, 4).unwrap(), None);
+        assert_eq!(next_blob(&mut output, 4).unwrap().unwrap(), b"abcd");
+        assert!(next_blob(&mut output, 9).is_err(), "git broke off");
+    }
 }

@@ -8,8 +8,8 @@
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
-    fs::{self, File, Metadata},
-    io::{self, Read},
+    fs::{self, Metadata},
+    io,
     os::{
         fd::{AsFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt},
@@ -19,11 +19,11 @@ use std::{
     time::Instant,
 };
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::Gitignore;
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, FileType, Mode, OFlags, openat, statat};
 
 use super::{git::Index, tree::Tree};
-use crate::workspace::file::{LARGEST_FILE, is_on_its_way};
+use crate::workspace::{file::is_on_its_way, given::Links, search::Room};
 
 /// More walk side by side only where there are as many processors.
 const MOST_WALKERS: usize = 8;
@@ -153,6 +153,7 @@ impl Scope<'_> {
             closed: self.closed.iter().filter(inside).collect(),
             tracked: self.tracked,
             rules,
+            room: Room::default(),
             deadline,
             queue: Mutex::default(),
             more: Condvar::new(),
@@ -242,6 +243,7 @@ struct Walk<'a> {
     closed: Vec<&'a PathBuf>,
     tracked: &'a Index,
     rules: Option<&'a Rules>,
+    room: Room,
     deadline: Instant,
     queue: Mutex<Queue>,
     more: Condvar,
@@ -327,7 +329,7 @@ impl Walk<'_> {
     fn chain_in(&self, directory: &Path, at: impl AsFd, chain: Chain, found: &mut Scan) -> Chain {
         let rules = match self.rules {
             Some(known) => known.0.get(directory).cloned(),
-            None => read_rules(directory, at, ".gitignore".as_ref()),
+            None => self.read_rules(directory, at, ".gitignore".as_ref()),
         };
         match rules {
             Some(rules) => {
@@ -347,7 +349,7 @@ impl Walk<'_> {
         let exclude = top.join(".git/info/exclude");
         let rules = match self.rules {
             Some(known) => known.0.get(&exclude).cloned(),
-            None => read_rules(top, CWD, &exclude),
+            None => self.read_rules(top, CWD, &exclude),
         };
         let mut chain = Chain::default();
         if let Some(rules) = rules {
@@ -365,6 +367,12 @@ impl Walk<'_> {
             }
         }
         chain
+    }
+
+    /// A link at `.gitignore` says nothing to git either.
+    fn read_rules(&self, directory: &Path, at: impl AsFd, file: &Path) -> Option<Arc<Gitignore>> {
+        let rules = self.room.rules(directory, at, file, Links::Refused);
+        rules.map(Arc::new)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -448,30 +456,6 @@ impl Inside<'_> {
 fn open(directory: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(CWD, directory, flags, Mode::empty())?)
-}
-
-/// The rules in `file`, seen from `at`, for what is below `directory`. Lines that are no rules are passed over, as git
-/// does.
-fn read_rules(directory: &Path, at: impl AsFd, file: &Path) -> Option<Arc<Gitignore>> {
-    let text = read_regular(at, file).ok()?;
-    let mut builder = GitignoreBuilder::new(directory);
-    for line in String::from_utf8_lossy(&text).lines() {
-        let _ = builder.add_line(None, line);
-    }
-    builder.build().ok().map(Arc::new)
-}
-
-/// What git reads in passing: whatever stands under such a name in somebody's repository, a pipe that nobody writes into
-/// or a link to a device without an end, this ends.
-pub(super) fn read_regular(at: impl AsFd, file: &Path) -> io::Result<Vec<u8>> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(openat(at, file, flags, Mode::empty())?);
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(LARGEST_FILE).read_to_end(&mut text)?;
-    Ok(text)
 }
 
 #[cfg(test)]

@@ -223,6 +223,7 @@ impl Undo {
             after: step.then.state.clone(),
             from: None,
             by: None,
+            only_copy: false,
         });
         Manifest {
             entries: self.done_before().cloned().chain(steps).collect(),
@@ -324,6 +325,7 @@ fn merged(manifests: &[(TurnId, Manifest)]) -> Vec<Result<Entry, PathBuf>> {
             Some(Ok(known)) if known.after == entry.before => Ok(Entry {
                 after: entry.after.clone(),
                 by: known.by.or(entry.by),
+                only_copy: known.only_copy || entry.only_copy,
                 ..known
             }),
             Some(_) => Err(entry.path.clone()),
@@ -339,6 +341,9 @@ fn untouchable(entry: &Entry) -> Option<&'static str> {
         .is_some_and(|by| matches!(by, By::Other | By::Unsure))
     {
         return Some("it is not certain that the turn changed it");
+    }
+    if entry.only_copy {
+        return Some("it was there before under another name, and this is its only copy");
     }
     let git = |part: &Path| {
         part.file_name()

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     conversation::{SandboxPolicy, SandboxReport},
-    workspace::Workspace,
+    workspace::{Workspace, file},
 };
 
 /// Where the walk through the workspace came to its bounds.
@@ -198,7 +198,7 @@ impl Known {
         let diversions = repositories.filter_map(|repository| orders::diversion(&repository.top));
         let appeared = diversions.filter(|diversion| !self.diversions.contains(diversion));
         let tell = |diversion: PathBuf| {
-            let became = match std::fs::remove_file(&diversion) {
+            let became = match file::remove(&diversion) {
                 Ok(()) => "it was removed".to_owned(),
                 Err(error) => format!("it could not be removed: {error}"),
             };

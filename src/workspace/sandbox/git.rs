@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::survey::Found;
+use crate::workspace::given::{self, LARGEST_RULES};
 
 /// What git runs, or reads as orders.
 const ORDERS: [&str; 5] = ["hooks", "config", "config.worktree", "info", "modules"];
@@ -39,18 +40,32 @@ pub(super) fn repositories(root: &Path, known: &[Found]) -> Vec<Repository> {
         .collect()
 }
 
+/// True unless a symlink is on the way: what that leads to is no part of the root, and must not become writable with it.
+fn is_below(top: &Path, root: &Path) -> bool {
+    let (Ok(inside), Ok(root)) = (top.strip_prefix(root), root.canonicalize()) else {
+        return false;
+    };
+    let expected = root.components().chain(inside.components());
+    top.canonicalize()
+        .is_ok_and(|real| real.components().eq(expected))
+}
+
 fn repository(top: &Path, root: &Path) -> Option<Repository> {
     let dot_git = top.join(".git");
     let Ok(about) = dot_git.symlink_metadata() else {
         let bare = ["objects", "refs"]
             .iter()
             .all(|name| top.join(name).is_dir());
-        return (bare && top.join("HEAD").is_file()).then(|| {
+        let bare = bare && top.join("HEAD").is_file() && is_below(top, root);
+        return bare.then(|| {
             let mut repository = Repository::default();
             repository.guard(top.to_owned());
             repository
         });
     };
+    if !is_below(top, root) {
+        return None;
+    }
     if about.is_dir() {
         let mut repository = Repository::default();
         repository.guard(dot_git);
@@ -135,7 +150,7 @@ pub(super) fn linked(dot_git: &Path) -> Option<(PathBuf, PathBuf)> {
 
 /// `core.worktree`, which git sets for a submodule.
 fn worktree_of(config: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(config).ok()?;
+    let text = given::text(config, LARGEST_RULES).ok()?;
     let value = text.lines().find_map(|line| {
         line.trim()
             .strip_prefix("worktree")?
@@ -148,13 +163,14 @@ fn worktree_of(config: &Path) -> Option<PathBuf> {
 }
 
 fn first_line(path: &Path) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
+    let text = given::text(path, LARGEST_RULES).ok()?;
     Some(text.lines().next()?.trim().to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::sandbox::survey;
 
     fn git(dir: &Path, line: &str) {
         let ran = std::process::Command::new("sh")
@@ -215,6 +231,23 @@ mod tests {
         let found = repositories(&dir.join("evil"), &[]);
         assert_eq!(found[0].elsewhere, [] as [PathBuf; 0]);
         assert_eq!(found[0].guarded, [dir.join("evil/.git")]);
+    }
+
+    #[test]
+    fn a_repository_behind_a_link_opens_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        git(
+            &dir,
+            "git init -q out/repo && git init -q --bare out/bare && mkdir w && ln -s ../out w/known && ln -s ../out/repo ../out/bare w",
+        );
+        let found = survey::Survey::of(&[dir.join("out")], &[]).repositories;
+        let known: Vec<Found> = found
+            .into_iter()
+            .map(|found| found.moved(&dir.join("out"), &dir.join("w/known")))
+            .collect();
+        assert_eq!(known.len(), 2);
+        assert_eq!(repositories(&dir.join("w"), &known), []);
     }
 
     #[test]

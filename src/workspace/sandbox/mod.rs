@@ -204,6 +204,8 @@ impl Sandbox {
         let Some(layers) = self.offer().layers else {
             return Ok(None);
         };
+        // A directory for temporary files may be named by a link, which the helper does not follow.
+        let workdir = &*workdir.canonicalize()?;
         let readable = [workdir, place].map(Path::to_owned).to_vec();
         let mut hidden = closed.to_vec();
         hidden.retain(|hidden| !readable.iter().any(|place| place.starts_with(hidden)));

@@ -12,7 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rustix::fs::CWD;
+
 use super::git;
+use crate::workspace::given::{self, Links};
 
 /// Settings that run nothing and lead nowhere, whatever their value; `*` stands for a name in quotes.
 const HARMLESS: &[&str] = &[
@@ -78,7 +81,7 @@ pub(super) fn of(top: &Path) -> Option<String> {
 
 /// True if `.git` names a directory below the one that holds a `.git` above it, as git's own do.
 fn points_inside(top: &Path) -> bool {
-    let named = fs::read_to_string(top.join(".git")).unwrap_or_default();
+    let named = given::text(&top.join(".git"), LARGEST_CONFIG).unwrap_or_default();
     let Some(named) = named.strip_prefix("gitdir:") else {
         return false;
     };
@@ -108,14 +111,13 @@ fn in_directory(directory: &Path, is_module: bool) -> Vec<String> {
     }
     for name in ["config", "config.worktree"] {
         let path = directory.join(name);
-        let Ok(about) = path.symlink_metadata() else {
-            continue;
-        };
-        if !about.is_file() || about.len() > LARGEST_CONFIG {
-            found.push(format!("an unusual `{name}`"));
+        if path.symlink_metadata().is_err() {
             continue;
         }
-        let text = fs::read(&path).unwrap_or_default();
+        let Ok(text) = given::read(CWD, &path, Links::Refused, LARGEST_CONFIG) else {
+            found.push(format!("an unusual `{name}`"));
+            continue;
+        };
         found.extend(unusual(&String::from_utf8_lossy(&text), is_module));
     }
     if directory.join("commondir").exists() {

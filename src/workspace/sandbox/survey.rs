@@ -45,6 +45,13 @@ impl Found {
         let inode = about.map_or(0, |about| about.ino());
         Self { top, inode }
     }
+
+    /// As if it had been found below another directory.
+    #[cfg(test)]
+    pub(super) fn moved(self, from: &Path, to: &Path) -> Self {
+        let top = to.join(self.top.strip_prefix(from).unwrap());
+        Self { top, ..self }
+    }
 }
 
 impl Survey {

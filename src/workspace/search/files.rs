@@ -150,6 +150,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_under_the_name_of_rules_holds_up_no_list() {
+        let dir = workspace(&["a.rs", "b/c.rs"]);
+        for name in [".ignore", ".gitignore", "b/.gitignore"] {
+            let made = std::process::Command::new("mkfifo")
+                .arg(dir.path().join(name))
+                .status();
+            assert!(made.unwrap().success());
+        }
+        let (told, told_by) = std::sync::mpsc::channel();
+        std::thread::spawn(move || told.send(listed(&dir, |_| ()).files));
+        let files = told_by.recv_timeout(std::time::Duration::from_secs(60));
+        assert_eq!(files.expect("it waits for the pipe"), ["a.rs", "b/c.rs"]);
+    }
+
+    #[test]
     fn an_ignore_file_above_a_directory_without_a_repository_does_not_count() {
         let home = workspace(&["p/a.rs"]);
         fs_err::write(home.path().join(".gitignore"), "*\n").unwrap();

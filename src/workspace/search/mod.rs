@@ -7,11 +7,14 @@
 
 mod files;
 mod grep;
+mod ignored;
 mod pattern;
+mod rules;
 mod scope;
 
 pub use files::{FileList, FileQuery, list_files};
 pub use grep::{FileMatches, Line, TextMatches, TextQuery, search};
+pub(super) use rules::Room;
 pub(super) use scope::Scope;
 
 /// Why nothing was searched. The words are for the model: what was wrong, and what to try.
@@ -23,6 +26,9 @@ pub enum SearchError {
     /// The root is a device, a socket or a pipe.
     #[error("`{0}` is neither a directory nor a regular file")]
     NotAFile(String),
+    /// The root is not the place any more that it was when its path was resolved.
+    #[error("`{0}` leads elsewhere now; try again")]
+    Elsewhere(String),
     /// The regular expression does not compile; the message shows where, the hint says what to try.
     #[error("the pattern is not a valid Rust regex: {message}\n{hint}")]
     Pattern { message: String, hint: String },

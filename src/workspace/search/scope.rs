@@ -6,11 +6,11 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use ignore::{DirEntry, WalkBuilder, WalkState};
 use tokio_util::sync::CancellationToken;
 
-use super::SearchError;
+use super::{SearchError, ignored::Ignored};
 
 /// The root of a search with everything that narrows it.
 pub(in crate::workspace) struct Scope {
-    /// Without symbolic links, so that the excluded paths can be compared with what the walk yields.
+    /// Resolved: without symbolic links, so that the excluded paths can be compared with what the walk yields.
     root: PathBuf,
     excluded: Vec<PathBuf>,
     names: Option<NameFilter>,
@@ -29,7 +29,12 @@ impl Scope {
         glob: Option<&str>,
         excluded: &[PathBuf],
     ) -> Result<Self, SearchError> {
-        let root = fs_err::canonicalize(root)?;
+        let named = root;
+        let root = fs_err::canonicalize(named)?;
+        // It was resolved and judged before, and another may stand there by now.
+        if root != named {
+            return Err(SearchError::Elsewhere(named.display().to_string()));
+        }
         let metadata = fs_err::metadata(&root)?;
         if !metadata.is_dir() && !metadata.is_file() {
             return Err(SearchError::NotAFile(root.display().to_string()));
@@ -72,15 +77,18 @@ impl Scope {
 
     fn walk(&self) -> WalkBuilder {
         let excluded = self.excluded.clone();
+        let hidden = !self.names.as_ref().is_some_and(|names| names.wants_hidden);
+        let ignored = Ignored::new(&self.root, hidden);
         let mut walk = WalkBuilder::new(&self.root);
-        walk.require_git(false)
-            // Outside of a repository a `.gitignore` further up (dotfiles kept in a home directory) means other files.
-            .parents(self.root.ancestors().any(|dir| dir.join(".git").exists()))
-            .hidden(!self.names.as_ref().is_some_and(|names| names.wants_hidden))
+        // It would open whatever stands under the name of a file of rules.
+        walk.standard_filters(false)
             .follow_links(false)
             .filter_entry(move |entry| {
+                let path = entry.path();
+                let is_dir = entry.file_type().is_some_and(|kind| kind.is_dir());
                 (entry.depth() == 0 || entry.file_name() != ".git")
-                    && !excluded.iter().any(|path| entry.path().starts_with(path))
+                    && !excluded.iter().any(|excluded| path.starts_with(excluded))
+                    && (entry.depth() == 0 || !ignored.leaves_out(path, is_dir))
             });
         walk
     }

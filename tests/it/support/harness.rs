@@ -286,6 +286,10 @@ fn held() -> Arc<Sandbox> {
 struct Assembly(Harness, Places);
 
 impl Assemble for Assembly {
+    fn judge(&self, _: &Header) -> Result<(), String> {
+        Ok(())
+    }
+
     fn assemble(&self, header: &Header) -> Result<Parts, String> {
         let Self(harness, places) = self;
         let workspace = Workspace::open(&header.cwd, header.policy.sandbox, Boundaries::default())

@@ -16,6 +16,7 @@ use super::{
     held::Held,
     journal::Others,
     manifest::{Entry, State},
+    origin::Known,
     scan::{Scan, Scope, Stat},
 };
 use crate::{
@@ -64,6 +65,7 @@ struct Measure<'a> {
     /// A command of this thread ran in the turn: one of its own, or one from before that went on.
     ran: bool,
     before: Option<&'a Before>,
+    known: Known,
     after: Option<Scan>,
     others: Others,
     runs: &'a [Run],
@@ -89,6 +91,7 @@ pub(super) fn measure(workspace: &Workspace, turn: &Turn, runs: &[Run]) -> Measu
         earlier: entries.map(|entry| (&*entry.path, entry)).collect(),
         ran,
         before: turn.before.get().map(|before| &**before).filter(|_| ran),
+        known: Known::default(),
         after: None,
         others: others
             .map(|journal| journal.others(turn.began))
@@ -279,11 +282,21 @@ impl Measure<'_> {
             after: after.state,
             from: None,
             by,
+            only_copy: self.is_only_copy(path),
         };
         Some(Found {
             entry,
             diff,
             moved_away: false,
+        })
+    }
+
+    /// Of what is its own, for commands alone move files.
+    fn is_only_copy(&self, path: &Path) -> bool {
+        let moved = self.before.filter(|_| !self.deeds.wrote.contains_key(path));
+        moved.is_some_and(|before| {
+            let files = &before.scan.files;
+            self.known.lacks(path, files, self.turn.began)
         })
     }
 

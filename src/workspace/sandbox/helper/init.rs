@@ -24,7 +24,7 @@ use rustix::{
     },
 };
 
-use super::{NOT_STARTED, Trouble, landlock, mounts, network, outer, seccomp, work::Work};
+use super::{NOT_STARTED, Trouble, landlock, mounts, network, outer, place, seccomp, work::Work};
 use crate::workspace::sandbox::plan::Plan;
 
 /// What the command did not wait for may still say its last word.
@@ -86,8 +86,7 @@ fn confine(
     // While it waits it is in nobody's way.
     if matches!(work, Work::Given(_)) {
         // The old one is below the mounts that were put over it.
-        std::env::set_current_dir(&plan.workdir)
-            .map_err(|error| Trouble::new(format!("`{}`", plan.workdir.display()), error))?;
+        place::enter(&plan.workdir)?;
     }
     give_up_rights()?;
     if plan.layers.landlock {

@@ -3,11 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
-use super::Trouble;
+use super::{
+    Trouble,
+    place::{Place, Way},
+};
 use crate::workspace::sandbox::plan::Plan;
 
 /// The newest that we know; the kernel takes of it what it knows.
@@ -31,64 +34,79 @@ const REPLACED: [&str; 2] = ["/dev", "/tmp"];
 
 /// Confines this process and all that it will start.
 pub(super) fn apply(plan: &Plan) -> Result<(), Trouble> {
-    let status = restrict(plan).map_err(|error| Trouble::new("Landlock", error))?;
+    let status = restrict(plan)?;
     if status == RulesetStatus::NotEnforced {
         return Err(Trouble::new("Landlock", "this kernel does not have it"));
     }
     Ok(())
 }
 
-fn restrict(plan: &Plan) -> Result<RulesetStatus, landlock::RulesetError> {
+fn restrict(plan: &Plan) -> Result<RulesetStatus, Trouble> {
     let all = AccessFs::from_all(NEWEST);
     let read = AccessFs::from_read(NEWEST);
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(all)?
-        .scope(Scope::Signal)?;
-    // With a network of its own the namespace separates abstract sockets too; without one, this does.
-    ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
-    let mut ruleset = ruleset.create()?;
+    let mut ruleset = begin(all).map_err(fail)?;
+    let root = Path::new("/");
     if plan.layers.namespaces {
-        ruleset = allow(ruleset, Path::new("/"), read)?;
+        ruleset = allow(ruleset, root, Way::OfTheSystem, read)?;
     } else {
         // What is hidden or replaced by mounts elsewhere is left out here.
         let replaced = REPLACED.map(PathBuf::from);
         let closed = [plan.hidden.as_slice(), &replaced].concat();
-        ruleset = allow(ruleset, Path::new("/"), AccessFs::ReadDir.into())?;
-        for place in beside(Path::new("/"), &closed).iter().chain(&plan.readable) {
-            ruleset = allow(ruleset, place, read)?;
+        ruleset = allow(ruleset, root, Way::OfTheSystem, AccessFs::ReadDir.into())?;
+        for place in beside(root, &closed).iter().chain(&plan.readable) {
+            ruleset = allow(ruleset, place, Way::Straight, read)?;
         }
     }
     for device in DEVICES {
         let access = AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev;
-        ruleset = allow(ruleset, Path::new(device), access | AccessFs::ReadDir)?;
+        let access = access | AccessFs::ReadDir;
+        ruleset = allow(ruleset, Path::new(device), Way::OfTheSystem, access)?;
     }
     let private = match &plan.scratch {
         Some(_) if plan.layers.namespaces => ["/tmp".into(), "/dev/shm".into()].to_vec(),
         Some(scratch) => scratch.to_vec(),
         None => Vec::new(),
     };
-    for place in plan.writable.iter().chain(&private) {
-        ruleset = allow(ruleset, place, all)?;
+    for place in &private {
+        ruleset = allow(ruleset, place, Way::OfTheSystem, all)?;
     }
-    Ok(ruleset.restrict_self()?.ruleset)
+    for place in &plan.writable {
+        ruleset = allow(ruleset, place, Way::Straight, all)?;
+    }
+    Ok(ruleset.restrict_self().map_err(fail)?.ruleset)
+}
+
+fn begin(all: BitFlags<AccessFs>) -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)?
+        .scope(Scope::Signal)?
+        // With a network of its own the namespace separates abstract sockets too; without one, this does.
+        .scope(Scope::AbstractUnixSocket)?
+        .create()
+}
+
+fn fail(error: RulesetError) -> Trouble {
+    Trouble::new("Landlock", error)
 }
 
 /// What is not there needs no rule.
 fn allow(
     ruleset: RulesetCreated,
     place: &Path,
+    way: Way,
     access: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, landlock::RulesetError> {
-    let Ok(fd) = PathFd::new(place) else {
+) -> Result<RulesetCreated, Trouble> {
+    let Some(found) = Place::find(place, way)? else {
         return Ok(ruleset);
     };
-    let access = if place.is_dir() {
-        access
-    } else {
-        access & AccessFs::from_file(NEWEST)
+    let access = match found.is_dir() {
+        true => access,
+        false => access & AccessFs::from_file(NEWEST),
     };
-    ruleset.add_rule(PathBeneath::new(fd, access))
+    ruleset
+        .add_rule(PathBeneath::new(found, access))
+        .map_err(fail)
 }
 
 /// Everything below `top` but the `hidden`, in as few places as that takes: rules can only allow.

@@ -19,6 +19,7 @@ mod mounts;
 mod network;
 mod outer;
 mod overlay;
+mod place;
 mod root;
 mod seccomp;
 mod work;

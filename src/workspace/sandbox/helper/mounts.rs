@@ -1,7 +1,8 @@
 //! The file system as a command sees it: made of the machine's own in a mount namespace of its own.
 //!
 //! Everything is made read-only in place; what may be written is copied before and put back over it. What is taken
-//! out is covered last. Symlinks are never followed on the way to what is guarded.
+//! out is covered last. What the plan names is opened past no symlink, and what is opened is what is copied and covered
+//! (`place`).
 
 use std::{
     collections::HashMap,
@@ -12,14 +13,15 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, StatxFlags, statx},
-    mount::{
-        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_change,
-        mount_remount, move_mount, open_tree,
-    },
+    fs::{AtFlags, StatxFlags, statx},
+    mount::{MountFlags, MountPropagationFlags, mount, mount_change, mount_remount},
 };
 
-use super::{Trouble, overlay, root};
+use super::{
+    Trouble, overlay,
+    place::{Place, Way},
+    root,
+};
 use crate::workspace::sandbox::plan::Plan;
 
 /// Devices that every program expects; no others are there.
@@ -36,10 +38,13 @@ const KEPT_OF_RUN: [&str; 6] = [
 /// An empty file to cover others with. A program that finds its configuration empty goes on, one that may not read it
 /// often does not.
 const CLOSED: &str = "/dev/.closed";
+/// Of what was there a moment ago.
+const AWAY: &str = "it was taken away meanwhile";
 
 /// A part of the tree, copied, to be put somewhere.
 pub(super) struct Copy {
     pub(super) place: PathBuf,
+    way: Way,
     mount: OwnedFd,
     is_dir: bool,
 }
@@ -51,25 +56,27 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
     )
     .map_err(|error| Trouble::new("making mounts private", error))?;
-    let devices = copies(DEVICES.iter().map(|name| Path::new("/dev").join(name)))?;
+    let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
+    let devices = copies(devices, Way::OfTheSystem)?;
     let mut writable: Vec<&PathBuf> = plan.writable.iter().chain(&plan.pinned).collect();
     writable.sort_by_key(|place| place.components().count());
-    let writable = copies(writable.into_iter().cloned())?;
+    let writable = copies(writable.into_iter().cloned(), Way::Straight)?;
     let scratch = match &plan.scratch {
-        Some(places) => copies(places.iter().cloned())?,
+        Some(places) => copies(places.iter().cloned(), Way::OfTheSystem)?,
         None => Vec::new(),
     };
 
     if let Some(seen) = &plan.seen {
         let theirs = plan.readable.iter().chain(&plan.writable);
-        root::narrow(seen.iter().chain(theirs))?;
+        root::narrow(seen.iter(), theirs)?;
     }
 
     let table = make_read_only()?;
-    let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from))?;
+    let kept = copies(KEPT_OF_RUN.iter().map(PathBuf::from), Way::OfTheSystem)?;
     let covered = |place: &&PathBuf| overlay::is_replaced(place);
-    let readable = copies(plan.readable.iter().filter(covered).cloned())?;
-    let read_only = copies(plan.read_only.iter().cloned())?;
+    let readable = plan.readable.iter().filter(covered).cloned();
+    let readable = copies(readable, Way::Straight)?;
+    let read_only = copies(plan.read_only.iter().cloned(), Way::Straight)?;
 
     if plan.layers.own_proc {
         let flags =
@@ -79,7 +86,7 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
     let mut scratch = scratch.into_iter();
     make_dev(devices, scratch.next_back())?;
     if let Some(tmp) = scratch.next() {
-        cover("/tmp", &tmp)?;
+        cover(Path::new("/tmp"), &tmp)?;
     }
     make_run(kept)?;
     overlay::seal(&table, plan.layers.sealed)?;
@@ -94,14 +101,15 @@ pub(super) fn build(plan: &Plan, sockets: &[PathBuf]) -> Result<(), Trouble> {
         hide(place)?;
     }
     for socket in listening(plan, sockets) {
-        hide(socket)?;
+        hide(&socket)?;
     }
     Ok(())
 }
 
-/// Of what listens outside, what no overlay holds. A relative name is looked for in what was found in writable places.
-fn listening<'a>(plan: &'a Plan, sockets: &'a [PathBuf]) -> Vec<&'a PathBuf> {
-    let open = |socket: &&PathBuf| {
+/// Of what listens outside, what no overlay holds, by its real path. A relative name is looked for in what was found in
+/// writable places.
+fn listening(plan: &Plan, sockets: &[PathBuf]) -> Vec<PathBuf> {
+    let open = |socket: &PathBuf| {
         let mut writable = plan.writable.iter();
         !plan.layers.sealed
             || !overlay::is_sealed(socket)
@@ -114,7 +122,10 @@ fn listening<'a>(plan: &'a Plan, sockets: &'a [PathBuf]) -> Vec<&'a PathBuf> {
         names.any(|name| name == found.file_name())
     };
     let found = plan.sockets.iter().filter(listens);
-    let mut all: Vec<&PathBuf> = absolute.into_iter().filter(open).chain(found).collect();
+    // It is bound by any name, and its directory may have been moved since.
+    let real = |socket: &PathBuf| socket.canonicalize().ok();
+    let absolute = absolute.into_iter().filter_map(real).filter(open);
+    let mut all: Vec<PathBuf> = absolute.chain(found.filter_map(real)).collect();
     all.sort();
     all.dedup();
     all.retain(|socket| is_socket(socket));
@@ -122,29 +133,24 @@ fn listening<'a>(plan: &'a Plan, sockets: &'a [PathBuf]) -> Vec<&'a PathBuf> {
 }
 
 /// Copies of those that are there.
-fn copies(places: impl Iterator<Item = PathBuf>) -> Result<Vec<Copy>, Trouble> {
+fn copies(places: impl Iterator<Item = PathBuf>, way: Way) -> Result<Vec<Copy>, Trouble> {
     let mut copies = Vec::new();
     for place in places {
-        if let Some(copy) = copy(&place)? {
-            copies.push(copy);
-        }
+        copies.extend(copy(&place, way)?);
     }
     Ok(copies)
 }
 
-pub(super) fn copy(place: &Path) -> Result<Option<Copy>, Trouble> {
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
-    match place.symlink_metadata() {
-        Ok(about) if !about.is_symlink() => Ok(Some(Copy {
-            place: place.to_owned(),
-            mount: at(place, open_tree(CWD, place, flags))?,
-            is_dir: about.is_dir(),
-        })),
-        _ => Ok(None),
-    }
+pub(super) fn copy(place: &Path, way: Way) -> Result<Option<Copy>, Trouble> {
+    let Some(found) = Place::find(place, way)? else {
+        return Ok(None);
+    };
+    Ok(Some(Copy {
+        place: place.to_owned(),
+        way,
+        mount: at(place, found.clone_tree())?,
+        is_dir: found.is_dir(),
+    }))
 }
 
 /// Puts a copy where it came from, also where something covers that place now.
@@ -166,10 +172,11 @@ pub(super) fn put_at(place: &Path, copy: &Copy) -> Result<(), Trouble> {
     cover(place, copy)
 }
 
-fn cover(place: impl AsRef<Path>, copy: &Copy) -> Result<(), Trouble> {
-    let place = place.as_ref();
-    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
-    at(place, move_mount(&copy.mount, "", CWD, place, flags))
+fn cover(place: &Path, copy: &Copy) -> Result<(), Trouble> {
+    match Place::find(place, copy.way)? {
+        Some(found) => at(place, found.cover(&copy.mount)),
+        None => Err(Trouble::new(format!("`{}`", place.display()), AWAY)),
+    }
 }
 
 /// Makes every mount that can be reached read-only and without devices, and tells of all that there are.
@@ -180,24 +187,25 @@ fn make_read_only() -> Result<Vec<Mount>, Trouble> {
     )?;
     let mut mounts: Vec<Mount> = table.lines().filter_map(Mount::parse).collect();
     for mount in &mut mounts {
-        let found = statx(
-            CWD,
-            &mount.place,
-            AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT,
-            StatxFlags::MNT_ID,
-        );
-        mount.reachable = found.is_ok_and(|found| found.stx_mnt_id == mount.id);
-        if !mount.reachable {
+        // What another covers may be behind a symlink now.
+        let found = Place::find(&mount.place, Way::Straight).ok().flatten();
+        let Some(found) = found.filter(|found| is_of(found, mount.id)) else {
             continue;
-        }
+        };
+        mount.reachable = true;
         let flags = mount.flags
             | MountFlags::BIND
             | MountFlags::RDONLY
             | MountFlags::NODEV
             | MountFlags::NOSUID;
-        at(&mount.place, mount_remount(&mount.place, flags, ""))?;
+        at(&mount.place, mount_remount(found.path(), flags, ""))?;
     }
     Ok(mounts)
+}
+
+fn is_of(place: &Place, mount: u64) -> bool {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::NO_AUTOMOUNT;
+    statx(place, "", flags, StatxFlags::MNT_ID).is_ok_and(|found| found.stx_mnt_id == mount)
 }
 
 /// A line of the mount table: proc_pid_mountinfo(5).
@@ -283,7 +291,7 @@ fn make_dev(devices: Vec<Copy>, shm: Option<Copy>) -> Result<(), Trouble> {
     let flags = flags | MountFlags::BIND | MountFlags::RDONLY;
     at("/dev", mount_remount("/dev", flags, ""))?;
     match shm {
-        Some(shm) => cover("/dev/shm", &shm),
+        Some(shm) => cover(Path::new("/dev/shm"), &shm),
         None => Ok(()),
     }
 }
@@ -322,18 +330,18 @@ fn make_run(kept: Vec<Copy>) -> Result<(), Trouble> {
 
 /// Covers a place: a directory with one that nobody can open, anything else with an empty file.
 fn hide(place: &Path) -> Result<(), Trouble> {
-    match place.symlink_metadata() {
-        Ok(about) if about.is_dir() => {
-            let flags =
-                MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
-            let options = c"mode=000,nr_inodes=2,size=4k";
-            at(place, mount("tmpfs", place, "tmpfs", flags, options))
-        }
-        Ok(about) if !about.is_symlink() => match copy(Path::new(CLOSED))? {
-            Some(closed) => cover(place, &closed),
-            None => Err(Trouble::new(CLOSED, "it is not there")),
-        },
-        _ => Ok(()),
+    let Some(found) = Place::find(place, Way::Straight)? else {
+        return Ok(());
+    };
+    if found.is_dir() {
+        let flags =
+            MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+        let options = c"mode=000,nr_inodes=2,size=4k";
+        return at(place, mount("tmpfs", found.path(), "tmpfs", flags, options));
+    }
+    match copy(Path::new(CLOSED), Way::OfTheSystem)? {
+        Some(closed) => at(place, found.cover(&closed.mount)),
+        None => Err(Trouble::new(CLOSED, "it is not there")),
     }
 }
 

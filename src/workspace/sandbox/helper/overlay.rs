@@ -17,7 +17,7 @@ use rustix::{
     mount::{MountFlags, mount, mount_bind},
 };
 
-use super::{Trouble, mounts::Mount};
+use super::{Trouble, mounts::Mount, place::enter_quietly};
 
 /// The lower of the two layers that an overlay must have: there is nothing in it.
 pub(super) const EMPTY: &str = "/dev/.empty";
@@ -160,13 +160,14 @@ impl Seal<'_> {
 }
 
 /// Covers `directory` with what is in it, seen through an overlay that nothing can be written to. It becomes the
-/// current directory: a path among the options would need to be escaped, and can be too long.
+/// current directory, which is then covered itself: a path among the options would need to be escaped, can be too long,
+/// and may lead elsewhere the second time.
 fn overlay(directory: &Path, flags: MountFlags) -> Result<(), Errno> {
-    rustix::process::chdir(directory)?;
+    enter_quietly(directory)?;
     if std::fs::read_dir(".").is_ok_and(|mut entries| entries.next().is_none()) {
         // The same to see, and nothing to be taken down.
-        return mount_bind(EMPTY, directory);
+        return mount_bind(EMPTY, ".");
     }
     let flags = flags | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-    mount("overlay", directory, "overlay", flags, OPTIONS)
+    mount("overlay", ".", "overlay", flags, OPTIONS)
 }

@@ -16,6 +16,7 @@ use rustix::{
 use super::{
     Trouble,
     mounts::{at, copy, put_at},
+    place::Way,
 };
 
 /// Where the new root is made. It is there on every machine, and what is below it is of no use to a command.
@@ -23,18 +24,27 @@ const STAGE: &str = "/tmp";
 /// Others are put over these later.
 const MADE_LATER: [&str; 2] = ["dev", "tmp"];
 
-/// Makes a root that holds the `places` that are there, with everything below, and enters it. Links stay links.
-pub(super) fn narrow<'a>(places: impl Iterator<Item = &'a PathBuf>) -> Result<(), Trouble> {
-    let mut places: Vec<&PathBuf> = places.collect();
-    places.sort();
+/// Makes a root that holds what is there of the system and of `theirs`, with everything below, and enters it. Links of
+/// the system stay links.
+pub(super) fn narrow<'a>(
+    system: impl Iterator<Item = &'a PathBuf>,
+    theirs: impl Iterator<Item = &'a PathBuf>,
+) -> Result<(), Trouble> {
+    let system = system.map(|place| (place, Way::OfTheSystem));
+    let theirs = theirs.map(|place| (place, Way::Straight));
+    let mut places: Vec<_> = system.chain(theirs).collect();
+    places.sort_by_key(|(place, _)| *place);
     // What is in another one comes with it.
-    places.dedup_by(|inner, outer| inner.starts_with(*outer));
+    places.dedup_by(|(inner, _), (outer, _)| inner.starts_with(outer));
     let mut copies = Vec::new();
     let mut links = Vec::new();
-    for place in places {
-        match fs::read_link(place) {
-            Ok(target) => links.push((place, target)),
-            Err(_) => copies.extend(copy(place)?),
+    for (place, way) in places {
+        match fs::read_link(place)
+            .ok()
+            .filter(|_| way == Way::OfTheSystem)
+        {
+            Some(target) => links.push((place, target)),
+            None => copies.extend(copy(place, way)?),
         }
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{COMMAND, Trouble, WAITING, outer};
+use super::{COMMAND, Trouble, WAITING, outer, place};
 use crate::workspace::sandbox::errand::Errand;
 
 /// The command, or where it will come from.
@@ -59,8 +59,7 @@ fn start_of<W: AsRef<std::ffi::OsStr>>(words: Vec<W>) -> Result<Command, Trouble
 fn obey(errand: Errand) -> Result<Command, Trouble> {
     let mut command = start_of(errand.words)?;
     // By its path: what we were in before is below the mounts that were put over it.
-    std::env::set_current_dir(&errand.workdir)
-        .map_err(|error| Trouble::new(format!("`{}`", errand.workdir.display()), error))?;
+    place::enter(&errand.workdir)?;
     command.env_clear().envs(errand.env).stdin(Stdio::null());
     Ok(command)
 }
