@@ -111,7 +111,7 @@ impl App {
         let layers = layers.environment(&environment).flags(setup.flags.clone());
         let config = layers.owner()?;
         Rules::new(&config.policy.allow, &config.policy.deny, &[]).map_err(ConfigError::new)?;
-        for (name, settings) in &config.mcp_servers {
+        for (name, settings) in config.mcp_servers.iter().filter(|(_, one)| one.enabled) {
             settings
                 .check()
                 .map_err(|why| ConfigError::new(format!("`mcp_servers.{name}`: {why}")))?;
