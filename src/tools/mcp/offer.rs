@@ -33,6 +33,9 @@ pub(super) struct Offer {
     /// Sorted by name, each name once.
     pub(super) tools: Vec<Offered>,
     pub(super) resources: Vec<Resource>,
+    /// It was not ready in time, and this is all that is known of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) late: bool,
 }
 
 /// One tool.
@@ -116,7 +119,7 @@ impl Offer {
 }
 
 impl Offered {
-    fn read(tool: &Value) -> Option<Self> {
+    pub(super) fn read(tool: &Value) -> Option<Self> {
         let name = tool["name"]
             .as_str()
             .filter(|name| !name.is_empty() && name.len() <= 500)?;

@@ -5,14 +5,14 @@ use std::{fmt::Write, sync::Arc, time::Instant};
 use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{
     Usable,
     audit::{Audit, Entry},
     connection::Trouble,
     offer::Resource,
-    person, result,
+    person, result, shown_arguments,
     tool::{failed, interrupted},
 };
 use crate::{
@@ -119,13 +119,16 @@ impl Resources {
         let Usable { server, settings } = &usable;
         let offer = server.offer().unwrap_or_default();
         let listed = |resource: &Resource| !resource.template && resource.uri == uri;
-        // What the server has listed tells it nothing that it does not know. Any other address may carry what the
-        // model has read out of the house.
-        let unasked = offer.resources.iter().any(listed) || settings.runs_unasked(READ);
+        // What the server has listed tells it nothing but that it is read, which `context` allows. Any other address may
+        // carry what the model has read out of the house.
+        let is_listed = offer.resources.iter().any(listed);
+        let unasked = settings.runs_unasked(READ) || is_listed && settings.reads_unasked();
+        let going = Map::from_iter([("uri".to_owned(), uri.clone().into())]);
+        let seen = shown_arguments::of(&going, unasked)?;
         let access = OutsideAccess {
             server: server.name.clone(),
             tool: READ.to_owned(),
-            arguments: uri.clone(),
+            arguments: seen,
             about: String::new(),
             identity: super::digest(&[READ, &uri]),
             changed: false,

@@ -10,7 +10,7 @@ use super::{
     audit::{Audit, Entry},
     connection::Trouble,
     offer::{Offered, words},
-    person, result,
+    person, result, shown_arguments,
 };
 use crate::{
     conversation::{Access, OutsideAccess, shortened, shown_line},
@@ -65,21 +65,36 @@ impl External {
         }
     }
 
-    fn access(&self, arguments: &Map<String, Value>) -> OutsideAccess {
+    fn access(&self, arguments: &Map<String, Value>) -> Result<OutsideAccess, ToolError> {
         let offer = self.usable.server.offer();
         let now = offer.as_ref().and_then(|offer| offer.tool(&self.tool));
         // One that cannot be seen now is looked at again before it runs.
         let digest = now.map_or(&self.digest, |tool| &tool.digest);
         let changed = *digest != self.digest;
-        OutsideAccess {
+        let unasked = !changed && self.usable.settings.runs_unasked(&self.tool);
+        Ok(OutsideAccess {
             server: self.usable.server.name.clone(),
             tool: self.tool.clone(),
-            arguments: serde_json::to_string_pretty(arguments).unwrap_or_default(),
+            arguments: shown_arguments::of(arguments, unasked)?,
             about: now.map(about).unwrap_or_default(),
             identity: digest.clone(),
             changed,
-            unasked: !changed && self.usable.settings.runs_unasked(&self.tool),
+            unasked,
+        })
+    }
+
+    /// The model knows it for the thread's life; whether it may still be asked is for the owner, the project and the
+    /// caller as they are now.
+    fn is_still_offered(&self) -> Result<(), ToolError> {
+        let Usable { server, settings } = &self.usable;
+        if settings.offers(&self.tool) {
+            return Ok(());
         }
+        Err(ToolError(format!(
+            "`{}` of the external server `{}` has been taken away since this thread began (`tools`, `deny_tools`). Nothing was done; go on without it.",
+            shown_line(&self.tool),
+            shown_line(&server.name)
+        )))
     }
 }
 
@@ -106,8 +121,9 @@ impl AnyTool for External {
     }
 
     fn plan(&self, arguments: &str, _: &Workspace) -> Result<Planned<Run>, ToolError> {
+        self.is_still_offered()?;
         let arguments = object(&self.spec.name, arguments)?;
-        let access = self.access(&arguments);
+        let access = self.access(&arguments)?;
         let asked = Asked {
             usable: self.usable.clone(),
             tool: self.tool.clone(),

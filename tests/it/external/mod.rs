@@ -1,6 +1,7 @@
 //! External MCP servers, as the agent that asks them meets them: good ones, and hostile ones that hurt nobody.
 
 mod asks;
+mod limits;
 mod sign_in;
 mod socket;
 mod suggestions;
@@ -289,10 +290,10 @@ fn servers_that_were_seen_before_do_not_hold_up_the_first_request() {
             .map(|n| table(&home, &format!("s{n:02}"), manner, "startup_seconds = 40"))
             .collect()
     };
-    std::fs::write(home.config_file(), all("")).expect("a file");
+    std::fs::write(home.config_file(), all("slow later:30000")).expect("a file");
     run(task(&home, &calling(&[]), &[])).expect(0);
     // The same servers, which now take long to start.
-    std::fs::write(home.config_file(), all("slow:30000")).expect("a file");
+    std::fs::write(home.state().join("flag"), "").expect("a file");
     let model = calling(&[]);
     let begun = Instant::now();
     run(task(&home, &model, &[])).expect(0);
@@ -533,7 +534,7 @@ fn threads_share_a_server_and_each_has_the_tools_that_its_caller_leaves_it() {
 
 #[test]
 fn resources_are_listed_and_read() {
-    let home = with(Home::new(), "readable", "");
+    let home = with(Home::new(), "readable", "context = true");
     let model = calling(&[
         ("list_resources", json!({})),
         ("read_resource", json!({"server": "out", "uri": "mem://a"})),
