@@ -50,6 +50,14 @@ pub(super) struct Place<'a> {
     pub(super) starts: &'a Path,
 }
 
+/// For the log of what is asked.
+fn whose(header: &Header) -> mcp::Whose {
+    mcp::Whose {
+        thread_id: header.thread_id.to_string(),
+        tenant: header.owner.clone(),
+    }
+}
+
 fn resolved(directory: &Path) -> PathBuf {
     directory
         .canonicalize()
@@ -71,7 +79,11 @@ impl App {
             return prompt;
         }
         let servers = self.wiring.recorded_servers(header);
-        match self.servers().fitting(&servers, &prompt.text).await {
+        match self
+            .servers()
+            .fitting(whose(header), &servers, &prompt.text)
+            .await
+        {
             Some(found) => Prompt {
                 text: format!("{}\n\n{found}", prompt.text),
                 ..prompt
@@ -132,7 +144,7 @@ impl Wiring {
         let context = &header.context;
         let servers = self.recorded_servers(header);
         self.servers
-            .tools(&context.outside, &context.tools, &servers)
+            .tools(whose(header), &context.outside, &context.tools, &servers)
     }
 
     /// The external servers that were recorded for a thread.

@@ -53,7 +53,8 @@ use crate::{
         shell::{self, companion::Program},
     },
 };
-use audit::Audit;
+pub use audit::Whose;
+use audit::{Audit, Journal};
 pub use choice::{Chosen, choose};
 pub use connection::About;
 use known::{Known, Late};
@@ -309,17 +310,26 @@ impl Servers {
     }
 
     /// Resources of `servers` that fit `question`, as data to stand behind it; within a tenth of a second.
-    pub async fn fitting(&self, servers: &[Usable], question: &str) -> Option<String> {
-        suggest::fitting(servers, question, &self.audit).await
+    pub async fn fitting(
+        &self,
+        whose: Whose,
+        servers: &[Usable],
+        question: &str,
+    ) -> Option<String> {
+        let journal = Journal::new(self.audit.clone(), whose);
+        suggest::fitting(servers, question, &journal).await
     }
 
-    /// The tools of `recorded` that `servers` can still answer for, with their names.
+    /// The tools of `recorded` that `servers` can still answer for, with their names. What is asked of them is logged
+    /// as `whose`.
     pub fn tools(
         &self,
+        whose: Whose,
         recorded: &[Outside],
         specs: &[ToolSpec],
         servers: &[Usable],
     ) -> Vec<(String, Box<dyn AnyTool>)> {
+        let journal = Journal::new(self.audit.clone(), whose);
         let spec = |name: &str| specs.iter().find(|spec| spec.name == name).cloned();
         let mut tools: Vec<(String, Box<dyn AnyTool>)> = Vec::new();
         let (readable, recorded): (Vec<&Outside>, Vec<&Outside>) = recorded
@@ -336,7 +346,7 @@ impl Servers {
             .filter_map(spec)
         {
             let name = spec.name.clone();
-            let access = resources::Resources::new(spec, readable.clone(), self.audit.clone());
+            let access = resources::Resources::new(spec, readable.clone(), journal.clone());
             tools.push((name, Box::new(access)));
         }
         for outside in recorded {
@@ -344,7 +354,7 @@ impl Servers {
                 .iter()
                 .find(|usable| usable.server.name == outside.server);
             if let (Some(spec), Some(server)) = (spec(&outside.name), server) {
-                let tool = tool::External::new(spec, outside, server.clone(), self.audit.clone());
+                let tool = tool::External::new(spec, outside, server.clone(), journal.clone());
                 tools.push((outside.name.clone(), Box::new(tool)));
             }
         }
