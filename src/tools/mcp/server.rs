@@ -39,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const STEADY: Duration = Duration::from_secs(60);
 /// Between two looks at what it offers, however often it says that this changed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// For a server to say anew what it offers, where by its own word that holds no more, while a thread begins.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// For a program to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_millis(400);
 
@@ -118,6 +120,11 @@ impl Server {
 
     /// What it offers; waited for only if it was never seen, until it is up, down, or late, and not again if it was late.
     pub(super) async fn first_offer(&self) -> Result<Arc<Offer>, String> {
+        if let Some(connection) = self.live()
+            && connection.offer().is_stale()
+        {
+            connection.refreshed(AT_ONCE).await;
+        }
         if let Some(offer) = self.offer() {
             return Ok(offer);
         }
@@ -455,22 +462,30 @@ impl Keeper {
 
     /// Asks anew whenever the server says that what it offers changed.
     async fn keep_looking(&self, connection: &Connection) {
+        let mut said = false;
         loop {
             connection.changed().await;
-            self.look_again(connection).await;
+            let looked = self.look_again(connection).await;
+            // Once for each time that it stops answering.
+            if let Err(why) = &looked
+                && !said
+            {
+                tracing::warn!("external server `{}` {why}", shown_line(&self.name));
+            }
+            said = looked.is_err();
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
 
-    async fn look_again(&self, connection: &Connection) {
+    async fn look_again(&self, connection: &Connection) -> Result<(), String> {
         let looked = tokio::time::timeout(self.settings.startup(), connection.look_again()).await;
         match looked {
-            Ok(Ok(())) => self.offers(connection),
-            Ok(Err(why)) => tracing::warn!("external server `{}`: {why}", shown_line(&self.name)),
-            Err(_) => tracing::warn!(
-                "external server `{}` changed its tools and does not say how",
-                shown_line(&self.name)
-            ),
+            Ok(Ok(())) => {
+                self.offers(connection);
+                Ok(())
+            }
+            Ok(Err(why)) => Err(format!("cannot be asked anew what it offers: {why}")),
+            Err(_) => Err("changed its tools and does not say how".to_owned()),
         }
     }
 
