@@ -1,6 +1,6 @@
 //! External servers that are taken away, late, stuck or gone while a thread goes on, and what is read of them unasked.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -114,7 +114,8 @@ fn a_call_to_a_server_that_is_down_gets_a_fresh_try() {
         "openoxide-reply",
         json!({"prompt": "y", "thread_id": "last"}),
     );
-    client.close();
+    client.hang_up();
+    client.ends_within(Duration::from_secs(10));
     assert!(
         outputs(&model)[1].starts_with("[data "),
         "{:?}",
@@ -187,13 +188,13 @@ fn a_flag_for_a_server_leaves_what_its_owner_has_set_and_a_bad_entry_costs_only_
 #[test]
 fn a_question_shows_every_argument_or_there_is_none() {
     let home = with(Home::new(), "", "");
-    let many = |n: usize| -> Value {
+    let many = |n: usize, long: usize| -> Value {
         (0..n)
-            .map(|n| (format!("key_{n}"), Value::from("x".repeat(3_000))))
+            .map(|n| (format!("key_{n}"), Value::from("x".repeat(long))))
             .collect::<serde_json::Map<_, _>>()
             .into()
     };
-    let model = calling(&[("out__echo", many(45)), ("out__echo", many(300))]);
+    let model = calling(&[("out__echo", many(45, 600)), ("out__echo", many(300, 10))]);
     let (questions, _) = super::asked_over_mcp(&home, &model, "deny");
     assert_eq!(questions.len(), 1, "{questions:?}");
     let shown = questions[0]["message"].as_str().expect("a message");
