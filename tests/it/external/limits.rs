@@ -2,6 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
+use openoxide::tools::mcp::{Settings, Trust};
 use serde_json::{Value, json};
 
 use super::{calling, denied, log, offered, outputs, run, task, with};
@@ -223,4 +224,87 @@ fn an_approval_for_the_session_stands_on_the_whole_digest() {
         digest.len() == 64 && digest.bytes().all(|c| c.is_ascii_hexdigit()),
         "{shown}"
     );
+}
+
+#[test]
+fn a_server_that_a_project_names_is_there_for_a_thread_in_a_worktree_too() {
+    let words = outside::command();
+    let file = json!({"mcpServers": {"theirs": {"command": words[0], "args": words[1..]}}});
+    let home = Home::new().file(".mcp.json", &file.to_string());
+    let commit =
+        "git init -q . && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m one";
+    let made = Command::new("sh")
+        .args(["-c", commit])
+        .current_dir(home.project())
+        .status();
+    assert!(made.expect("a shell").success());
+    let settings = Settings {
+        command: Some(words[0].clone()),
+        args: words[1..].to_vec(),
+        ..Settings::default()
+    };
+    let project = home.project().canonicalize().expect("a directory");
+    let file = home.state().join("mcp/trusted.json");
+    Trust::read(&file)
+        .agree("theirs", &settings, &project)
+        .expect("a file");
+    let model = calling(&[("theirs__echo", json!({"text": "here"}))]);
+    let able = json!({"elicitation": {}});
+    let command = home.openoxide_with(&model, &["mcp-server"]);
+    let mut client = Client::able(command, Dialect::Session("2025-06-18"), able);
+    let id = client.begin("openoxide", json!({"prompt": "x", "isolation": "worktree"}));
+    let question = client.asked("elicitation/create");
+    let answer = json!({"action": "accept", "content": {"decision": "approve"}});
+    client.send(&json!({"jsonrpc": "2.0", "id": question["id"], "result": answer}));
+    client.result(id);
+    client.close();
+    assert!(outputs(&model)[0].contains("here"), "{:?}", outputs(&model));
+}
+
+#[test]
+fn what_a_list_says_of_its_time_holds_for_new_threads() {
+    let home = with(Home::new(), "fleeting", "auto = ['*']");
+    let model = ModelServer::start(vec![Reply::text("one"), Reply::text("two")]);
+    let command = home.openoxide_with(&model, &["mcp-server"]);
+    let mut client = Client::start(command, Dialect::Session("2025-06-18"));
+    client.call("openoxide", json!({"prompt": "x"}));
+    std::fs::write(home.state().join("flag"), "").expect("a file");
+    // Beyond the pause between two looks.
+    std::thread::sleep(Duration::from_secs(1));
+    client.call("openoxide", json!({"prompt": "y"}));
+    client.close();
+    let told = |request: usize| model.requests()[request].body["tools"].to_string();
+    assert!(!told(0).contains("to a friend"), "{}", told(0));
+    assert!(told(1).contains("to a friend"), "{}", told(1));
+}
+
+#[test]
+fn what_changed_while_nobody_could_hear_of_it_is_looked_at_after_a_break() {
+    let server = outside::Http::start();
+    let home = Home::new().config(&format!(
+        "[mcp_servers.net]\nurl = '{}?quiet'\nauto = ['*']\n",
+        server.url
+    ));
+    let model = calling(&[("net__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    let model = calling(&[]);
+    run(task(&home, &model, &[])).expect(0);
+    assert!(offered(&model, 0).contains(&"net__fresh".to_owned()));
+}
+
+#[test]
+fn an_error_of_http_is_said_as_it_is_and_ends_no_connection() {
+    let server = outside::Http::start();
+    let home = Home::new().config(&format!(
+        "[mcp_servers.net]\nurl = '{}?busy'\nauto = ['*']\n",
+        server.url
+    ));
+    let model = calling(&[("net__echo", json!({}))]);
+    run(task(&home, &model, &[])).expect(0);
+    let output = &outputs(&model)[0];
+    assert!(
+        output.contains("HTTP 429") && output.contains("slow down"),
+        "{output}"
+    );
+    assert!(!output.contains("started again"), "{output}");
 }

@@ -785,10 +785,22 @@ fn every_call_is_in_the_log_and_what_was_sent_is_not() {
     run(task(&home, &model, &[])).expect(0);
     let path: PathBuf = home.state().join("mcp/calls.jsonl");
     let log = std::fs::read_to_string(path).expect("a log");
-    let line: Value = serde_json::from_str(log.trim()).expect("one line");
-    assert_eq!(
-        (&line["server"], &line["what"], &line["outcome"]),
-        (&json!("out"), &json!("echo"), &json!("done"))
-    );
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let lines: Vec<Value> = lines.collect();
+    assert_eq!(lines.len(), 2, "one before and one after: {log}");
+    for (line, outcome) in lines.iter().zip(["sent", "done"]) {
+        assert_eq!(
+            (&line["server"], &line["what"], &line["outcome"]),
+            (&json!("out"), &json!("echo"), &json!(outcome))
+        );
+        assert_eq!(line["thread_id"], home.threads()[0]);
+        // Of `{"text":"private matters"}`, as `sha256sum` has it.
+        assert_eq!(
+            line["arguments_sha256"],
+            "df3356e3dc4fad9007134f31292ab4b7dcc9879334701389a8ab6a4322f9e18c"
+        );
+    }
     assert!(!log.contains("private matters"), "{log}");
 }

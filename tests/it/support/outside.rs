@@ -108,6 +108,10 @@ impl Server {
             "tools/list" if self.manner == "endless" => {
                 json!({"tools": [tool("echo", "Echoes.")], "nextCursor": "more"})
             }
+            // By its own word that holds for no time at all.
+            "tools/list" if self.manner == "fleeting" => {
+                json!({"tools": self.tools(), "ttlMs": 0})
+            }
             "tools/list" => json!({"tools": self.tools()}),
             "resources/list" if self.manner.starts_with("readable") => {
                 json!({"resources": [{"uri": "mem://a", "name": "a", "description": "The first."},
@@ -348,6 +352,22 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\ndata: {event}\n\n"
         );
     }
+    if head.contains("?quiet") && head.starts_with("GET") {
+        // It has others from now on, and does not say so.
+        return write!(
+            stream,
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n"
+        );
+    }
+    if head.contains("?busy") && message["method"] == "tools/call" {
+        let body = r#"{"error": {"message": "slow down"}}"#;
+        return write!(
+            stream,
+            "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        );
+    }
+    let changes = announces || head.contains("?quiet");
     let listened = || {
         seen.lock()
             .expect("no panic")
@@ -359,12 +379,12 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
             "protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": announces}},
             "serverInfo": {"name": "net", "version": "1"},
         }),
-        Some("tools/list") if announces && listened() => {
+        Some("tools/list") if changes && listened() => {
             json!({"tools": [tool("echo", "Echoes."), tool("fresh", "New.")]})
         }
         Some("tools/list") => json!({"tools": [tool("echo", "Echoes.")]}),
         Some("tools/call") => {
-            if announces {
+            if changes {
                 // Until the news has been heard and looked into.
                 std::thread::sleep(Duration::from_secs(1));
             }
