@@ -219,7 +219,7 @@ mod tests {
         let resource = |n| Resource {
             uri: format!("mem://{n}/{}", "part/".repeat(300)),
             template: false,
-            about: format!("about{n}: The parser of the language number{n} and its many rules."),
+            about: format!("about{n}: The parser of the language number{n:04} and its many rules."),
         };
         Offer {
             resources: (0..resources).map(resource).collect(),
@@ -231,7 +231,7 @@ mod tests {
     fn the_rarer_word_counts_more() {
         let offers = [offer(10), offer(20)];
         let by = Instant::now() + Duration::from_secs(60);
-        let ranked = best("What of parsers and number17?", offers.iter(), by);
+        let ranked = best("What of parsers and number0017?", offers.iter(), by);
         assert_eq!(ranked[0], (1, 17));
         assert_eq!(ranked.len(), MOST);
     }
@@ -240,7 +240,7 @@ mod tests {
     fn a_question_of_any_length_is_ranked_in_no_time() {
         let offers: Vec<Offer> = (0..10).map(|_| offer(1_000)).collect();
         let book: String = (0..200_000)
-            .map(|n| format!("number{n} word{n} "))
+            .map(|n| format!("number{n:04} word{n} "))
             .collect();
         let far = Instant::now() + Duration::from_secs(600);
         best("parser", offers.iter(), far);
