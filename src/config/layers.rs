@@ -315,7 +315,7 @@ fn lay_over(into: &mut Table, from: Table) {
             _ => Vec::new(),
         };
         if let Some(old) = old {
-            old.retain(|key, _| !gone.iter().any(|one| key == *one));
+            old.retain(|key, _| !gone.contains(&key));
         }
     }
     merge(into, from);

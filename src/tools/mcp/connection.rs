@@ -286,15 +286,18 @@ impl Connection {
                 &cancel,
                 Arc::new(Nobody),
             );
-            match listening.await {
-                // What it offers is what it offered; it may think better of it.
-                Err(Trouble::Refused(_)) => pause = SLOWEST,
-                _ if since.elapsed() >= SLOWEST => pause = AGAIN,
-                _ => {}
+            // Then what it offers is what it offered; it may think better of it.
+            let is_refused = matches!(listening.await, Err(Trouble::Refused(_)));
+            if is_refused {
+                pause = SLOWEST;
+            } else if since.elapsed() >= SLOWEST {
+                pause = AGAIN;
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(SLOWEST);
-            self.heard.changed.notify_one();
+            if !is_refused {
+                self.heard.changed.notify_one();
+            }
         }
     }
 

@@ -5,8 +5,10 @@
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use super::offer::Offer;
@@ -15,6 +17,8 @@ use super::offer::Offer;
 #[derive(Debug, Default)]
 pub(super) struct Late(Mutex<HashSet<String>>);
 
+/// Files of offers.
+const MOST_KEPT: usize = 256;
 /// How many of them are remembered; of one that is forgotten a thread finds out again.
 const MOST_LATE: usize = 1_000;
 
@@ -92,6 +96,10 @@ impl Known {
         if let Err(error) = offer.keep(path) {
             tracing::warn!("what external servers offer cannot be kept: {error}");
         }
+        if let Some(place) = path.parent() {
+            // What stays is only in the way.
+            let _ = clear(place);
+        }
     }
 
     fn locked(&self) -> MutexGuard<'_, Option<Arc<Offer>>> {
@@ -99,9 +107,38 @@ impl Known {
     }
 }
 
+/// Removes what was written longest ago: each directory has its own, and those of worktrees come and go.
+fn clear(place: &Path) -> io::Result<()> {
+    let mut kept: Vec<(SystemTime, PathBuf)> = fs_err::read_dir(place)?
+        .flatten()
+        .filter_map(|file| Some((file.metadata().ok()?.modified().ok()?, file.path())))
+        .collect();
+    kept.sort();
+    for (_, path) in kept.iter().take(kept.len().saturating_sub(MOST_KEPT)) {
+        fs_err::remove_file(path)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_servers_that_come_and_go_does_not_pile_up() {
+        let dir = tempfile::tempdir().unwrap();
+        for n in 0..MOST_KEPT + 20 {
+            let file = dir.path().join(format!("offers/{n}.json"));
+            Known::new(&n.to_string(), Some(file), Arc::default()).offers(Arc::default());
+        }
+        let kept = std::fs::read_dir(dir.path().join("offers")).unwrap();
+        assert_eq!(kept.count(), MOST_KEPT);
+        assert!(
+            dir.path()
+                .join(format!("offers/{}.json", MOST_KEPT + 19))
+                .exists()
+        );
+    }
 
     #[test]
     fn one_that_was_late_is_known_for_it_until_it_was_ready_once() {
