@@ -367,7 +367,15 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
             body.len()
         );
     }
-    let changes = announces || head.contains("?quiet");
+    let quiet = head.contains("?quiet");
+    let asked_again = || {
+        let heads = seen.lock().expect("no panic");
+        let lists = heads.iter();
+        lists
+            .filter(|head| head.contains("mcp-method: tools/list"))
+            .count()
+            > 1
+    };
     let listened = || {
         seen.lock()
             .expect("no panic")
@@ -379,12 +387,12 @@ fn answer(mut stream: TcpStream, seen: &Mutex<Vec<String>>) -> std::io::Result<(
             "protocolVersion": "2025-06-18", "capabilities": {"tools": {"listChanged": announces}},
             "serverInfo": {"name": "net", "version": "1"},
         }),
-        Some("tools/list") if changes && listened() => {
+        Some("tools/list") if announces && listened() || quiet && asked_again() => {
             json!({"tools": [tool("echo", "Echoes."), tool("fresh", "New.")]})
         }
         Some("tools/list") => json!({"tools": [tool("echo", "Echoes.")]}),
         Some("tools/call") => {
-            if changes {
+            if announces || quiet {
                 // Until the news has been heard and looked into.
                 std::thread::sleep(Duration::from_secs(1));
             }
