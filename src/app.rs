@@ -116,7 +116,7 @@ impl App {
                 "the name of the model (`--model`, `model.name`) is empty",
             ));
         }
-        for (name, settings) in &config.mcp_servers {
+        for (name, settings) in config.mcp_servers.iter().filter(|(_, one)| one.enabled) {
             settings.check().map_err(|why| {
                 let layer = layers.setting(&["mcp_servers", name]);
                 let layer = layer.map_or(String::new(), |(_, layer)| format!(" (from {layer})"));

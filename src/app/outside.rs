@@ -7,7 +7,7 @@ use std::{
 
 use super::{App, wiring::Wiring};
 use crate::{
-    config::{self, Config, ConfigError},
+    config::{self, Config, ConfigError, Named},
     conversation::{Prompt, shown_line},
     thread::Header,
     tools::{
@@ -41,6 +41,29 @@ pub enum Standing {
     Untrusted,
 }
 
+/// Where external servers are used. Those are two directories for a thread in a worktree of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// Whose configuration holds, and what trust is bound to: nothing that the thread itself could write.
+    pub(super) project: &'a Path,
+    /// Where programs start, so that they work on what the thread works on.
+    pub(super) starts: &'a Path,
+}
+
+/// For the log of what is asked.
+fn whose(header: &Header) -> mcp::Whose {
+    mcp::Whose {
+        thread_id: header.thread_id.to_string(),
+        tenant: header.owner.clone(),
+    }
+}
+
+fn resolved(directory: &Path) -> PathBuf {
+    directory
+        .canonicalize()
+        .unwrap_or_else(|_| directory.to_owned())
+}
+
 impl App {
     /// The external servers that threads of the working directory would have, with where each stands, and the
     /// handle of those that can be started and are to `start`.
@@ -56,7 +79,11 @@ impl App {
             return prompt;
         }
         let servers = self.wiring.recorded_servers(header);
-        match self.servers().fitting(&servers, &prompt.text).await {
+        match self
+            .servers()
+            .fitting(whose(header), &servers, &prompt.text)
+            .await
+        {
             Some(found) => Prompt {
                 text: format!("{}\n\n{found}", prompt.text),
                 ..prompt
@@ -90,6 +117,21 @@ impl App {
         &self.wiring.servers
     }
 
+    /// What is known of an external server without starting it. `state` says where it stands.
+    pub fn known(&self, external: &External, state: &str) -> mcp::Report {
+        let External { name, settings, .. } = external;
+        let used = self.wiring.used(settings, external.project);
+        // One whose variables are missing was never started as it is.
+        let used = used.unwrap_or_else(|_| settings.clone());
+        let directory = resolved(&self.setup.cwd);
+        let variable = self.wiring.variable(external.project);
+        mcp::Report {
+            // What stands in the file, and not what its variables hold.
+            target: settings.target(),
+            ..mcp::Report::known(self.servers(), name, &used, &directory, variable, state)
+        }
+    }
+
     /// What the owner has agreed to of what projects name.
     pub fn trust(&self) -> mcp::Trust {
         self.wiring.trust()
@@ -102,7 +144,7 @@ impl Wiring {
         let context = &header.context;
         let servers = self.recorded_servers(header);
         self.servers
-            .tools(&context.outside, &context.tools, &servers)
+            .tools(whose(header), &context.outside, &context.tools, &servers)
     }
 
     /// The external servers that were recorded for a thread.
@@ -112,8 +154,12 @@ impl Wiring {
             return Vec::new();
         }
         // What the project has taken away since stays away; a file that cannot be read takes away all.
-        match self.layers.in_project(&header.cwd) {
-            Ok(config) => self.external(&config, &header.cwd, |name| {
+        let place = Place {
+            project: header.directory(),
+            starts: &header.cwd,
+        };
+        match self.layers.in_project(place.project) {
+            Ok(config) => self.external(&config, place, |name| {
                 recorded.iter().any(|outside| outside.server == name)
             }),
             Err(error) => {
@@ -123,28 +169,32 @@ impl Wiring {
         }
     }
 
-    /// The external servers for threads of `cwd` that are `wished`, started. What keeps one away is a warning.
+    /// The external servers for threads of `place` that are `wished`, started. What keeps one away is a warning.
     pub(super) fn external(
         &self,
         config: &Config,
-        cwd: &Path,
+        place: Place<'_>,
         wished: impl Fn(&str) -> bool,
     ) -> Vec<mcp::Usable> {
         let mut servers = Vec::new();
-        for (name, settings, project) in self.configured(config, cwd) {
+        for (name, settings, project) in self.configured(config, place.project) {
             let name_shown = shown_line(&name);
             let tenant = self.tenant.as_ref();
             let is_allowed = tenant.is_none_or(|tenant| tenant.may_use(&name, project));
             if !settings.enabled || !is_allowed || !wished(&name) {
                 continue;
             }
-            if project && !self.trust().holds(&name, &settings, &self.directory(cwd)) {
+            if project
+                && !self
+                    .trust()
+                    .holds(&name, &settings, &resolved(place.project))
+            {
                 tracing::warn!(
                     "this project names the external server `{name_shown}`, which starts only after `openoxide mcp trust {name_shown}`"
                 );
                 continue;
             }
-            match self.start(&name, &settings, cwd, project) {
+            match self.start(&name, &settings, place.starts, project) {
                 Ok(server) => servers.push(server),
                 Err(why) => {
                     tracing::warn!("external server `{name_shown}` is left out: {why}");
@@ -163,7 +213,7 @@ impl Wiring {
     ) -> Vec<External> {
         let trust = self.trust();
         let standing = |name: &str, settings: &mcp::Settings, project| {
-            if project && !trust.holds(name, settings, &self.directory(cwd)) {
+            if project && !trust.holds(name, settings, &resolved(cwd)) {
                 Standing::Untrusted
             } else if settings.enabled {
                 Standing::Enabled
@@ -191,11 +241,15 @@ impl Wiring {
     /// stable order.
     fn configured(&self, config: &Config, cwd: &Path) -> Vec<(String, mcp::Settings, bool)> {
         // A file of the project that cannot be read must not cost the owner's.
-        let named = config::named_in_project(cwd).unwrap_or_else(|error| {
-            tracing::warn!("{error}");
-            BTreeMap::new()
+        let named = config::named_in_project(cwd).unwrap_or_else(|error| Named {
+            servers: BTreeMap::new(),
+            warnings: vec![error.to_string()],
         });
+        for warning in &named.warnings {
+            tracing::warn!("{warning}");
+        }
         let mut all: BTreeMap<String, (mcp::Settings, bool)> = named
+            .servers
             .into_iter()
             .map(|(name, settings)| (name, (settings, true)))
             .collect();
@@ -213,21 +267,27 @@ impl Wiring {
         cwd: &Path,
         project: bool,
     ) -> Result<mcp::Usable, String> {
-        let mut settings = self.filled(settings, project)?;
+        let settings = self.used(settings, project)?;
         let variable = self.variable(project);
+        self.servers
+            .start(name, &settings, &resolved(cwd), variable)
+    }
+
+    /// `settings` as they decide about threads.
+    fn used(&self, settings: &mcp::Settings, project: bool) -> Result<mcp::Settings, String> {
+        let mut settings = self.filled(settings, project)?;
         if project {
             // What runs unasked, or is put before the model, is for the owner to say.
             settings.auto.clear();
             settings.context = false;
         }
-        self.servers
-            .start(name, &settings, &self.directory(cwd), variable)
+        Ok(settings)
     }
 
     /// `settings` as they are used: a project's have variables in them.
     fn filled(&self, settings: &mcp::Settings, project: bool) -> Result<mcp::Settings, String> {
         match project {
-            true => config::expand(settings.clone(), &self.variable(project)),
+            true => config::expand(settings, &self.variable(project)),
             false => Ok(settings.clone()),
         }
     }
@@ -240,10 +300,6 @@ impl Wiring {
                 && (name == self.config.model.api_key_env || name.starts_with("OPENOXIDE_"));
             self.environment.get(name).filter(|_| !ours)
         }
-    }
-
-    fn directory(&self, cwd: &Path) -> PathBuf {
-        cwd.canonicalize().unwrap_or_else(|_| cwd.to_owned())
     }
 
     pub(super) fn trust(&self) -> mcp::Trust {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{App, Asker, wiring::outside};
+use super::{App, Asker, outside::Place, wiring::outside};
 use crate::{
     agent::{
         context::{Context, Surroundings},
@@ -119,7 +119,11 @@ impl App {
         let (config, policy) = self.policy(cwd, &wish)?;
         let (sandbox, approval_policy) = (policy.sandbox, policy.approval_policy);
         // They start beside all that follows, the first request to the model included.
-        let servers = self.wiring.external(&config, cwd, |_| true);
+        let place = Place {
+            project: cwd,
+            starts: cwd,
+        };
+        let servers = self.wiring.external(&config, place, |_| true);
         let model = self.model_name(wish.model.clone(), config.model.name)?;
         let mut workspace = self.wiring.workspace(cwd, &policy)?;
         let settings = self.wiring.settings(sandbox);

@@ -150,7 +150,7 @@ impl Layers {
         };
         self.named
             .push((format!("profile `{name}`"), profile.clone()));
-        merge(&mut self.below, profile.clone());
+        lay_over(&mut self.below, profile.clone());
         Ok(self)
     }
 
@@ -181,7 +181,7 @@ impl Layers {
     pub fn flags(mut self, flags: impl IntoIterator<Item = Table>) -> Self {
         for flag in flags {
             self.named.push(("a flag".to_owned(), flag.clone()));
-            merge(&mut self.above, flag);
+            lay_over(&mut self.above, flag);
         }
         self
     }
@@ -232,7 +232,7 @@ impl Layers {
         config.choose(project);
         let mut whole = self.below.clone();
         merge(&mut whole, chosen(&config)?);
-        merge(&mut whole, self.above.clone());
+        lay_over(&mut whole, self.above.clone());
         let mut config: Config = typed(&whole)?;
         // Flags stand above what the project chose, and within its bounds.
         config.bound(project);
@@ -298,6 +298,27 @@ pub(super) fn nested(keys: &[&str], value: Value) -> Table {
         Value::Table(table) => table,
         _ => Table::new(),
     }
+}
+
+/// [`merge`], where a layer that says how an external server is reached takes away how another says it is.
+fn lay_over(into: &mut Table, from: Table) {
+    const PROGRAM: &[&str] = &["command", "args", "env", "cwd"];
+    const ADDRESS: &[&str] = &["url", "headers", "bearer_token_env", "oauth"];
+    let servers = from.get("mcp_servers").and_then(Value::as_table);
+    for (name, given) in servers.into_iter().flatten() {
+        let old = into.get_mut("mcp_servers");
+        let old = old.and_then(|servers| servers.get_mut(name)?.as_table_mut());
+        let gone = match (given.get("command"), given.get("url")) {
+            // Arguments are of one program and no other.
+            (Some(_), None) => [ADDRESS, &["args"]].concat(),
+            (None, Some(_)) => PROGRAM.to_vec(),
+            _ => Vec::new(),
+        };
+        if let Some(old) = old {
+            old.retain(|key, _| !gone.contains(&key));
+        }
+    }
+    merge(into, from);
 }
 
 fn merge(into: &mut Table, from: Table) {
@@ -429,6 +450,33 @@ mod tests {
             )
         );
         assert_eq!(error.way_out(), Some("did you mean `sandbox`?"));
+    }
+
+    #[test]
+    fn a_flag_for_a_server_leaves_what_its_owner_set_and_takes_away_the_other_way_to_it() {
+        let (_dir, path) = file(
+            "[mcp_servers.s]\ncommand = 'run'\nargs = ['a']\nenv = { A = '1' }\nauto = ['read']\ndeny_tools = ['w*']\ncall_seconds = 7\n",
+        );
+        let with = |flag: &str| {
+            let layers = Layers::default().user_file(&path).unwrap();
+            let flag = super::super::of_flag(flag).unwrap();
+            let config = layers.flags([flag]).owner().unwrap();
+            config.mcp_servers["s"].clone()
+        };
+        let net = with("s:http:https://h/mcp");
+        assert_eq!((net.check(), net.command.clone()), (Ok(()), None));
+        assert!(net.args.is_empty() && net.env.is_empty());
+        let other = with("s:stdio:other");
+        assert_eq!(
+            (other.command.as_deref(), other.args.len()),
+            (Some("other"), 0)
+        );
+        assert_eq!(other.env["A"], "1");
+        for settings in [net, other] {
+            assert_eq!(settings.auto, ["read"]);
+            assert_eq!(settings.deny_tools, ["w*"]);
+            assert_eq!(settings.call_seconds, 7.0);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     tools::mcp,
 };
 
-pub use external::{expand, named_in_project, of_file, of_flag};
+pub use external::{Named, expand, named_in_project, of_file, of_flag, variables};
 pub use layers::{ConfigError, Environment, Layers, assignment};
 pub use narrowing::{NarrowLimits, NarrowModel, NarrowPolicy, Narrowing, is_looser, of_call};
 pub use paths::Paths;

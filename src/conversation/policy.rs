@@ -119,7 +119,7 @@ pub struct OutsideAccess {
     pub server: String,
     /// As the server calls it.
     pub tool: String,
-    /// All that goes there.
+    /// All that goes there, long texts shortened.
     pub arguments: String,
     /// What the server says of the tool; nobody has checked it.
     pub about: String,

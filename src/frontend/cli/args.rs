@@ -1,6 +1,10 @@
 //! What can be typed. The doc comments are the `--help`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{
     Args as ClapArgs, Parser, Subcommand, ValueEnum,
@@ -534,10 +538,30 @@ impl Options {
     /// The external servers of files, then those of flags.
     fn external(&self) -> Result<Vec<Table>, ConfigError> {
         let environment = Environment::read(self.env_file.as_deref())?;
-        let files = self.mcp_config.iter();
-        let files = files.map(|file| of_file(file, |name| environment.get(name)));
-        let servers = self.mcp_server.iter().map(|server| of_flag(server));
-        files.chain(servers).collect()
+        let mut tables = Vec::new();
+        for file in &self.mcp_config {
+            let named = of_file(file, |name| environment.get(name))?;
+            tables.push(named.servers);
+            for warning in named.warnings {
+                self.warn(&warning);
+            }
+        }
+        for server in &self.mcp_server {
+            tables.push(of_flag(server)?);
+        }
+        Ok(tables)
+    }
+
+    /// Says it as the log would, which is opened only once it is known what the flags set.
+    fn warn(&self, warning: &str) {
+        let line = match self.log_format {
+            LogFormat::Text => format!("warning: {warning}"),
+            LogFormat::Json => {
+                serde_json::json!({"level": "WARN", "fields": {"message": warning}}).to_string()
+            }
+        };
+        // Nobody reads it: then nobody wants to know.
+        let _ = writeln!(io::stderr().lock(), "{line}");
     }
 
     /// What the flags set, as configuration; named flags win over `--set`.

@@ -2,10 +2,11 @@
 //! trusted.
 
 mod login;
+mod trust;
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, Write};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use super::{
     OK,
@@ -62,7 +63,9 @@ pub(super) async fn run(command: ExternalCommand) -> anyhow::Result<u8> {
         ExternalCommand::Logout { name, options } => {
             login::forget(&App::build(options.setup()?)?, &name)
         }
-        ExternalCommand::Trust { name, options } => trust(&App::build(options.setup()?)?, &name),
+        ExternalCommand::Trust { name, options } => {
+            trust::run(&App::build(options.setup()?)?, &name)
+        }
     }
 }
 
@@ -91,7 +94,7 @@ pub(super) async fn test(app: &App, name: Option<&str>) -> anyhow::Result<Vec<Re
     let meant = chosen(all, name)?.into_iter();
     let reports = meant.map(|external| async move {
         match &external.started {
-            Some(Ok(usable)) => Report::tried(usable, app.servers()).await,
+            Some(Ok(usable)) => Report::tried(usable).await,
             Some(Err(why)) => Report {
                 state: "failed".to_owned(),
                 error: Some(why.clone()),
@@ -109,7 +112,7 @@ fn known(app: &App, external: &External) -> Report {
         Standing::Disabled => "disabled",
         Standing::Untrusted => "not trusted",
     };
-    let mut report = Report::known(&external.name, &external.settings, app.servers(), state);
+    let mut report = app.known(external, state);
     if external.standing == Standing::Untrusted {
         report.tools.clear();
         report.to_do = Some(format!(
@@ -177,39 +180,4 @@ fn text(report: &Report) -> String {
 fn tool(tool: &crate::tools::mcp::ReportedTool) -> String {
     let auto = if tool.auto { " (unasked)" } else { "" };
     format!("{}{auto}", tool.name)
-}
-
-/// Shows what would be started and asks; only a person at a terminal can say yes.
-fn trust(app: &App, name: &str) -> anyhow::Result<u8> {
-    let external = chosen(app.external(|_| false)?, Some(name))?.remove(0);
-    let name = shown_line(name);
-    if external.standing != Standing::Untrusted {
-        bail!("the external server `{name}` needs no trust: it is your own, or trusted already");
-    }
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        bail!("only a person at a terminal can trust a server that a project names");
-    }
-    let directory = app.cwd().canonicalize().context("the working directory")?;
-    let mut out = io::stderr().lock();
-    writeln!(
-        out,
-        "This project wants to start the external server `{name}`:"
-    )?;
-    writeln!(out, "  {}", shown_line(&external.settings.target()))?;
-    writeln!(out, "  in {}", shown_line(&directory.to_string_lossy()))?;
-    for (variable, value) in &external.settings.env {
-        writeln!(out, "  with {}={}", shown_line(variable), shown_line(value))?;
-    }
-    write!(out, "It runs outside the sandbox, as you. Trust it? [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    if !matches!(answer.trim(), "y" | "Y" | "yes") {
-        writeln!(out, "not trusted")?;
-        return Ok(FAILING);
-    }
-    app.trust()
-        .agree(&external.name, &external.settings, &directory)?;
-    writeln!(out, "trusted, until it changes")?;
-    Ok(OK)
 }

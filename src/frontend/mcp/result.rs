@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::arguments::{Detail, REPLY};
 use crate::conversation::{
-    Approval, CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line, shown_text,
+    Approval, ApprovalKind, CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line,
+    shown_text,
 };
 
 /// Characters of the agent's message; only beyond are head and tail kept.
@@ -20,6 +21,8 @@ const CHANGES: usize = 50;
 const COMMANDS: usize = 5;
 /// Characters of what would change, in a question that a caller may answer.
 const QUESTION: usize = 1_000;
+/// Characters of what would go to an external server, of which nothing is kept from whoever may answer.
+const OUTSIDE: usize = 5_500;
 /// Characters of an error's text; clients cut it at about 10,000.
 const ERROR: usize = 8_000;
 
@@ -170,7 +173,7 @@ fn question(approval: &Approval) -> String {
     }
     if !approval.detail.is_empty() {
         text.push('\n');
-        text.push_str(&shortened(&shown_text(&approval.detail), QUESTION));
+        text.push_str(&shortened(&shown_text(&approval.detail), most_of(approval)));
     }
     text
 }
@@ -204,6 +207,13 @@ fn failed_commands(outcome: &Outcome) -> Vec<String> {
     lines.split_off(lines.len().saturating_sub(COMMANDS))
 }
 
+fn most_of(approval: &Approval) -> usize {
+    match approval.kind {
+        ApprovalKind::Tool => OUTSIDE,
+        _ => QUESTION,
+    }
+}
+
 fn structured(outcome: &Outcome, detail: Detail) -> Value {
     let mut outcome = outcome.clone();
     outcome.content = head_and_tail(&outcome.content, CONTENT);
@@ -215,7 +225,10 @@ fn structured(outcome: &Outcome, detail: Detail) -> Value {
             BRIEF
         }
     };
-    fit(&mut outcome, bound);
+    let outside = outcome.approvals.iter();
+    let outside = outside.filter(|approval| approval.kind == ApprovalKind::Tool);
+    let outside: usize = outside.map(|approval| approval.detail.len()).sum();
+    fit(&mut outcome, bound + outside);
     let cut = (
         totals.0 - outcome.changes.len(),
         totals.1 - outcome.commands.len(),
@@ -247,7 +260,7 @@ fn brief(outcome: &mut Outcome) {
         command.command = shortened(&command.command, 200);
     }
     for approval in &mut outcome.approvals {
-        approval.detail = shortened(&approval.detail, QUESTION);
+        approval.detail = shortened(&approval.detail, most_of(approval));
     }
 }
 
@@ -261,7 +274,8 @@ fn fit(outcome: &mut Outcome, bound: usize) {
         longest.into_iter().for_each(|change| change.diff.clear());
     }
     for approval in &mut outcome.approvals {
-        approval.detail = shortened(&approval.detail, bound / 4);
+        let most = most_of(approval).max(bound / 4);
+        approval.detail = shortened(&approval.detail, most);
         approval.place = shortened(&approval.place, 400);
         approval.reason = approval.reason.take().map(|reason| shortened(&reason, 400));
         approval.summary = shortened(&approval.summary, 400);

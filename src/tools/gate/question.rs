@@ -100,12 +100,13 @@ fn outside_detail(outside: &OutsideAccess) -> String {
     }
 }
 
-/// The key of an approval for the session. With what the server says of the tool, it is another key.
+/// The key of an approval for the session. With what the server says of the tool, it is another key; all of the digest
+/// is in it, since a server could make two tools agree in a part of it.
 fn outside_covers(outside: &OutsideAccess) -> String {
     format!(
         "calls of `{}` of the external server `{}`, as it describes it now ({})",
         shown_line(&outside.tool),
         shown_line(&outside.server),
-        outside.identity.get(..12).unwrap_or(&outside.identity)
+        outside.identity
     )
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
     pipe::Input,
     settings::Protocol,
     socket::Socket,
-    streamable::Http,
+    streamable::{Http, SLOWEST},
 };
 use crate::conversation::{shortened, shown_line};
 
@@ -35,6 +35,8 @@ const NEWER: &str = "2026-07-28";
 const TO_HEAR: Duration = Duration::from_secs(1);
 /// For a server to answer that it will say something unasked.
 const LISTENING: Duration = Duration::from_millis(500);
+/// The first pause before it is listened to again; it doubles.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Characters of what a server says about an error.
 const ERROR_CHARS: usize = 2_000;
 /// While a connection is opened its owner bounds the whole of it.
@@ -85,6 +87,8 @@ pub(super) struct Connection {
     /// What it said of itself, and how long that took.
     pub(super) about: About,
     offer: Mutex<Arc<Offer>>,
+    /// It was looked at again.
+    looked: Notify,
     /// Contents of resources, and until when they hold. Locked for a moment; nobody awaits under it.
     contents: Mutex<HashMap<String, (Instant, String)>>,
     /// What a server says unasked over HTTP; ends with the connection.
@@ -124,6 +128,7 @@ impl Connection {
             newer: protocol != Protocol::Legacy,
             about: About::default(),
             offer: Mutex::default(),
+            looked: Notify::new(),
             contents: Mutex::default(),
             listening: Mutex::default(),
         };
@@ -199,6 +204,7 @@ impl Connection {
         }
         *self.offer.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(offer);
         self.contents().clear();
+        self.looked.notify_waiters();
         Ok(())
     }
 
@@ -261,9 +267,15 @@ impl Connection {
         self.heard.changed.notified().await;
     }
 
-    /// Hears what a server of the newer protocol says unasked. Never returns; ended by being dropped.
+    /// Hears what a server of the newer protocol says unasked, and listens again when that breaks off, since in between
+    /// there may be something new. Never returns; ended by being dropped.
     pub(super) async fn listen(&self) {
-        if self.newer && self.about.announces {
+        if !self.newer || !self.about.announces {
+            return std::future::pending().await;
+        }
+        let mut pause = AGAIN;
+        loop {
+            let since = Instant::now();
             let wished = json!({"toolsListChanged": true, "resourcesListChanged": true});
             let params = json!({"notifications": wished});
             let cancel = CancellationToken::new();
@@ -274,10 +286,27 @@ impl Connection {
                 &cancel,
                 Arc::new(Nobody),
             );
-            // A server that has nothing to say refuses; then what it offers is what it offered.
-            let _ = listening.await;
+            // Then what it offers is what it offered; it may think better of it.
+            let is_refused = matches!(listening.await, Err(Trouble::Refused(_)));
+            if is_refused {
+                pause = SLOWEST;
+            } else if since.elapsed() >= SLOWEST {
+                pause = AGAIN;
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(SLOWEST);
+            if !is_refused {
+                self.heard.changed.notify_one();
+            }
         }
-        std::future::pending().await
+    }
+
+    /// Has the keeper look again at what it offers, and waits until it has, for a moment at most.
+    pub(super) async fn refreshed(&self, within: Duration) {
+        let looked = self.looked.notified();
+        self.heard.changed.notify_one();
+        // What it offered before is better than nothing.
+        let _ = tokio::time::timeout(within, looked).await;
     }
 
     /// Returns when nothing more comes.
@@ -323,7 +352,11 @@ impl Connection {
             return Err(Trouble::Gone);
         }
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let Expected { answer, asking } = self.heard.expect(id, follower);
+        let Expected {
+            answer,
+            asking,
+            waits,
+        } = self.heard.expect(id, follower);
         params["_meta"] = self.meta(Some(id));
         let message = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
         let (why, reason) = tokio::select! {
@@ -333,7 +366,7 @@ impl Connection {
             () = cancel.cancelled() => (Trouble::Cancelled, "the turn was interrupted"),
             () = runs_out(patience, asking) => (Trouble::TimedOut, "it took too long"),
         };
-        self.heard.forget(id);
+        drop(waits);
         self.tell(
             "notifications/cancelled",
             json!({"requestId": id, "reason": reason}),

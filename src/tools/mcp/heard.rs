@@ -29,6 +29,9 @@ const MOST_QUESTIONS: u32 = 10;
 
 /// Who follows a request while it runs.
 pub(super) trait Follower: Send + Sync {
+    /// A person can be asked for this request; a question without a name may be about it.
+    fn reaches_a_person(&self) -> bool;
+
     /// It goes on.
     fn progress(&self, line: String);
 
@@ -40,6 +43,10 @@ pub(super) trait Follower: Send + Sync {
 pub(super) struct Nobody;
 
 impl Follower for Nobody {
+    fn reaches_a_person(&self) -> bool {
+        false
+    }
+
     fn progress(&self, _: String) {}
 
     fn elicited(&self, _: Value) -> BoxFuture<'static, Value> {
@@ -84,10 +91,23 @@ struct Waiting {
 }
 
 /// One who waits.
-pub(super) struct Expected {
+pub(super) struct Expected<'a> {
     pub(super) answer: oneshot::Receiver<Answer>,
     /// While a person is asked, time does not count.
     pub(super) asking: watch::Receiver<bool>,
+    pub(super) waits: Waits<'a>,
+}
+
+/// Waiting, until this is dropped: whoever gives up, however that comes, is not waited for.
+pub(super) struct Waits<'a> {
+    heard: &'a Heard,
+    id: u64,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.heard.waiting().remove(&self.id);
+    }
 }
 
 impl std::fmt::Debug for Heard {
@@ -98,7 +118,7 @@ impl std::fmt::Debug for Heard {
 
 impl Heard {
     /// Waits for the answer to `id`.
-    pub(super) fn expect(&self, id: u64, follower: Arc<dyn Follower>) -> Expected {
+    pub(super) fn expect(&self, id: u64, follower: Arc<dyn Follower>) -> Expected<'_> {
         let (answer, receiver) = oneshot::channel();
         let (asking, watching) = watch::channel(false);
         let waiting = Waiting {
@@ -112,17 +132,13 @@ impl Heard {
         Expected {
             answer: receiver,
             asking: watching,
+            waits: Waits { heard: self, id },
         }
     }
 
     /// True while somebody waits for `id`.
     pub(super) fn expects(&self, id: u64) -> bool {
         self.waiting().contains_key(&id)
-    }
-
-    /// Nobody waits for `id` any more.
-    pub(super) fn forget(&self, id: u64) {
-        self.waiting().remove(&id);
     }
 
     /// The connection is gone, and with it every answer.
@@ -166,13 +182,20 @@ impl Heard {
     }
 
     /// A question goes to whoever follows the request that it belongs to. On a pipe nothing says which that is, so it
-    /// must be the only one; and one question at a time.
+    /// must be the only one whose follower can ask a person; and one question at a time.
     fn elicited(&self, id: &Value, message: &Value, within: Option<u64>) -> Reply {
         let answer =
             |id: Value, result: Value| json!({"jsonrpc": "2.0", "id": id, "result": result});
         let id = id.clone();
         let mut waiting = self.waiting();
-        let only = || (waiting.len() == 1).then(|| waiting.keys().next().copied())?;
+        let only = || {
+            let mut able = waiting.iter();
+            let mut able = able
+                .by_ref()
+                .filter(|(_, one)| one.follower.reaches_a_person());
+            let first = able.next().map(|(id, _)| *id);
+            first.filter(|_| able.next().is_none())
+        };
         let asked = within.or_else(only).and_then(|id| waiting.get_mut(&id));
         let asked = asked
             .filter(|asked| asked.questions < MOST_QUESTIONS && !asked.asking.send_replace(true));
@@ -311,6 +334,45 @@ mod tests {
         assert!(message(text.as_bytes()).unwrap()["error"].is_object());
         assert_eq!(message(b"Server ready."), None);
         assert_eq!(message(b"17"), None);
+    }
+
+    /// Answers at once, as a person who is there.
+    struct There;
+
+    impl Follower for There {
+        fn reaches_a_person(&self) -> bool {
+            true
+        }
+
+        fn progress(&self, _: String) {}
+
+        fn elicited(&self, _: Value) -> BoxFuture<'static, Value> {
+            std::future::ready(json!({"action": "accept"})).boxed()
+        }
+    }
+
+    #[test]
+    fn a_question_finds_the_one_request_that_a_person_follows() {
+        let heard = Heard::default();
+        let asked = || {
+            let message = json!({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"});
+            let reply = heard.take(&message, None).unwrap();
+            let reply = reply.now_or_never().unwrap();
+            reply["result"]["action"].as_str().unwrap().to_owned()
+        };
+        let listening = heard.expect(1, Arc::new(Nobody));
+        assert_eq!(asked(), "cancel");
+        let call = heard.expect(2, Arc::new(There));
+        assert_eq!(asked(), "accept");
+        let other = heard.expect(3, Arc::new(There));
+        assert_eq!(asked(), "cancel", "it may belong to either");
+        drop(other);
+        assert_eq!(asked(), "accept", "whoever gives up is forgotten");
+        drop(call);
+        assert_eq!(asked(), "cancel");
+        assert!(heard.expects(1) && !heard.expects(2));
+        drop(listening);
+        assert!(!heard.expects(1));
     }
 
     #[test]

@@ -5,23 +5,28 @@
 //! life. [`tools`] makes them callable, again and again, from what was recorded.
 //!
 //! Nothing here believes a server: its names and schemas are made to fit, its hints are shown and never obeyed, its
-//! answers are bounded and marked as data, what it asks of us goes to a person or is refused, and an approval stands on what it said of
-//! its tool when the question was put.
+//! answers are bounded and marked as data, what it asks of us goes to a person or is refused, and an approval stands
+//! on what it said of its tool when the question was put.
 
 mod audit;
+mod choice;
 mod connection;
 mod heard;
+mod identity;
+mod known;
 mod mirrored;
 mod names;
 mod oauth;
 mod offer;
 mod person;
 mod pipe;
+mod report;
 mod resources;
 mod result;
 mod schema;
 mod server;
 mod settings;
+mod shown_arguments;
 mod socket;
 mod streamable;
 mod suggest;
@@ -42,17 +47,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::registry::AnyTool;
 use crate::{
-    conversation::shown_line,
     model::ToolSpec,
     workspace::{
         sandbox::Launcher,
         shell::{self, companion::Program},
     },
 };
-use audit::Audit;
+pub use audit::Whose;
+use audit::{Audit, Journal};
+pub use choice::{Chosen, choose};
 pub use connection::About;
+use known::{Known, Late};
 use oauth::SignIn;
 pub use oauth::{Login, Registered};
+pub use report::{Report, ReportedTool};
 pub use server::Server;
 use server::Target;
 pub use settings::{Narrowed, Protocol, Settings};
@@ -60,9 +68,6 @@ pub use trust::{Trust, digest_of as trust_digest};
 
 /// How long a server is kept for the thread that is about to be made.
 const UNTIL_USED: Duration = Duration::from_secs(60);
-
-/// Model APIs take no more tools than this, ours included.
-const MOST_TOOLS: usize = 110;
 
 /// A tool of an external server as a thread has it: recorded with the thread's context.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,9 +101,11 @@ pub struct Servers {
     /// What stands in front of each program.
     keeper: Option<Launcher>,
     audit: Arc<Audit>,
-    /// By what makes a server another one. One that no thread uses any more ends. Locked for a moment; nobody awaits
+    /// By what makes a server another one ([`identity`]). One that no thread uses any more ends. Locked for a moment; nobody awaits
     /// under it.
     running: Mutex<HashMap<String, Weak<Server>>>,
+    /// Servers that were not ready in time when they were first waited for, by the same.
+    late: Arc<Late>,
     /// Ends all of them.
     stop: CancellationToken,
     /// Those who end them.
@@ -116,6 +123,7 @@ impl Servers {
             depth,
             keeper,
             running: Mutex::default(),
+            late: Arc::default(),
             stop: CancellationToken::new(),
             keepers: TaskTracker::new(),
         }
@@ -131,17 +139,13 @@ impl Servers {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Usable, String> {
         settings.check()?;
-        let target = self.target(name, settings, cwd, variable)?;
-        // What only decides about its tools does not make it another one.
-        let key = format!(
-            "{name} {target:?} {:?} {}",
-            settings.protocol, settings.startup_seconds
-        );
+        let target = self.target(name, settings, cwd, &variable)?;
+        let key = self.identity(name, settings, cwd, &variable);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.retain(|_, server| server.strong_count() > 0);
         let server = running.get(&key).and_then(Weak::upgrade);
         let server = server.unwrap_or_else(|| {
-            let server = self.begin(name, settings, target);
+            let server = self.begin(name, settings, target, &key);
             running.insert(key, Arc::downgrade(&server));
             server
         });
@@ -152,10 +156,10 @@ impl Servers {
     }
 
     /// A new one, kept for a while for the thread that is about to be made.
-    fn begin(&self, name: &str, settings: &Settings, target: Target) -> Arc<Server> {
+    fn begin(&self, name: &str, settings: &Settings, target: Target, key: &str) -> Arc<Server> {
         let stop = self.stop.child_token();
-        let kept_in = self.kept_in(name, settings);
-        let (server, keeper) = Server::new(name, settings.clone(), target, kept_in, stop.clone());
+        let known = self.known(key);
+        let (server, keeper) = Server::new(name, settings.clone(), target, known, stop.clone());
         self.keepers.spawn(keeper.keep());
         let until_used = server.clone();
         self.keepers.spawn(async move {
@@ -168,20 +172,30 @@ impl Servers {
         server
     }
 
-    /// Where what a server offers is kept: a file for each way of starting it, wherever it starts.
-    fn kept_in(&self, name: &str, settings: &Settings) -> Option<PathBuf> {
-        let variables: Vec<&String> = settings.env.keys().collect();
-        let identity = format!("{:?} {:?} {variables:?}", settings.command, settings.args);
-        let key = digest(&[
+    /// What is remembered of the server with this identity.
+    fn known(&self, key: &str) -> Known {
+        let file = format!("offers/{}.json", &key[..32]);
+        let kept_in = self.place.as_ref().map(|place| place.join(file));
+        Known::new(key, kept_in, self.late.clone())
+    }
+
+    /// What makes a server another one: see [`identity`].
+    fn identity(
+        &self,
+        name: &str,
+        settings: &Settings,
+        cwd: &Path,
+        variable: &impl Fn(&str) -> Option<String>,
+    ) -> String {
+        let value = |name: &Option<String>| name.as_deref().and_then(variable);
+        identity::of(identity::Parts {
             name,
-            &identity,
-            &format!("{:?} {:?}", settings.url, settings.protocol),
-        ]);
-        Some(
-            self.place
-                .as_ref()?
-                .join(format!("offers/{}.json", &key[..32])),
-        )
+            settings,
+            directory: &cwd.join(settings.cwd.clone().unwrap_or_default()),
+            token: value(&settings.bearer_token_env),
+            secret: value(&settings.oauth.client_secret_env),
+            signs_in: self.sign_in(name, settings, variable).is_ok(),
+        })
     }
 
     /// What the server `name` is shown of a person who signed in there; an error where nobody can.
@@ -296,17 +310,26 @@ impl Servers {
     }
 
     /// Resources of `servers` that fit `question`, as data to stand behind it; within a tenth of a second.
-    pub async fn fitting(&self, servers: &[Usable], question: &str) -> Option<String> {
-        suggest::fitting(servers, question, &self.audit).await
+    pub async fn fitting(
+        &self,
+        whose: Whose,
+        servers: &[Usable],
+        question: &str,
+    ) -> Option<String> {
+        let journal = Journal::new(self.audit.clone(), whose);
+        suggest::fitting(servers, question, &journal).await
     }
 
-    /// The tools of `recorded` that `servers` can still answer for, with their names.
+    /// The tools of `recorded` that `servers` can still answer for, with their names. What is asked of them is logged
+    /// as `whose`.
     pub fn tools(
         &self,
+        whose: Whose,
         recorded: &[Outside],
         specs: &[ToolSpec],
         servers: &[Usable],
     ) -> Vec<(String, Box<dyn AnyTool>)> {
+        let journal = Journal::new(self.audit.clone(), whose);
         let spec = |name: &str| specs.iter().find(|spec| spec.name == name).cloned();
         let mut tools: Vec<(String, Box<dyn AnyTool>)> = Vec::new();
         let (readable, recorded): (Vec<&Outside>, Vec<&Outside>) = recorded
@@ -323,7 +346,7 @@ impl Servers {
             .filter_map(spec)
         {
             let name = spec.name.clone();
-            let access = resources::Resources::new(spec, readable.clone(), self.audit.clone());
+            let access = resources::Resources::new(spec, readable.clone(), journal.clone());
             tools.push((name, Box::new(access)));
         }
         for outside in recorded {
@@ -331,7 +354,7 @@ impl Servers {
                 .iter()
                 .find(|usable| usable.server.name == outside.server);
             if let (Some(spec), Some(server)) = (spec(&outside.name), server) {
-                let tool = tool::External::new(spec, outside, server.clone(), self.audit.clone());
+                let tool = tool::External::new(spec, outside, server.clone(), journal.clone());
                 tools.push((outside.name.clone(), Box::new(tool)));
             }
         }
@@ -339,211 +362,20 @@ impl Servers {
     }
 }
 
-/// What a thread has of external servers.
-#[derive(Debug, Default)]
-pub struct Chosen {
-    /// As the model sees them, in a stable order.
-    pub specs: Vec<ToolSpec>,
-    /// What stands behind them.
-    pub outside: Vec<Outside>,
-    /// What somebody should know: servers that could not be asked, tools that were left out.
-    pub warnings: Vec<String>,
-}
-
-/// The tools of `servers` for a new thread. Waits only for servers that were never seen before, side by side, each at
-/// most its start-up time. `only_unasked`: nothing that would need a question. `ours`: names that are taken.
-pub async fn choose(servers: &[Usable], only_unasked: bool, ours: &[ToolSpec]) -> Chosen {
-    let offers = servers.iter().map(|usable| usable.server.first_offer());
-    let offers = futures_util::future::join_all(offers).await;
-    let mut chosen = Chosen::default();
-    let mut found = Vec::new();
-    for (Usable { server, settings }, offer) in servers.iter().zip(offers) {
-        let name = shown_line(&server.name);
-        match offer {
-            Err(why) => chosen.warnings.push(format!(
-                "external server `{name}` is left out: {why}; `openoxide mcp test {name}` shows more"
-            )),
-            Ok(offer) => {
-                if !offer.resources.is_empty() {
-                    chosen.outside.push(Outside {
-                        name: resources::READ.to_owned(),
-                        server: server.name.clone(),
-                        tool: String::new(),
-                        digest: String::new(),
-                    });
-                }
-                let offered = offer.tools.iter().filter(|tool| {
-                    settings.offers(&tool.name) && (!only_unasked || settings.runs_unasked(&tool.name))
-                });
-                found.extend(offered.cloned().map(|tool| (server.name.clone(), tool)));
-            }
-        }
-    }
-    if !chosen.outside.is_empty() {
-        chosen.specs.extend(resources::specs());
-    }
-    let room = MOST_TOOLS.saturating_sub(ours.len() + chosen.specs.len());
-    if found.len() > room {
-        chosen.warnings.push(format!(
-            "{} tools of external servers are left out, since model APIs take only so many; `tools` and `deny_tools` choose",
-            found.len() - room
-        ));
-        found.truncate(room);
-    }
-    let pairs = found
-        .iter()
-        .map(|(server, tool)| (server.as_str(), tool.name.as_str()));
-    let names = names::names(pairs);
-    for (name, (server, tool)) in names.into_iter().zip(found) {
-        chosen.specs.push(tool::spec(&name, &server, &tool));
-        chosen.outside.push(Outside {
-            name,
-            server,
-            tool: tool.name,
-            digest: tool.digest,
-        });
-    }
-    chosen
-}
-
-/// What `openoxide mcp` shows of a server.
-#[derive(Debug, Serialize)]
-pub struct Report {
-    /// As the owner calls it.
-    pub name: String,
-    /// `stdio`, `http` or `websocket`.
-    pub transport: &'static str,
-    /// The program with its arguments, or the address.
-    pub target: String,
-    /// `ready`, `failed`, or why it is not started.
-    pub state: String,
-    /// As the model sees them; those that run unasked are marked.
-    pub tools: Vec<ReportedTool>,
-    /// How many.
-    pub resources: usize,
-    /// What it says of itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub about: Option<About>,
-    /// For an answer to nothing, in milliseconds.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ping_ms: Option<f64>,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// What it last wrote to standard error.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub stderr: Vec<String>,
-    /// What to do about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub to_do: Option<String>,
-}
-
-/// A tool of a [`Report`].
-#[derive(Debug, Serialize)]
-pub struct ReportedTool {
-    /// As the model calls it.
-    pub name: String,
-    /// It runs without a question.
-    pub auto: bool,
-    /// What the server says about it, to be believed by nobody.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub hints: Vec<String>,
-}
-
-impl Report {
-    /// What is known without starting anything.
-    pub fn known(name: &str, settings: &Settings, servers: &Servers, state: &str) -> Self {
-        let kept = servers.kept_in(name, settings);
-        let offer = kept
-            .as_deref()
-            .and_then(offer::Offer::kept)
-            .unwrap_or_default();
-        Self {
-            name: name.to_owned(),
-            transport: settings.transport(),
-            target: settings.target(),
-            state: state.to_owned(),
-            tools: reported(name, settings, &offer),
-            resources: offer.resources.len(),
-            about: None,
-            ping_ms: None,
-            error: None,
-            stderr: Vec::new(),
-            to_do: None,
-        }
-    }
-
-    /// What comes of using `server`, which starts or has started: waits for it, at most its start-up time.
-    pub async fn tried(usable: &Usable, servers: &Servers) -> Self {
-        let Usable { server, settings } = usable;
-        let connection = server.connection(&CancellationToken::new()).await;
-        let mut report = Self::known(&server.name, settings, servers, "ready");
-        report.stderr = server.last_lines();
-        match connection {
-            Err(why) => {
-                report.state = "failed".to_owned();
-                report.to_do = Some(way_out(&why, settings));
-                report.error = Some(why);
-            }
-            Ok(connection) => {
-                let offer = connection.offer();
-                report.tools = reported(&server.name, settings, &offer);
-                report.resources = offer.resources.len();
-                report.about = server.about();
-                // The newer protocol has no ping; then its start is all there is to say.
-                let ping = connection.ping(Duration::from_secs(5)).await;
-                report.ping_ms = ping.map(|took| took.as_secs_f64() * 1_000.0);
-            }
-        }
-        report
-    }
-}
-
-fn reported(name: &str, settings: &Settings, offer: &offer::Offer) -> Vec<ReportedTool> {
-    let offered: Vec<_> = offer
-        .tools
-        .iter()
-        .filter(|tool| settings.offers(&tool.name))
-        .collect();
-    let names = names::names(offered.iter().map(|tool| (name, tool.name.as_str())));
-    let tools = names.into_iter().zip(offered);
-    tools
-        .map(|(name, tool)| ReportedTool {
-            name,
-            auto: settings.runs_unasked(&tool.name),
-            hints: tool.hints.clone(),
-        })
-        .collect()
-}
-
-fn way_out(why: &str, settings: &Settings) -> String {
-    let words = if why.contains("mcp login") {
-        "sign in as it says; a token of your own goes into `bearer_token_env`"
-    } else if why.contains("could not be started") {
-        "install the program, or set `command` to where it is"
-    } else if why.contains("not ready") || why.contains("did not answer") {
-        "start it by hand to see what it waits for, or give it more `startup_seconds`"
-    } else if settings.url.is_some() {
-        "check `url`, `headers` and `bearer_token_env`, and that the server runs"
-    } else {
-        "run its command by hand and look at what it prints; `enabled = false` leaves it out"
-    };
-    words.to_owned()
-}
-
 /// SHA-256 of the parts, each told from the next, in hexadecimal digits.
-fn digest(parts: &[&str]) -> String {
+fn digest<P: AsRef<[u8]>>(parts: &[P]) -> String {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     for part in parts {
-        context.update(&part.len().to_le_bytes());
-        context.update(part.as_bytes());
+        context.update(&part.as_ref().len().to_le_bytes());
+        context.update(part.as_ref());
     }
-    let digits = context.finish();
-    digits
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digits(&context.finish())
+}
+
+/// In hexadecimal.
+fn digits(digest: &ring::digest::Digest) -> String {
+    let digits = digest.as_ref().iter();
+    digits.map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file of ours that nobody else reads, whole or not at all.
@@ -558,4 +390,31 @@ fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.persist(path)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_is_served_over_a_connection_that_shows_another_token() {
+        let servers = Servers::new(None, 1, None);
+        let with = |token: &str, header: &str| {
+            let settings = Settings {
+                // Nobody is there, and nobody need be.
+                url: Some("http://127.0.0.1:9/mcp".to_owned()),
+                headers: [("x-team".to_owned(), header.to_owned())].into(),
+                bearer_token_env: Some("TOKEN".to_owned()),
+                ..Settings::default()
+            };
+            let token = token.to_owned();
+            let started = servers.start("s", &settings, Path::new("/"), |_| Some(token.clone()));
+            started.unwrap().server
+        };
+        let one = with("a", "red");
+        assert!(Arc::ptr_eq(&one, &with("a", "red")));
+        assert!(!Arc::ptr_eq(&one, &with("b", "red")));
+        assert!(!Arc::ptr_eq(&one, &with("a", "blue")));
+        servers.end().await;
+    }
 }

@@ -18,11 +18,18 @@ pub(super) fn names<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> 
         if plain.len() <= LONGEST && taken.insert(plain.clone()) {
             return plain;
         }
-        let mark = &digest(&[server, tool])[..MARK];
         let short = &plain[..plain.len().min(LONGEST - MARK - 1)];
-        let name = format!("{short}_{mark}");
-        taken.insert(name.clone());
-        name
+        let marked = |again: u32| match again {
+            0 => format!("{short}_{}", &digest(&[server, tool])[..MARK]),
+            // A server can choose its names so that the marks of two are the same.
+            again => {
+                let mark = digest(&[server, tool, &again.to_string()]);
+                format!("{short}_{}", &mark[..MARK])
+            }
+        };
+        // Ends: no more are taken than there are pairs.
+        let mut free = (0..).map(marked).filter(|name| taken.insert(name.clone()));
+        free.next().unwrap_or_default()
     };
     pairs.into_iter().map(name_of).collect()
 }
@@ -37,6 +44,21 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_looks_like_a_marked_one_takes_nobody_elses() {
+        let marked = format!("l_g_{}", &digest(&["git", "l g"])[..MARK]);
+        let pairs = [
+            ("git", "l_g"),
+            ("git", marked.as_str()),
+            ("git", "l g"),
+            ("git", "l g"),
+        ];
+        let names = names(pairs);
+        assert_eq!(names[1], format!("git__{marked}"));
+        let different: HashSet<&String> = names.iter().collect();
+        assert_eq!(different.len(), pairs.len(), "{names:?}");
+    }
 
     #[test]
     fn names_fit_model_apis_and_no_two_are_alike() {

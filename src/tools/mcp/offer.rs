@@ -1,7 +1,11 @@
 //! What an external server offers: its tools and resources, read with bounds, known again by digest, and kept between
 //! runs so that a thread need not wait for the server to start.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +17,7 @@ use super::{
     heard::Nobody,
     mirrored::{self, Mirrored},
     schema,
+    suggest::Index,
 };
 use crate::conversation::{shortened, shown_line, shown_text};
 
@@ -33,6 +38,15 @@ pub(super) struct Offer {
     /// Sorted by name, each name once.
     pub(super) tools: Vec<Offered>,
     pub(super) resources: Vec<Resource>,
+    /// By the server's own word it holds until then, in milliseconds since 1970; for want of one until it says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) holds_until: Option<u64>,
+    /// For the resources, by their words.
+    #[serde(skip)]
+    pub(super) index: Index,
+    /// It was not ready in time, and this is all that is known of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) late: bool,
 }
 
 /// One tool.
@@ -69,7 +83,10 @@ impl Offer {
         // A server that declares nothing may still have tools; one that has none says so or refuses.
         let declared = connection.about.tools;
         match all(connection, "tools/list", "tools", MOST_TOOLS).await {
-            Ok(tools) => offer.tools = tools.iter().filter_map(Offered::read).collect(),
+            Ok(tools) => {
+                offer.tools = tools.entries.iter().filter_map(Offered::read).collect();
+                offer.holds(&tools);
+            }
             Err(Trouble::Refused(_)) if !declared => {}
             Err(Trouble::Locked(why)) => return Err(why),
             Err(trouble) => return Err(format!("it does not list its tools: {}", words(&trouble))),
@@ -89,15 +106,25 @@ impl Offer {
                 MOST_RESOURCES,
             )
             .await;
-            let plain = plain.unwrap_or_default();
-            let templates = templates.unwrap_or_default();
-            offer.resources = plain
-                .iter()
-                .chain(&templates)
-                .filter_map(Resource::read)
-                .collect();
+            for list in [plain, templates] {
+                let list = list.unwrap_or_default();
+                let resources = list.entries.iter().filter_map(Resource::read);
+                offer.resources.extend(resources);
+                offer.holds(&list);
+            }
         }
         Ok(offer)
+    }
+
+    /// No longer than any of its lists.
+    fn holds(&mut self, list: &Listed) {
+        let until = list.ttl_ms.map(|ttl| now_ms().saturating_add(ttl));
+        self.holds_until = self.holds_until.into_iter().chain(until).min();
+    }
+
+    /// Its server has said that it does not hold any more.
+    pub(super) fn is_stale(&self) -> bool {
+        self.holds_until.is_some_and(|until| until <= now_ms())
     }
 
     pub(super) fn tool(&self, name: &str) -> Option<&Offered> {
@@ -116,7 +143,7 @@ impl Offer {
 }
 
 impl Offered {
-    fn read(tool: &Value) -> Option<Self> {
+    pub(super) fn read(tool: &Value) -> Option<Self> {
         let name = tool["name"]
             .as_str()
             .filter(|name| !name.is_empty() && name.len() <= 500)?;
@@ -184,14 +211,30 @@ pub(super) fn words(trouble: &Trouble) -> String {
     }
 }
 
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// A list that a server has given.
+#[derive(Default)]
+struct Listed {
+    entries: Vec<Value>,
+    /// For how long it holds, where the server says so: the least of its pages.
+    ttl_ms: Option<u64>,
+}
+
 /// The entries of a list over its pages, as they came; what is beyond the bounds is left out.
 async fn all(
     connection: &Connection,
     method: &str,
     key: &str,
     most: usize,
-) -> Result<Vec<Value>, Trouble> {
+) -> Result<Listed, Trouble> {
     let mut found = Vec::new();
+    let mut ttl_ms: Option<u64> = None;
     let mut page = json!({});
     let cancel = CancellationToken::new();
     for _ in 0..MOST_PAGES {
@@ -201,13 +244,17 @@ async fn all(
         if let Some(Value::Array(entries)) = result.get_mut(key).map(Value::take) {
             found.extend(entries);
         }
+        ttl_ms = ttl_ms.into_iter().chain(result["ttlMs"].as_u64()).min();
         match result["nextCursor"].as_str() {
             Some(next) if found.len() < most => page["cursor"] = next.into(),
             _ => break,
         }
     }
     found.truncate(most);
-    Ok(found)
+    Ok(Listed {
+        entries: found,
+        ttl_ms,
+    })
 }
 
 #[cfg(test)]

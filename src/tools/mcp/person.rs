@@ -30,6 +30,10 @@ pub(super) struct Person {
 }
 
 impl Follower for Person {
+    fn reaches_a_person(&self) -> bool {
+        true
+    }
+
     fn progress(&self, line: String) {
         self.host.progress(&self.call, Progress::Line(line));
     }

@@ -6,6 +6,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -24,34 +25,62 @@ const KEPT_LINES: usize = 20;
 /// Characters of one.
 const KEPT_CHARS: usize = 400;
 
+/// For a server to read what it has asked for; one that does not is started again.
+const TO_READ: Duration = Duration::from_secs(30);
+
 /// The input of a server. Locked only for one message, since what is sent from several tasks must not be mixed; a
 /// server that does not read keeps it, so whoever sends has a time-out.
 #[derive(Clone, Debug)]
-pub(super) struct Input(Arc<tokio::sync::Mutex<Option<ChildStdin>>>);
+pub(super) struct Input {
+    open: Arc<tokio::sync::Mutex<Option<ChildStdin>>>,
+    /// Told when it can be used no more, so that the server is started again.
+    heard: Arc<Heard>,
+}
+
+/// Ends the connection unless the line was written to its end.
+struct Line<'a> {
+    heard: &'a Heard,
+    whole: bool,
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.heard.close();
+        }
+    }
+}
 
 impl Input {
-    pub(super) fn new(input: ChildStdin) -> Self {
-        Self(Arc::new(tokio::sync::Mutex::new(Some(input))))
+    pub(super) fn new(input: ChildStdin, heard: Arc<Heard>) -> Self {
+        Self {
+            open: Arc::new(tokio::sync::Mutex::new(Some(input))),
+            heard,
+        }
     }
 
     /// Writes one message. False if nobody reads any more.
     pub(super) async fn send(&self, message: &Value) -> bool {
         let mut line = message.to_string();
         line.push('\n');
-        let mut input = self.0.lock().await;
+        let mut input = self.open.lock().await;
         // Taken out while it is written to: whoever gives up in the middle of a line closes it, since nothing that
-        // followed would be a message.
+        // followed would be a message, and with it the connection.
         let Some(mut open) = input.take() else {
             return false;
         };
-        let sent = open.write_all(line.as_bytes()).await.is_ok() && open.flush().await.is_ok();
-        *input = Some(open).filter(|_| sent);
-        sent
+        let mut written = Line {
+            heard: &self.heard,
+            whole: false,
+        };
+        written.whole = open.write_all(line.as_bytes()).await.is_ok() && open.flush().await.is_ok();
+        *input = Some(open).filter(|_| written.whole);
+        written.whole
     }
 
     /// Closes it, which asks the server to end. One that is being written to is not read; it is killed soon.
     pub(super) fn close(&self) {
-        if let Ok(mut input) = self.0.try_lock() {
+        if let Ok(mut input) = self.open.try_lock() {
             *input = None;
         }
     }
@@ -69,7 +98,7 @@ pub(super) async fn read(output: ChildStdout, input: Input, heard: Arc<Heard>, t
                     let input = input.clone();
                     heard.reply(reply, async move |reply| {
                         // Nobody may read it any more.
-                        input.send(&reply).await;
+                        let _ = tokio::time::timeout(TO_READ, input.send(&reply)).await;
                     });
                 }
             }

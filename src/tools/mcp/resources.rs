@@ -1,19 +1,19 @@
 //! `list_resources` and `read_resource`: what external servers have to read.
 
-use std::{fmt::Write, sync::Arc, time::Instant};
+use std::fmt::Write;
 
 use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::{
     Usable,
-    audit::{Audit, Entry},
+    audit::{Journal, Sending},
     connection::Trouble,
     offer::Resource,
-    person, result,
-    tool::{failed, interrupted},
+    person, result, shown_arguments,
+    tool::{failed, interrupted, what_came},
 };
 use crate::{
     conversation::{Access, OutsideAccess, shortened, shown_line},
@@ -62,15 +62,15 @@ pub(super) fn specs() -> [ToolSpec; 2] {
 pub(super) struct Resources {
     spec: ToolSpec,
     servers: Vec<Usable>,
-    audit: Arc<Audit>,
+    journal: Journal,
 }
 
 impl Resources {
-    pub(super) fn new(spec: ToolSpec, servers: Vec<Usable>, audit: Arc<Audit>) -> Self {
+    pub(super) fn new(spec: ToolSpec, servers: Vec<Usable>, journal: Journal) -> Self {
         Self {
             spec,
             servers,
-            audit,
+            journal,
         }
     }
 
@@ -119,21 +119,24 @@ impl Resources {
         let Usable { server, settings } = &usable;
         let offer = server.offer().unwrap_or_default();
         let listed = |resource: &Resource| !resource.template && resource.uri == uri;
-        // What the server has listed tells it nothing that it does not know. Any other address may carry what the
-        // model has read out of the house.
-        let unasked = offer.resources.iter().any(listed) || settings.runs_unasked(READ);
+        // What the server has listed tells it nothing but that it is read, which `context` allows. Any other address may
+        // carry what the model has read out of the house.
+        let is_listed = offer.resources.iter().any(listed);
+        let unasked = settings.runs_unasked(READ) || is_listed && settings.reads_unasked();
+        let going = Map::from_iter([("uri".to_owned(), uri.clone().into())]);
+        let seen = shown_arguments::of(&going, unasked)?;
         let access = OutsideAccess {
             server: server.name.clone(),
             tool: READ.to_owned(),
-            arguments: uri.clone(),
+            arguments: seen,
             about: String::new(),
             identity: super::digest(&[READ, &uri]),
             changed: false,
             unasked,
         };
-        let audit = self.audit.clone();
+        let journal = self.journal.clone();
         let title = shortened(&shown_line(&format!("{} {uri}", server.name)), 160);
-        let run: Run = Box::new(move |call| read(usable, uri, audit, call).boxed());
+        let run: Run = Box::new(move |call| read(usable, uri, journal, call).boxed());
         Ok(Planned {
             access: Access::Outside(Box::new(access)),
             title,
@@ -187,28 +190,9 @@ impl AnyTool for Resources {
 async fn read(
     usable: Usable,
     uri: String,
-    audit: Arc<Audit>,
+    journal: Journal,
     call: Call,
 ) -> Result<Output, ToolError> {
-    let started = Instant::now();
-    let result = ask(&usable, &uri, &call).await;
-    let (outcome, bytes) = match &result {
-        Ok(output) => ("done", output.content.len()),
-        Err(error) => ("failed", error.0.len()),
-    };
-    audit.note(&Entry {
-        server: &usable.server.name,
-        what: READ,
-        call_id: &call.id.to_string(),
-        arguments: &uri,
-        outcome,
-        bytes,
-        seconds: started.elapsed().as_secs_f64(),
-    });
-    result
-}
-
-async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolError> {
     let server = &usable.server;
     let connection = server.connection(&call.cancel).await;
     if call.cancel.is_cancelled() {
@@ -221,9 +205,24 @@ async fn ask(usable: &Usable, uri: &str, call: &Call) -> Result<Output, ToolErro
         ))
     })?;
     let params = json!({"uri": uri});
-    match person::ask(&connection, "resources/read", params, usable, call).await {
+    let sent = journal.sends(sending(&server.name, &call.id.to_string(), &uri));
+    let answer = person::ask(&connection, "resources/read", params, &usable, &call).await;
+    let result = match answer {
         Ok(answer) => Ok(result::of_resource(&server.name, &answer)),
         Err(Trouble::Cancelled) => Ok(interrupted()),
-        Err(trouble) => Err(failed(usable, &trouble)),
+        Err(trouble) => Err(failed(&usable, &trouble)),
+    };
+    let (outcome, bytes) = what_came(&result);
+    sent.ended(outcome, bytes);
+    result
+}
+
+/// The reading of a resource, for the log.
+pub(super) fn sending(server: &str, call_id: &str, uri: &str) -> Sending {
+    Sending {
+        server: server.to_owned(),
+        what: READ.to_owned(),
+        call_id: call_id.to_owned(),
+        arguments: json!({"uri": uri}).to_string(),
     }
 }

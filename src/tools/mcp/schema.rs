@@ -7,8 +7,12 @@ use serde_json::{Map, Value, json};
 
 use crate::conversation::{shortened, shown_text};
 
-/// Keywords that are kept as they are.
+/// Keywords that are kept, where their value is one.
 const KEPT: &[&str] = &["type", "enum", "const", "required", "minimum", "maximum"];
+/// All that there is.
+const TYPES: [&str; 7] = [
+    "array", "boolean", "integer", "null", "number", "object", "string",
+];
 /// Deeper is anything.
 const DEEPEST: usize = 10;
 /// Characters of a description inside a schema.
@@ -34,7 +38,7 @@ fn object(cleaned: Value) -> Value {
     let Value::Object(mut map) = cleaned else {
         return json!({"type": "object", "properties": {}});
     };
-    for key in ["anyOf", "enum", "const"] {
+    for key in ["anyOf", "enum", "const", "items"] {
         map.remove(key);
     }
     map.insert("type".to_owned(), "object".into());
@@ -74,7 +78,7 @@ impl<'a> Reading<'a> {
         }
         let mut map = Map::new();
         for (key, value) in from {
-            if KEPT.contains(&key.as_str()) {
+            if KEPT.contains(&key.as_str()) && is_valid(key, value) {
                 map.insert(key.clone(), value.clone());
             }
         }
@@ -94,9 +98,6 @@ impl<'a> Reading<'a> {
             }
             Some(items) => {
                 map.insert("items".to_owned(), self.clean(items, depth + 1));
-            }
-            None if from.get("type") == Some(&"array".into()) => {
-                map.insert("items".to_owned(), json!({}));
             }
             None => {}
         }
@@ -174,21 +175,59 @@ fn merge(into: &mut Map<String, Value>, from: Value, required: bool) {
     }
 }
 
-/// One type, or alternatives of one type each; `null` only says that it can be left out.
-fn plain_types(map: &mut Map<String, Value>) {
-    let Some(Value::Array(types)) = map.get("type") else {
-        return;
-    };
-    let named: Vec<Value> = types.iter().filter(|t| *t != "null").cloned().collect();
-    map.remove("type");
-    match named.as_slice() {
-        [] => {}
-        [only] => drop(map.insert("type".to_owned(), only.clone())),
-        several => {
-            let cases: Vec<Value> = several.iter().map(|t| json!({"type": t})).collect();
-            map.insert("anyOf".to_owned(), cases.into());
-        }
+/// Whether `value` is one that `key` can have. Model APIs refuse the whole request where it is not.
+fn is_valid(key: &str, value: &Value) -> bool {
+    match (key, value) {
+        ("type", Value::Array(several)) => several.iter().any(is_type),
+        ("type", one) => is_type(one),
+        ("enum", Value::Array(values)) => !values.is_empty(),
+        ("minimum" | "maximum", Value::Number(_)) | ("required", Value::Array(_)) => true,
+        ("const", _) => true,
+        _ => false,
     }
+}
+
+fn is_type(value: &Value) -> bool {
+    value.as_str().is_some_and(|name| TYPES.contains(&name))
+}
+
+/// One type, or alternatives of one type each; `null` only says that it can be left out. An array has `items`.
+fn plain_types(map: &mut Map<String, Value>) {
+    match map.remove("type") {
+        None => {}
+        Some(Value::Array(types)) => {
+            let named: Vec<Value> = types
+                .into_iter()
+                .filter(|t| is_type(t) && t != "null")
+                .collect();
+            match named.as_slice() {
+                [] => {}
+                [only] => one_type(map, only.clone()),
+                several => several_types(map, several),
+            }
+        }
+        Some(only) => one_type(map, only),
+    }
+}
+
+fn one_type(map: &mut Map<String, Value>, only: Value) {
+    if only == "array" {
+        map.entry("items").or_insert_with(|| json!({}));
+    } else {
+        map.remove("items");
+    }
+    map.insert("type".to_owned(), only);
+}
+
+fn several_types(map: &mut Map<String, Value>, several: &[Value]) {
+    let items = map.remove("items").unwrap_or_else(|| json!({}));
+    let case = |kind: &Value| match kind == "array" {
+        true => json!({"type": kind, "items": items}),
+        false => json!({"type": kind}),
+    };
+    // Alternatives of its own say more than the names of their types.
+    map.entry("anyOf")
+        .or_insert_with(|| several.iter().map(case).collect());
 }
 
 /// `required` names properties that are there, each once.
@@ -244,6 +283,56 @@ mod tests {
             ),
         ] {
             assert_eq!(acceptable(&given), made, "{given}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_schema_costs_only_itself() {
+        for (given, made) in [
+            (json!({"type": "date"}), json!({})),
+            (json!({"type": 7}), json!({})),
+            (
+                json!({"type": ["date", "string"]}),
+                json!({"type": "string"}),
+            ),
+            (json!({"type": []}), json!({})),
+            (json!({"enum": []}), json!({})),
+            (json!({"enum": "x"}), json!({})),
+            (
+                json!({"type": "string", "enum": ["a"]}),
+                json!({"type": "string", "enum": ["a"]}),
+            ),
+            (
+                json!({"type": "integer", "minimum": "zero", "maximum": 9}),
+                json!({"type": "integer", "maximum": 9}),
+            ),
+            (
+                json!({"type": "array"}),
+                json!({"type": "array", "items": {}}),
+            ),
+            (
+                json!({"type": ["array", "null"]}),
+                json!({"type": "array", "items": {}}),
+            ),
+            (
+                json!({"type": "array", "items": "x"}),
+                json!({"type": "array", "items": {}}),
+            ),
+            (
+                json!({"type": ["array", "string"], "items": {"type": "integer"}}),
+                json!({"anyOf": [{"type": "array", "items": {"type": "integer"}}, {"type": "string"}]}),
+            ),
+            (
+                json!({"anyOf": [{"type": "array"}, {"type": "date"}]}),
+                json!({"anyOf": [{"type": "array", "items": {}}, {}]}),
+            ),
+            (
+                json!({"type": "string", "items": {}, "required": "a"}),
+                json!({"type": "string"}),
+            ),
+        ] {
+            let whole = acceptable(&json!({"properties": {"p": given}}));
+            assert_eq!(whole["properties"]["p"], made, "{given}");
         }
     }
 

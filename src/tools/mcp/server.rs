@@ -6,8 +6,7 @@
 //! down until somebody calls it again. Nothing a server does can end us or hold us up at the end.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,6 +16,7 @@ use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use super::{
     connection::{About, Connection, Way},
     heard::Heard,
+    known::Known,
     oauth::{Challenge, SignIn},
     offer::Offer,
     pipe::{self, Input, Tail},
@@ -39,6 +39,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const STEADY: Duration = Duration::from_secs(60);
 /// Between two looks at what it offers, however often it says that this changed.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+/// For a server to say anew what it offers, where by its own word that holds no more, while a thread begins.
+const AT_ONCE: Duration = Duration::from_millis(200);
 /// For a program to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_millis(400);
 
@@ -71,29 +73,26 @@ pub struct Server {
     status: watch::Receiver<Status>,
     wanted: Arc<Notify>,
     tail: Tail,
-    offer: Arc<Mutex<Option<Arc<Offer>>>>,
+    known: Known,
     stop: CancellationToken,
 }
 
 impl Server {
-    /// The handle, and what keeps the server running until `stop`. `kept_in` is the file of what it offered last.
+    /// The handle, and what keeps the server running until `stop`.
     pub(super) fn new(
         name: &str,
         settings: Settings,
         target: Target,
-        kept_in: Option<PathBuf>,
+        known: Known,
         stop: CancellationToken,
     ) -> (Arc<Self>, Keeper) {
-        let kept = kept_in.as_deref().and_then(Offer::kept).map(Arc::new);
-        let offer = Arc::new(Mutex::new(kept));
         let (status, watching) = watch::channel(Status::Starting);
         let (wanted, tail) = (Arc::new(Notify::new()), Tail::default());
         let keeper = Keeper {
             name: name.to_owned(),
             settings: settings.clone(),
             target,
-            kept_in,
-            offer: offer.clone(),
+            known: known.clone(),
             status,
             wanted: wanted.clone(),
             tail: tail.clone(),
@@ -105,7 +104,7 @@ impl Server {
             status: watching,
             wanted,
             tail,
-            offer,
+            known,
             stop,
         });
         (server, keeper)
@@ -115,14 +114,25 @@ impl Server {
     pub(super) fn offer(&self) -> Option<Arc<Offer>> {
         match &*self.status.borrow() {
             Status::Ready(connection) => Some(connection.offer()),
-            Status::Starting | Status::Down { .. } => locked(&self.offer).clone(),
+            Status::Starting | Status::Down { .. } => self.known.offer(),
         }
     }
 
-    /// What it offers; waited for only if it was never seen, until it is up, down, or late.
+    /// What it offers; waited for only if it was never seen, until it is up, down, or late, and not again if it was late.
     pub(super) async fn first_offer(&self) -> Result<Arc<Offer>, String> {
+        if let Some(connection) = self.live()
+            && connection.offer().is_stale()
+        {
+            connection.refreshed(AT_ONCE).await;
+        }
         if let Some(offer) = self.offer() {
             return Ok(offer);
+        }
+        if self.known.is_late() {
+            return Err(format!(
+                "{} the last time, and is not waited for again until it has been",
+                self.late()
+            ));
         }
         let mut status = self.status.clone();
         let settled = status.wait_for(|status| !matches!(status, Status::Starting));
@@ -131,34 +141,42 @@ impl Server {
             Ok(Ok(Status::Down { why, .. })) => Err(why),
             Ok(Err(_)) => Err("it is being ended".to_owned()),
             Ok(Ok(_)) => self.offer().ok_or_else(|| "it offers nothing".to_owned()),
-            Err(_) => Err(self.late()),
+            Err(_) => {
+                self.known.was_late();
+                Err(self.late())
+            }
         }
     }
 
-    /// The live connection; waits while it starts, until `cancel` or the start-up time.
+    /// The live connection; waits while it starts, until `cancel` or the start-up time. One that is down gets a fresh
+    /// try first, so that nobody is told why it failed some time ago.
     pub(super) async fn connection(
         &self,
         cancel: &CancellationToken,
     ) -> Result<Arc<Connection>, String> {
         self.wanted.notify_one();
         let mut status = self.status.clone();
-        // A moment for one that is down to hear that it is wanted.
         let settled = async {
+            let mut fresh = false;
             loop {
                 match &*status.borrow_and_update() {
                     Status::Ready(connection) => return Ok(connection.clone()),
-                    Status::Down { why, again: false } => return Err(why.clone()),
+                    Status::Down { why, again: false } if fresh => return Err(why.clone()),
                     Status::Starting | Status::Down { .. } => {}
                 }
                 if status.changed().await.is_err() {
                     return Err("it is being ended".to_owned());
                 }
+                fresh = true;
             }
         };
         tokio::select! {
             settled = settled => settled,
             () = cancel.cancelled() => Err("the turn was interrupted".to_owned()),
-            () = tokio::time::sleep(self.settings.startup()) => Err(self.late()),
+            () = tokio::time::sleep(self.settings.startup()) => Err(match &*self.status.borrow() {
+                Status::Down { why, .. } => why.clone(),
+                Status::Starting | Status::Ready(_) => self.late(),
+            }),
         }
     }
 
@@ -215,18 +233,12 @@ impl Drop for Server {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Held for a moment; nobody awaits under it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The owner of the program and the line.
 pub(super) struct Keeper {
     name: String,
     settings: Settings,
     target: Target,
-    kept_in: Option<PathBuf>,
-    offer: Arc<Mutex<Option<Arc<Offer>>>>,
+    known: Known,
     status: watch::Sender<Status>,
     wanted: Arc<Notify>,
     tail: Tail,
@@ -273,10 +285,15 @@ impl Keeper {
         let mut failures = 0;
         while !self.stop.is_cancelled() {
             let _ = self.status.send(Status::Starting);
+            let began = Instant::now();
             let opened = tokio::select! {
                 opened = self.open() => opened,
                 () = self.stop.cancelled() => return,
             };
+            // Half of it is all that one of two protocols gets.
+            if opened.is_err() && began.elapsed() >= self.settings.startup() / 2 {
+                self.known.was_late();
+            }
             let (why, for_good) = match opened {
                 Ok(live) => {
                     let since = Instant::now();
@@ -302,7 +319,7 @@ impl Keeper {
     /// Where it is known what the server offers, the first request to the model goes first: twenty programs that start
     /// at once would take the processors from it. False if nobody wants it any more.
     async fn lets_pass(&self) -> bool {
-        if self.settings.context || locked(&self.offer).is_none() {
+        if self.settings.context || self.known.offer().is_none() {
             return true;
         }
         tokio::select! {
@@ -395,7 +412,7 @@ impl Keeper {
             }
             Target::Program(program) => {
                 let (companion, streams) = Companion::start(program).map_err(for_good)?;
-                let input = Input::new(streams.input);
+                let input = Input::new(streams.input, heard.clone());
                 let tail = self.tail.clone();
                 let read = pipe::read(streams.output, input.clone(), heard.clone(), tail.clone());
                 let behind = Behind {
@@ -445,36 +462,36 @@ impl Keeper {
 
     /// Asks anew whenever the server says that what it offers changed.
     async fn keep_looking(&self, connection: &Connection) {
+        let mut said = false;
         loop {
             connection.changed().await;
-            self.look_again(connection).await;
+            let looked = self.look_again(connection).await;
+            // Once for each time that it stops answering.
+            if let Err(why) = &looked
+                && !said
+            {
+                tracing::warn!("external server `{}` {why}", shown_line(&self.name));
+            }
+            said = looked.is_err();
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     }
 
-    async fn look_again(&self, connection: &Connection) {
+    async fn look_again(&self, connection: &Connection) -> Result<(), String> {
         let looked = tokio::time::timeout(self.settings.startup(), connection.look_again()).await;
         match looked {
-            Ok(Ok(())) => self.offers(connection),
-            Ok(Err(why)) => tracing::warn!("external server `{}`: {why}", shown_line(&self.name)),
-            Err(_) => tracing::warn!(
-                "external server `{}` changed its tools and does not say how",
-                shown_line(&self.name)
-            ),
+            Ok(Ok(())) => {
+                self.offers(connection);
+                Ok(())
+            }
+            Ok(Err(why)) => Err(format!("cannot be asked anew what it offers: {why}")),
+            Err(_) => Err("changed its tools and does not say how".to_owned()),
         }
     }
 
     /// What is taken up at the next thread, in this run and the next.
     fn offers(&self, connection: &Connection) {
-        let offer = connection.offer();
-        let known = locked(&self.offer).replace(offer.clone());
-        if known.as_ref() == Some(&offer) {
-            return;
-        }
-        let Some(path) = &self.kept_in else { return };
-        if let Err(error) = offer.keep(path) {
-            tracing::warn!("what external servers offer cannot be kept: {error}");
-        }
+        self.known.offers(connection.offer());
     }
 }
 

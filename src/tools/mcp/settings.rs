@@ -162,6 +162,11 @@ impl Settings {
         self.auto.iter().any(|pattern| fits(pattern, name))
     }
 
+    /// Whether resources that it has listed are read unasked.
+    pub fn reads_unasked(&self) -> bool {
+        self.context || self.runs_unasked(super::resources::READ)
+    }
+
     /// How long it may take to start.
     pub fn startup(&self) -> Duration {
         Duration::try_from_secs_f64(self.startup_seconds).unwrap_or(Duration::MAX)

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{
@@ -30,8 +30,10 @@ const EXPLANATION: usize = 300;
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause that a server may want.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Times in a row that a stream may break off without a word.
+/// Times in a row that an answer may break off without a word.
 const TRIES: u32 = 5;
+/// The longest pause between two tries to hear what a server says unasked; they never end.
+pub(super) const SLOWEST: Duration = Duration::from_secs(60);
 
 /// Where a server is, and what to show it.
 #[derive(Clone)]
@@ -73,6 +75,15 @@ pub(super) struct Http {
     session: Mutex<(Option<HeaderValue>, Option<HeaderValue>)>,
     /// Parameters that go into headers, for each tool. Locked for a moment; nobody awaits under it.
     mirrored: Mutex<HashMap<String, Mirrored>>,
+}
+
+/// What comes of asking for a stream of events.
+enum Stream {
+    Open(Response),
+    /// Not now.
+    Fails,
+    /// The server has none.
+    Missing,
 }
 
 /// Where a stream of events is.
@@ -175,15 +186,31 @@ impl Http {
             return self.followed(response, heard, id).await;
         }
         let body = bounded(response).await?;
-        match heard::message(&body) {
-            Some(message) => self.take(&message, heard, id),
-            None if status.is_success() => {}
-            None => {
-                let said = shortened(&String::from_utf8_lossy(&body), EXPLANATION);
-                return Err(Trouble::Refused(format!("HTTP {status} {said}")));
-            }
+        let message = heard::message(&body);
+        let said = || {
+            let said = message.as_ref().and_then(explained);
+            let said = said.unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned());
+            shortened(&said, EXPLANATION)
+        };
+        let is_answer = |message: &&Value| {
+            let answered = message["id"].as_u64();
+            answered.is_some_and(|answered| heard.expects(answered))
+        };
+        if let Some(message) = &message
+            && (status.is_success() || is_answer(&message))
+        {
+            self.take(message, heard, id);
+        } else if !status.is_success() {
+            return Err(Trouble::Refused(format!("HTTP {status} {}", said())));
         }
-        Ok(())
+        match id.is_some_and(|id| heard.expects(id)) {
+            // It is there, and to start it again would not help.
+            true => Err(Trouble::Refused(format!(
+                "HTTP {status}, without an answer to what it was asked: {}",
+                said()
+            ))),
+            false => Ok(()),
+        }
     }
 
     /// Sends what `request` makes with the token of whoever signed in; once more with another, if that one is refused
@@ -241,35 +268,46 @@ impl Http {
             }
             tokio::time::sleep(place.pause.unwrap_or(PAUSE)).await;
             broken = match self.stream(place.last.as_ref()).await {
-                Some(response) => self.events(response, heard, id, &mut place).await,
-                None => Err(Trouble::Gone),
+                Stream::Open(response) => self.events(response, heard, id, &mut place).await,
+                Stream::Fails | Stream::Missing => Err(Trouble::Gone),
             };
         }
         broken
     }
 
-    /// Takes in what the server says unasked, for as long as it wants to say something. Ends with the last of
-    /// [`TRIES`], or where there is no such stream. `begins` is told, or dropped, once the server has answered.
+    /// Takes in what the server says unasked, for as long as the connection lives; ends where there is no such stream.
+    /// After each break there may be something new that nobody heard of. `begins` is told, or dropped, once the server
+    /// has answered.
     pub(super) async fn listen(self: &Arc<Self>, heard: &Arc<Heard>, begins: oneshot::Sender<()>) {
         let mut place = Place::default();
-        let mut failures = 0;
         let mut begins = Some(begins);
-        while failures < TRIES {
-            let Some(response) = self.stream(place.last.as_ref()).await else {
-                return;
-            };
-            // Nobody waits for it any more where that took long.
-            let _ = begins.take().map(|begins| begins.send(()));
-            place.moved = false;
-            // However it broke off, it is taken up again.
-            let _ = self.events(response, heard, None, &mut place).await;
-            failures = if place.moved { 0 } else { failures + 1 };
-            tokio::time::sleep(place.pause.unwrap_or(PAUSE)).await;
+        let mut pause = PAUSE;
+        loop {
+            let since = Instant::now();
+            match self.stream(place.last.as_ref()).await {
+                Stream::Missing => return,
+                Stream::Fails => drop(begins.take()),
+                Stream::Open(response) => {
+                    // Nobody waits for it any more where that took long.
+                    let _ = begins.take().map(|begins| begins.send(()));
+                    place.moved = false;
+                    // However it broke off, it is taken up again.
+                    let _ = self.events(response, heard, None, &mut place).await;
+                    heard.changed.notify_one();
+                    if place.moved || since.elapsed() >= SLOWEST {
+                        pause = PAUSE;
+                    }
+                }
+            }
+            let wished = place.pause.unwrap_or(PAUSE);
+            let quiet = pause > PAUSE;
+            tokio::time::sleep(if quiet { wished.max(pause) } else { wished }).await;
+            pause = (pause * 2).min(SLOWEST);
         }
     }
 
     /// A stream of events that belongs to no request, or the rest of one that broke off.
-    async fn stream(&self, last: Option<&HeaderValue>) -> Option<Response> {
+    async fn stream(&self, last: Option<&HeaderValue>) -> Stream {
         let request = || {
             let request = self.request(Method::GET, &Value::Null);
             match last {
@@ -277,8 +315,19 @@ impl Http {
                 None => request,
             }
         };
-        let response = self.send(request).await.ok()?;
-        (response.status().is_success() && is_stream(&response)).then_some(response)
+        let Ok(response) = self.send(request).await else {
+            return Stream::Fails;
+        };
+        match response.status() {
+            status if status.is_success() && is_stream(&response) => Stream::Open(response),
+            StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::REQUEST_TIMEOUT
+            | StatusCode::TOO_MANY_REQUESTS => Stream::Fails,
+            StatusCode::NOT_IMPLEMENTED => Stream::Missing,
+            status if status.is_server_error() => Stream::Fails,
+            _ => Stream::Missing,
+        }
     }
 
     /// Tells the server that the session is over; a server that keeps none does not mind.
@@ -382,6 +431,20 @@ impl Http {
     fn session(&self) -> MutexGuard<'_, (Option<HeaderValue>, Option<HeaderValue>)> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a body that is no answer says in words, in the shapes that services have for it.
+fn explained(body: &Value) -> Option<String> {
+    let error = &body["error"];
+    let places = [
+        &error["message"],
+        &body["message"],
+        &body["error_description"],
+        &body["detail"],
+        error,
+    ];
+    let said = places.into_iter().find_map(Value::as_str);
+    said.map(str::to_owned)
 }
 
 fn is_stream(response: &Response) -> bool {

@@ -4,20 +4,20 @@
 //! Nobody waits for more than [`AT_ONCE`]; what comes later is there for the next question.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write,
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Usable,
-    audit::{Audit, Entry},
+    audit::Journal,
     connection::Connection,
-    offer::Resource,
-    resources::READ,
+    offer::{Offer, Resource},
+    resources::{READ, sending},
     result,
 };
 use crate::conversation::shown_line;
@@ -29,6 +29,11 @@ const MOST: usize = 5;
 /// Bytes of the content of one, and of all together.
 const ONE: usize = 4_000;
 const ALL: usize = 12_000;
+/// Different words of a question, and words of it at all: whoever pastes a book asks about its beginning.
+const ASKED: usize = 100;
+const HEARD: usize = 5_000;
+/// Characters of an address that are looked at.
+const ADDRESS: usize = 300;
 /// Words that are in every question.
 const COMMON: &[&str] = &[
     "and", "are", "for", "from", "has", "have", "how", "into", "not", "that", "the", "this", "was",
@@ -39,25 +44,23 @@ const COMMON: &[&str] = &[
 pub(super) async fn fitting(
     servers: &[Usable],
     question: &str,
-    audit: &Arc<Audit>,
+    journal: &Journal,
 ) -> Option<String> {
-    let by = tokio::time::Instant::now() + AT_ONCE;
+    let by = Instant::now() + AT_ONCE;
     let marked = servers.iter().filter(|usable| usable.settings.context);
-    let known: Vec<(&Usable, Resource)> = marked
-        .flat_map(|usable| {
-            let offer = usable.server.offer().unwrap_or_default();
-            let plain = offer.resources.iter().filter(|resource| !resource.template);
-            plain
-                .map(|resource| (usable, resource.clone()))
-                .collect::<Vec<_>>()
-        })
+    let offers: Vec<(&Usable, Arc<Offer>)> = marked
+        .map(|usable| (usable, usable.server.offer().unwrap_or_default()))
         .collect();
-    let best = best(question, &known);
+    let ranked = best(question, offers.iter().map(|(_, offer)| &**offer), by);
+    let best: Vec<(&Usable, &Resource)> = ranked
+        .into_iter()
+        .map(|(server, at)| (offers[server].0, &offers[server].1.resources[at]))
+        .collect();
     if best.is_empty() {
         return None;
     }
     let read = best.iter().map(|(usable, resource)| {
-        let read = read((*usable).clone(), resource.uri.clone(), audit.clone());
+        let read = read((*usable).clone(), resource.uri.clone(), journal.clone());
         // It goes on by itself when it is late: the next question finds it.
         let read = tokio::spawn(read);
         async move { timeout_at(by, read).await.ok()?.ok()? }
@@ -84,22 +87,15 @@ pub(super) async fn fitting(
 }
 
 /// The content of one: what is known of it, or what the server says now.
-async fn read(usable: Usable, uri: String, audit: Arc<Audit>) -> Option<String> {
+async fn read(usable: Usable, uri: String, journal: Journal) -> Option<String> {
     let connection = usable.server.live()?;
     if let Some(known) = connection.known(&uri) {
         return Some(known);
     }
-    let started = Instant::now();
+    let sent = journal.sends(sending(&usable.server.name, "context", &uri));
     let content = fetch(&connection, &uri, usable.settings.patience()).await;
-    audit.note(&Entry {
-        server: &usable.server.name,
-        what: READ,
-        call_id: "context",
-        arguments: &uri,
-        outcome: if content.is_some() { "done" } else { "failed" },
-        bytes: content.as_ref().map_or(0, String::len),
-        seconds: started.elapsed().as_secs_f64(),
-    });
+    let outcome = if content.is_some() { "done" } else { "failed" };
+    sent.ended(outcome, content.as_ref().map_or(0, String::len));
     content
 }
 
@@ -110,43 +106,93 @@ async fn fetch(connection: &Connection, uri: &str, patience: Duration) -> Option
     Some(text)
 }
 
-/// Those that fit best, the best first. A word counts the more the fewer resources have it.
-fn best<'a>(question: &str, known: &[(&'a Usable, Resource)]) -> Vec<(&'a Usable, Resource)> {
-    let about = known.iter().map(|(_, resource)| {
-        let text = format!("{} {}", resource.uri, resource.about);
-        words(&text)
-    });
-    let about: Vec<HashSet<String>> = about.collect();
-    let mut scores = vec![0.0; known.len()];
-    for word in words(question) {
-        let has: Vec<usize> = (0..known.len())
-            .filter(|at| about[*at].iter().any(|other| alike(&word, other)))
-            .collect();
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred at most")]
-        let weight = (1.0 + known.len() as f64 / has.len().max(1) as f64).ln();
-        has.iter().for_each(|at| scores[*at] += weight);
+/// The resources of an offer by their words: made once, when it is first asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index(OnceLock<BTreeMap<String, Vec<usize>>>);
+
+impl PartialEq for Index {
+    /// Follows from what it is an index of.
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
-    let mut order: Vec<usize> = (0..known.len()).filter(|at| scores[*at] > 0.0).collect();
-    order.sort_by(|a, b| scores[*b].total_cmp(&scores[*a]));
-    let best = order.into_iter().take(MOST);
-    best.map(|at| known[at].clone()).collect()
 }
 
-fn words(text: &str) -> HashSet<String> {
+impl Index {
+    fn of(&self, resources: &[Resource]) -> &BTreeMap<String, Vec<usize>> {
+        self.0.get_or_init(|| {
+            let mut index: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            let plain = resources.iter().enumerate();
+            for (at, resource) in plain.filter(|(_, resource)| !resource.template) {
+                let address: String = resource.uri.chars().take(ADDRESS).collect();
+                let text = format!("{address} {}", resource.about);
+                let different: BTreeSet<String> = words(&text).collect();
+                for word in different {
+                    index.entry(word).or_default().push(at);
+                }
+            }
+            index
+        })
+    }
+}
+
+/// Those that fit best, the best first, as the places of offer and resource. A word counts the more the fewer resources
+/// have it. What is not looked at `by` then does not count.
+fn best<'a>(
+    question: &str,
+    offers: impl Iterator<Item = &'a Offer>,
+    by: Instant,
+) -> Vec<(usize, usize)> {
+    let in_time = || Instant::now() < by;
+    let mut indices = Vec::new();
+    let mut all = 0;
+    for offer in offers.take_while(|_| in_time()) {
+        indices.push(offer.index.of(&offer.resources));
+        all += offer.resources.len();
+    }
+    let mut asked = BTreeSet::new();
+    let mut scores: HashMap<(usize, usize), f64> = HashMap::new();
+    for word in words(question).take(HEARD).take_while(|_| in_time()) {
+        if asked.len() == ASKED || !asked.insert(word.clone()) {
+            continue;
+        }
+        let has: Vec<(usize, usize)> = indices
+            .iter()
+            .enumerate()
+            .flat_map(|(server, index)| alike(&word, index).into_iter().map(move |at| (server, at)))
+            .collect();
+        #[expect(clippy::cast_precision_loss, reason = "some thousands at most")]
+        let weight = (1.0 + all as f64 / has.len().max(1) as f64).ln();
+        for at in has {
+            *scores.entry(at).or_default() += weight;
+        }
+    }
+    let mut order: Vec<((usize, usize), f64)> = scores.into_iter().collect();
+    order.sort_by(|(a, one), (b, other)| other.total_cmp(one).then(a.cmp(b)));
+    order.into_iter().take(MOST).map(|(at, _)| at).collect()
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> {
     let parts = text.split(|c: char| !c.is_alphanumeric());
-    let words = parts.map(str::to_lowercase);
-    words
-        .filter(|word| word.chars().count() > 2 && !COMMON.contains(&word.as_str()))
-        .collect()
+    let words = parts.filter(|part| !part.is_empty()).map(str::to_lowercase);
+    words.filter(|word| word.chars().count() > 2 && !COMMON.contains(&word.as_str()))
 }
 
-/// Equal, or one is the other with an ending.
-fn alike(one: &str, other: &str) -> bool {
-    let (short, long) = match one.len() < other.len() {
-        true => (one, other),
-        false => (other, one),
-    };
-    short == long || (short.len() > 3 && long.len() - short.len() < 3 && long.starts_with(short))
+/// Those that have `word`, or one that is the other with an ending of a letter or two.
+fn alike(word: &str, index: &BTreeMap<String, Vec<usize>>) -> BTreeSet<usize> {
+    let mut found: BTreeSet<usize> = BTreeSet::new();
+    found.extend(index.get(word).into_iter().flatten());
+    if word.len() <= 3 {
+        return found;
+    }
+    let from = (std::ops::Bound::Excluded(word), std::ops::Bound::Unbounded);
+    let longer = index.range::<str, _>(from);
+    let longer = longer.take_while(|(other, _)| other.starts_with(word));
+    let longer = longer.filter(|(other, _)| other.len() - word.len() < 3);
+    found.extend(longer.flat_map(|(_, at)| at));
+    let shorter = (1..3).filter_map(|cut| word.get(..word.len().checked_sub(cut)?));
+    let shorter = shorter.filter(|other| other.len() > 3);
+    found.extend(shorter.filter_map(|other| index.get(other)).flatten());
+    found
 }
 
 #[cfg(test)]
@@ -162,7 +208,49 @@ mod tests {
             ("parse", "parsimony", false),
             ("deploy", "deployment", false),
         ] {
-            assert_eq!(alike(one, other), same, "{one} {other}");
+            for (asked, had) in [(one, other), (other, one)] {
+                let index = BTreeMap::from([(had.to_owned(), vec![7])]);
+                assert_eq!(!alike(asked, &index).is_empty(), same, "{asked} {had}");
+            }
         }
+    }
+
+    fn offer(resources: usize) -> Offer {
+        let resource = |n| Resource {
+            uri: format!("mem://{n}/{}", "part/".repeat(300)),
+            template: false,
+            about: format!("about{n}: The parser of the language number{n:04} and its many rules."),
+        };
+        Offer {
+            resources: (0..resources).map(resource).collect(),
+            ..Offer::default()
+        }
+    }
+
+    #[test]
+    fn the_rarer_word_counts_more() {
+        let offers = [offer(10), offer(20)];
+        let by = Instant::now() + Duration::from_secs(60);
+        let ranked = best("What of parsers and number0017?", offers.iter(), by);
+        assert_eq!(ranked[0], (1, 17));
+        assert_eq!(ranked.len(), MOST);
+    }
+
+    #[test]
+    fn a_question_of_any_length_is_ranked_in_no_time() {
+        let offers: Vec<Offer> = (0..10).map(|_| offer(1_000)).collect();
+        let book: String = (0..200_000)
+            .map(|n| format!("number{n:04} word{n} "))
+            .collect();
+        let far = Instant::now() + Duration::from_secs(600);
+        best("parser", offers.iter(), far);
+        let began = std::time::Instant::now();
+        assert_eq!(best(&book, offers.iter(), far).len(), MOST);
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(
+            best(&book, offers.iter(), Instant::now()).is_empty(),
+            "the time is over"
+        );
     }
 }

@@ -1,16 +1,16 @@
 //! A tool of an external server as the gate and the model see it.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use serde_json::{Map, Value, json};
 
 use super::{
     Outside, Usable,
-    audit::{Audit, Entry},
-    connection::Trouble,
+    audit::{Journal, Sending},
+    connection::{Connection, Trouble},
     offer::{Offered, words},
-    person, result,
+    person, result, shown_arguments,
 };
 use crate::{
     conversation::{Access, OutsideAccess, shortened, shown_line},
@@ -46,40 +46,50 @@ pub(super) struct External {
     /// What the thread was told of it.
     digest: String,
     usable: Usable,
-    audit: Arc<Audit>,
+    journal: Journal,
 }
 
 impl External {
-    pub(super) fn new(
-        spec: ToolSpec,
-        outside: &Outside,
-        usable: Usable,
-        audit: Arc<Audit>,
-    ) -> Self {
+    pub(super) fn new(spec: ToolSpec, outside: &Outside, usable: Usable, journal: Journal) -> Self {
         Self {
             spec,
             tool: outside.tool.clone(),
             digest: outside.digest.clone(),
             usable,
-            audit,
+            journal,
         }
     }
 
-    fn access(&self, arguments: &Map<String, Value>) -> OutsideAccess {
+    fn access(&self, arguments: &Map<String, Value>) -> Result<OutsideAccess, ToolError> {
         let offer = self.usable.server.offer();
         let now = offer.as_ref().and_then(|offer| offer.tool(&self.tool));
         // One that cannot be seen now is looked at again before it runs.
         let digest = now.map_or(&self.digest, |tool| &tool.digest);
         let changed = *digest != self.digest;
-        OutsideAccess {
+        let unasked = !changed && self.usable.settings.runs_unasked(&self.tool);
+        Ok(OutsideAccess {
             server: self.usable.server.name.clone(),
             tool: self.tool.clone(),
-            arguments: serde_json::to_string_pretty(arguments).unwrap_or_default(),
+            arguments: shown_arguments::of(arguments, unasked)?,
             about: now.map(about).unwrap_or_default(),
             identity: digest.clone(),
             changed,
-            unasked: !changed && self.usable.settings.runs_unasked(&self.tool),
+            unasked,
+        })
+    }
+
+    /// The model knows it for the thread's life; whether it may still be asked is for the owner, the project and the
+    /// caller as they are now.
+    fn is_still_offered(&self) -> Result<(), ToolError> {
+        let Usable { server, settings } = &self.usable;
+        if settings.offers(&self.tool) {
+            return Ok(());
         }
+        Err(ToolError(format!(
+            "`{}` of the external server `{}` has been taken away since this thread began (`tools`, `deny_tools`). Nothing was done; go on without it.",
+            shown_line(&self.tool),
+            shown_line(&server.name)
+        )))
     }
 }
 
@@ -106,14 +116,15 @@ impl AnyTool for External {
     }
 
     fn plan(&self, arguments: &str, _: &Workspace) -> Result<Planned<Run>, ToolError> {
+        self.is_still_offered()?;
         let arguments = object(&self.spec.name, arguments)?;
-        let access = self.access(&arguments);
+        let access = self.access(&arguments)?;
         let asked = Asked {
             usable: self.usable.clone(),
             tool: self.tool.clone(),
             identity: access.identity.clone(),
             arguments: arguments.clone(),
-            audit: self.audit.clone(),
+            journal: self.journal.clone(),
         };
         let run: Run = Box::new(move |call| asked.run(call).boxed());
         Ok(Planned {
@@ -144,35 +155,33 @@ struct Asked {
     /// What was known of the tool when the gate decided.
     identity: String,
     arguments: Map<String, Value>,
-    audit: Arc<Audit>,
+    journal: Journal,
 }
 
 impl Asked {
     async fn run(self, call: Call) -> Result<Output, ToolError> {
-        let started = Instant::now();
-        let result = self.ask(&call).await;
-        let (outcome, bytes) = match &result {
-            Ok(output) if output.interrupted => ("interrupted", 0),
-            Ok(output) => ("done", output.content.len()),
-            Err(error) => ("failed", error.0.len()),
+        let connection = match self.connection(&call).await? {
+            Some(connection) => connection,
+            None => return Ok(interrupted()),
         };
-        self.audit.note(&Entry {
-            server: &self.usable.server.name,
-            what: &self.tool,
-            call_id: &call.id.to_string(),
-            arguments: &Value::Object(self.arguments).to_string(),
-            outcome,
-            bytes,
-            seconds: started.elapsed().as_secs_f64(),
+        let sent = self.journal.sends(Sending {
+            server: self.usable.server.name.clone(),
+            what: self.tool.clone(),
+            call_id: call.id.to_string(),
+            arguments: Value::Object(self.arguments.clone()).to_string(),
         });
+        let result = self.ask(&connection, &call).await;
+        let (outcome, bytes) = what_came(&result);
+        sent.ended(outcome, bytes);
         result
     }
 
-    async fn ask(&self, call: &Call) -> Result<Output, ToolError> {
+    /// To a server that still has the tool as it was allowed; none if the turn was interrupted.
+    async fn connection(&self, call: &Call) -> Result<Option<Arc<Connection>>, ToolError> {
         let server = shown_line(&self.usable.server.name);
         let connection = self.usable.server.connection(&call.cancel).await;
         if call.cancel.is_cancelled() {
-            return Ok(interrupted());
+            return Ok(None);
         }
         let connection = connection.map_err(|why| {
             ToolError(format!(
@@ -180,30 +189,38 @@ impl Asked {
             ))
         })?;
         match connection.offer().tool(&self.tool) {
-            None => {
-                return Err(ToolError(format!(
-                    "the external server `{server}` has no such tool any more. Nothing was done."
-                )));
-            }
-            Some(tool) if tool.digest != self.identity => {
-                return Err(ToolError(format!(
-                    "the external server `{server}` describes this tool differently than when it was allowed. Nothing was done; call it again to have it asked about as it is now."
-                )));
-            }
-            Some(_) => {}
+            None => Err(ToolError(format!(
+                "the external server `{server}` has no such tool any more. Nothing was done."
+            ))),
+            Some(tool) if tool.digest != self.identity => Err(ToolError(format!(
+                "the external server `{server}` describes this tool differently than when it was allowed. Nothing was done; call it again to have it asked about as it is now."
+            ))),
+            Some(_) => Ok(Some(connection)),
         }
+    }
+
+    async fn ask(&self, connection: &Arc<Connection>, call: &Call) -> Result<Output, ToolError> {
         let params = json!({"name": self.tool, "arguments": self.arguments});
-        let answer = person::ask(&connection, "tools/call", params, &self.usable, call).await;
+        let answer = person::ask(connection, "tools/call", params, &self.usable, call).await;
         match answer {
             Ok(answer) => result::of_call(&self.usable.server.name, &answer),
             Err(Trouble::Cancelled) => Ok(interrupted()),
             Err(trouble) => {
                 if trouble == Trouble::Gone {
-                    self.usable.server.lost(&connection).await;
+                    self.usable.server.lost(connection).await;
                 }
                 Err(failed(&self.usable, &trouble))
             }
         }
+    }
+}
+
+/// Outcome and bytes, for the log.
+pub(super) fn what_came(result: &Result<Output, ToolError>) -> (&'static str, usize) {
+    match result {
+        Ok(output) if output.interrupted => ("interrupted", 0),
+        Ok(output) => ("done", output.content.len()),
+        Err(error) => ("failed", error.0.len()),
     }
 }
 

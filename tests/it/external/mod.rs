@@ -1,6 +1,7 @@
 //! External MCP servers, as the agent that asks them meets them: good ones, and hostile ones that hurt nobody.
 
 mod asks;
+mod limits;
 mod sign_in;
 mod socket;
 mod suggestions;
@@ -289,10 +290,10 @@ fn servers_that_were_seen_before_do_not_hold_up_the_first_request() {
             .map(|n| table(&home, &format!("s{n:02}"), manner, "startup_seconds = 40"))
             .collect()
     };
-    std::fs::write(home.config_file(), all("")).expect("a file");
+    std::fs::write(home.config_file(), all("slow later:30000")).expect("a file");
     run(task(&home, &calling(&[]), &[])).expect(0);
     // The same servers, which now take long to start.
-    std::fs::write(home.config_file(), all("slow:30000")).expect("a file");
+    std::fs::write(home.state().join("flag"), "").expect("a file");
     let model = calling(&[]);
     let begun = Instant::now();
     run(task(&home, &model, &[])).expect(0);
@@ -533,7 +534,7 @@ fn threads_share_a_server_and_each_has_the_tools_that_its_caller_leaves_it() {
 
 #[test]
 fn resources_are_listed_and_read() {
-    let home = with(Home::new(), "readable", "");
+    let home = with(Home::new(), "readable", "context = true");
     let model = calling(&[
         ("list_resources", json!({})),
         ("read_resource", json!({"server": "out", "uri": "mem://a"})),
@@ -772,10 +773,22 @@ fn every_call_is_in_the_log_and_what_was_sent_is_not() {
     run(task(&home, &model, &[])).expect(0);
     let path: PathBuf = home.state().join("mcp/calls.jsonl");
     let log = std::fs::read_to_string(path).expect("a log");
-    let line: Value = serde_json::from_str(log.trim()).expect("one line");
-    assert_eq!(
-        (&line["server"], &line["what"], &line["outcome"]),
-        (&json!("out"), &json!("echo"), &json!("done"))
-    );
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"));
+    let lines: Vec<Value> = lines.collect();
+    assert_eq!(lines.len(), 2, "one before and one after: {log}");
+    for (line, outcome) in lines.iter().zip(["sent", "done"]) {
+        assert_eq!(
+            (&line["server"], &line["what"], &line["outcome"]),
+            (&json!("out"), &json!("echo"), &json!(outcome))
+        );
+        assert_eq!(line["thread_id"], home.threads()[0]);
+        // Of `{"text":"private matters"}`, as `sha256sum` has it.
+        assert_eq!(
+            line["arguments_sha256"],
+            "df3356e3dc4fad9007134f31292ab4b7dcc9879334701389a8ab6a4322f9e18c"
+        );
+    }
     assert!(!log.contains("private matters"), "{log}");
 }
