@@ -50,6 +50,11 @@ pub trait Tool: Send + Sync + 'static {
     /// True if no input can make it change anything; such calls run side by side.
     const ONLY_READS: bool;
 
+    /// The file that `input` names to be written, if it names one: what policy refuses is not even looked at.
+    fn writes(_: &Self::Input) -> Option<&str> {
+        None
+    }
+
     /// Understands `input` and says what it would touch. Changes nothing.
     fn plan(
         &self,

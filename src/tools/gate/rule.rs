@@ -65,6 +65,15 @@ impl Gate {
     /// Why nobody can say yes to this where others are on the machine who must not be seen: the person who would be
     /// asked is one of them.
     fn shows_others(&self, access: &Access) -> Option<String> {
+        if let Access::Write { paths, .. } = access {
+            let inside = |path: &PathBuf| self.workspace.is_inside(path);
+            let shows = self.workspace.view().is_narrow() && !paths.iter().all(inside);
+            return shows.then(|| {
+                "outside the workspace is the work of others, and nobody who uses this server can \
+                 allow that"
+                    .to_owned()
+            });
+        }
         let (Access::Run {
             escalate: leaves, ..
         }
