@@ -17,7 +17,7 @@ use super::{
     asked::{FRESH, One},
     finding::{self, Found, begin_or_go_on},
     follow::{Followed, Follower, Manner},
-    news, patience,
+    log, news, patience,
     questions::{self, Way},
     result,
     rounds::{self, Rounds},
@@ -372,6 +372,7 @@ impl Server {
                 life,
             ),
             remarks: Vec::new(),
+            log: log::wanted(call, *self.connection.logging()),
             ended: self.connection.ended.clone(),
             eof: self.shared.eof.clone(),
         })

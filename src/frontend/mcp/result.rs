@@ -201,7 +201,7 @@ fn failed_commands(outcome: &Outcome) -> Vec<String> {
     lines.split_off(lines.len().saturating_sub(COMMANDS))
 }
 
-fn structured(outcome: &Outcome, detail: Detail) -> Value {
+pub(super) fn structured(outcome: &Outcome, detail: Detail) -> Value {
     let mut outcome = outcome.clone();
     outcome.content = head_and_tail(&outcome.content, CONTENT);
     let totals = (outcome.changes.len(), outcome.commands.len());

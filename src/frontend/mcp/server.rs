@@ -26,7 +26,7 @@ use super::{
     arguments::{QUERY, REPLY, START, tools},
     asked::Asked,
     cancel::Cancellations,
-    codex, hands,
+    codex, hands, log,
     resources::Resources,
     result,
     seal::Seal,
@@ -59,8 +59,16 @@ pub struct Server {
 #[derive(Default)]
 pub(super) struct Connection {
     pub(super) cancellations: Cancellations,
+    /// What the client of a session wants to hear of turns besides their progress; nothing until it says so.
+    logging: Mutex<Option<log::Level>>,
     /// Cancelled when the client is gone, or with [`Shared::eof`].
     pub(super) ended: CancellationToken,
+}
+
+impl Connection {
+    pub(super) fn logging(&self) -> MutexGuard<'_, Option<log::Level>> {
+        self.logging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) struct Shared {
@@ -127,6 +135,7 @@ impl Server {
     pub(super) fn connected(&self, ended: CancellationToken) -> Self {
         let connection = Connection {
             cancellations: Cancellations::default(),
+            logging: Mutex::default(),
             ended,
         };
         Self {
@@ -336,14 +345,15 @@ pub(super) fn said(error: impl std::fmt::Display) -> String {
 }
 
 fn capabilities() -> ServerCapabilities {
-    ServerCapabilities::builder()
+    let capabilities = ServerCapabilities::builder()
         .enable_tools()
         .enable_resources()
         .enable_resources_list_changed()
         .enable_resources_subscribe()
         .enable_completions()
         .enable_tasks()
-        .build()
+        .build();
+    log::announced(capabilities)
 }
 
 impl ServerHandler for Server {
@@ -438,6 +448,11 @@ impl ServerHandler for Server {
             .resources
             .watching
             .unsubscribe(&params.uri, &call);
+        Ok(())
+    }
+
+    async fn set_level(&self, params: log::SetLevel, _: Call) -> Result<(), ErrorData> {
+        *self.connection.logging() = Some(log::level(&params));
         Ok(())
     }
 
