@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     conversation::{
-        Access, Answer, Approval, ApprovalId, ApprovalKind, CallId, CommandRun, Form, TurnId,
+        Access, Answer, Approval, ApprovalId, ApprovalKind, CallId, CommandRun, Form, ResolvedBy,
+        TurnId,
     },
     workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
@@ -201,8 +202,8 @@ impl Question {
 pub struct Answered {
     /// The decision, and a word for the model.
     pub answer: Answer,
-    /// True when nobody could be asked, so that a strategy decided.
-    pub by_nobody: bool,
+    /// Whose it is.
+    pub by: ResolvedBy,
 }
 
 /// How a call goes.

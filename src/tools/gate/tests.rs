@@ -178,7 +178,7 @@ impl Host for Meddler {
         }
         Box::pin(std::future::ready(Answered {
             answer: Decision::Approve.into(),
-            by_nobody: false,
+            by: ResolvedBy::Terminal,
         }))
     }
 
