@@ -43,19 +43,21 @@ impl Server {
         params: CallToolRequestParams,
         call: &Call,
     ) -> Result<CallToolResponse, String> {
+        let mut given: Start = arguments::parse(START, params.arguments.clone())?;
+        let instructions = given.take_instructions();
         let Start {
             prompt,
             cwd,
             model,
             sandbox,
             approval_policy,
-            instructions,
             files,
             config,
             wait_seconds,
             detail,
             isolation,
-        } = arguments::parse(START, params.arguments.clone())?;
+            ..
+        } = given;
         let manner = self.manner(&params, wait_seconds, detail, call)?;
         not_empty("prompt", &prompt)?;
         let key = self.same_call(START, params.arguments.as_ref());
