@@ -497,6 +497,9 @@ impl ServerHandler for Server {
             (CallToolResponse::Complete(result), Some(ignored)) => {
                 codex::shaped(result, &ignored).into()
             }
+            (CallToolResponse::Complete(result), None) if self.shared.codex => {
+                codex::in_its_names(result).into()
+            }
             (response, _) => response,
         })
     }
