@@ -321,7 +321,7 @@ impl Server {
                 Ok(response)
             }
             Followed::Part(response) => Ok(response),
-            Followed::Running => self.running(id, turn_id, call).await,
+            Followed::Running(line) => self.running(id, turn_id, line, call).await,
             Followed::Nobody(why) => {
                 tracing::info!("nobody waits for the turn any more: {why}");
                 Err(why)
@@ -334,6 +334,7 @@ impl Server {
         &self,
         id: ThreadId,
         turn_id: TurnId,
+        line: Option<String>,
         call: &Call,
     ) -> Result<CallToolResponse, String> {
         if tasks::are_understood(call) {
@@ -344,7 +345,7 @@ impl Server {
         let seen = self.callers().seen.insert(id, items.len());
         let standing = thread.standing().await.map_err(said)?;
         let waits = standing.and_then(|standing| standing.waits);
-        let news = || news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let news = || news::of(&items, seen.unwrap_or(0), line.as_deref());
         let news = waits.unwrap_or_else(news);
         Ok(result::running(id, turn_id, &news).into())
     }

@@ -93,8 +93,8 @@ pub(super) enum Followed {
     Whole(CallToolResponse),
     /// The turn goes on, or waits for the client's next round; so this does.
     Part(CallToolResponse),
-    /// It runs on; `running` is the answer, or a task.
-    Running,
+    /// It runs on; `running` is the answer, or a task. With the line that the model is at, if it was heard to write.
+    Running(Option<String>),
     /// Nobody is left to answer.
     Nobody(String),
 }
@@ -222,7 +222,7 @@ impl<'a> Follower<'a> {
             }
             End::Waited => {
                 self.linger();
-                Followed::Running
+                Followed::Running(self.progress.writes())
             }
             End::Cancelled => self.cancelled().await,
             End::Asked | End::Lost => {

@@ -20,6 +20,8 @@ const CHANGES: usize = 50;
 const COMMANDS: usize = 5;
 /// Characters of what would change, in a question that a caller may answer.
 const QUESTION: usize = 1_000;
+/// Bytes of a result that says no more than that the turn goes on; the transport adds a few.
+const RUNNING: usize = 570;
 /// Characters of an error's text; clients cut it at about 10,000.
 const ERROR: usize = 8_000;
 
@@ -46,10 +48,24 @@ pub(super) fn outcome(
     result
 }
 
-/// A turn goes on while its caller does not wait any longer. Small, since it may come often.
+/// A turn goes on while its caller does not wait any longer. Small, since it may come often: both halves together.
 pub(super) fn running(thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
-    let next = format!("call `{REPLY}` with this thread_id and no prompt to wait for it");
-    let content = shortened(news, 260);
+    let bytes =
+        |result: &CallToolResult| serde_json::to_string(result).map_or(0, |text| text.len());
+    let mut room = RUNNING;
+    loop {
+        let result = told_in(room, thread_id, turn_id, news);
+        if bytes(&result) <= RUNNING || room < 20 {
+            return result;
+        }
+        room -= 10;
+    }
+}
+
+/// With at most `room` characters of `news`.
+fn told_in(room: usize, thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
+    let next = format!("call `{REPLY}` without prompt to wait");
+    let content = shortened(news, room);
     let mut result = CallToolResult::structured(json!({
         "thread_id": thread_id, "turn_id": turn_id, "status": "running", "content": content, "next": next,
     }));
