@@ -4,7 +4,10 @@
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
-use super::arguments::{Detail, REPLY};
+use super::{
+    arguments::{Detail, REPLY},
+    resources::turn_diff,
+};
 use crate::conversation::{
     Approval, CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line, shown_text,
 };
@@ -38,11 +41,12 @@ pub(super) fn outcome(
         ..outcome.clone()
     };
     let failed = outcome.status == Status::Failed;
-    let mut text = text(&outcome, remarks);
+    let structured = structured(&outcome, detail);
+    let mut text = text(&outcome, remarks, structured["left_out"].as_str());
     if failed {
         text = head_and_tail(&text, ERROR);
     }
-    let mut result = CallToolResult::structured(structured(&outcome, detail));
+    let mut result = CallToolResult::structured(structured);
     result.content = vec![ContentBlock::text(text)];
     result.is_error = Some(failed);
     result
@@ -101,7 +105,7 @@ fn next(outcome: &Outcome, may_approve: bool) -> Option<String> {
     }
 }
 
-fn text(outcome: &Outcome, remarks: &[String]) -> String {
+fn text(outcome: &Outcome, remarks: &[String], left_out: Option<&str>) -> String {
     let mut lines = Vec::new();
     if let Some(error) = &outcome.error {
         lines.push(shown_line(&error.message));
@@ -141,6 +145,7 @@ fn text(outcome: &Outcome, remarks: &[String]) -> String {
         };
         lines.push(format!("changed: {}{more}", files.join(", ")));
     }
+    lines.extend(left_out.map(str::to_owned));
     if let Some(why) = &outcome.partial_changes {
         lines.push(format!("perhaps not all changes: {}", shown_line(why)));
     }
@@ -221,6 +226,7 @@ pub(super) fn structured(outcome: &Outcome, detail: Detail) -> Value {
     let mut outcome = outcome.clone();
     outcome.content = head_and_tail(&outcome.content, CONTENT);
     let totals = (outcome.changes.len(), outcome.commands.len());
+    let diffs = with_diffs(&outcome);
     let bound = match detail {
         Detail::Full => FULL,
         Detail::Brief => {
@@ -234,6 +240,9 @@ pub(super) fn structured(outcome: &Outcome, detail: Detail) -> Value {
         totals.1 - outcome.commands.len(),
     );
     let mut value = outcome.shown();
+    if detail == Detail::Full && with_diffs(&outcome) < diffs {
+        value["left_out"] = left_out(&outcome, diffs - with_diffs(&outcome)).into();
+    }
     if cut.0 > 0 {
         value["changes_total"] = totals.0.into();
     }
@@ -241,6 +250,20 @@ pub(super) fn structured(outcome: &Outcome, detail: Detail) -> Value {
         value["commands_total"] = totals.1.into();
     }
     value
+}
+
+/// Changes whose difference is shown.
+fn with_diffs(outcome: &Outcome) -> usize {
+    let changes = outcome.changes.iter();
+    changes.filter(|change| !change.diff.is_empty()).count()
+}
+
+/// That `count` diffs are not here, and where they are.
+fn left_out(outcome: &Outcome, count: usize) -> String {
+    let whole = turn_diff(outcome.thread_id, outcome.turn_id);
+    format!(
+        "the diffs of {count} changed files are left out, since they are too long; all of them are at `{whole}`"
+    )
 }
 
 /// Changes without their diffs, the commands that failed and the last few.
@@ -266,7 +289,7 @@ fn brief(outcome: &mut Outcome) {
 
 /// Cuts until all but the message fits: diffs, then details, then commands, then changes; never ids, status or `next`.
 fn fit(outcome: &mut Outcome, bound: usize) {
-    while size(outcome) > bound && outcome.changes.iter().any(|change| !change.diff.is_empty()) {
+    while size(outcome) > bound && with_diffs(outcome) > 0 {
         let longest = outcome
             .changes
             .iter_mut()

@@ -36,6 +36,7 @@ use crate::{
 use changes::Changes;
 use places::Places;
 use uri::Address;
+pub(super) use uri::diff as turn_diff;
 use watching::{Watched, Watching};
 
 /// Threads of one page.
