@@ -338,6 +338,14 @@ impl Workspace {
     }
 }
 
+/// True for `.env` and its relatives, which nobody who only names a path gets to read.
+pub fn may_hold_secrets(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name.starts_with(".env")
+    })
+}
+
 fn canonical_directory(path: &Path) -> Result<PathBuf, OpenError> {
     let fail = |reason: String| OpenError::NotADirectory {
         path: path.to_owned(),

@@ -221,6 +221,7 @@ impl<'a> Follower<'a> {
                 }
             }
             End::Waited => {
+                self.log.flush(&self.manner.ended).await;
                 self.linger();
                 Followed::Running(self.progress.writes())
             }

@@ -35,9 +35,9 @@ use super::{
 use crate::{
     app::App,
     conversation::{Prompt, SandboxPolicy, ThreadId, shortened, shown_line},
-    frontend::attach::{attach, may_hold_secrets},
+    frontend::attach::attach,
     thread::{Header, ThreadHandle},
-    workspace::{Boundaries, Workspace},
+    workspace::{Boundaries, Workspace, may_hold_secrets},
 };
 
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");

@@ -286,21 +286,24 @@ async fn commands_pass_as_the_rules_say() {
 #[test]
 fn beside_others_nobody_can_allow_an_edit_outside_of_the_workspace() {
     let (dir, neighbour) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let verdict = |view: View, path: &Path| {
+    let verdict = |view: View, path: &Path, name: &str| {
         let bounds = Boundaries {
             view,
             ..Boundaries::default()
         };
         let gate = gate(dir.path(), ApprovalPolicy::OnRequest, bounds);
         word(&gate.verdict(&Access::Write {
-            paths: vec![path.canonicalize().unwrap().join("a")],
+            paths: vec![path.canonicalize().unwrap().join(name)],
             diff: String::new(),
         }))
     };
     let narrow = || View::System(Vec::new());
-    assert_eq!(verdict(narrow(), neighbour.path()), "refuse");
-    assert_eq!(verdict(narrow(), dir.path()), "run");
-    assert_eq!(verdict(View::Machine, neighbour.path()), "ask");
+    assert_eq!(verdict(narrow(), neighbour.path(), "a"), "refuse");
+    assert_eq!(verdict(narrow(), dir.path(), "a"), "run");
+    assert_eq!(verdict(View::Machine, neighbour.path(), "a"), "ask");
+    // The question would show it.
+    assert_eq!(verdict(View::Machine, neighbour.path(), ".env"), "refuse");
+    assert_eq!(verdict(View::Machine, dir.path(), ".env"), "run");
 }
 
 #[tokio::test]
