@@ -1,6 +1,10 @@
 //! Names of things: UUID v7 for what we create, so that sorting by name sorts by time; text for what a model names.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -52,6 +56,15 @@ uuid_name!(
     /// Names an approval: one question about one access.
     ApprovalId
 );
+
+impl TurnId {
+    /// When it was made, by our clock; of a name that somebody else made, the start of 1970.
+    pub fn made_at(&self) -> SystemTime {
+        let made = self.0.get_timestamp().map(|stamp| stamp.to_unix());
+        let (seconds, nanoseconds) = made.unwrap_or_default();
+        UNIX_EPOCH + Duration::new(seconds, nanoseconds)
+    }
+}
 
 /// The model's own name for one of its calls; unique within a thread.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -68,14 +68,6 @@ pub(super) fn attach(
     })
 }
 
-/// True for `.env` and its relatives, which nobody who only names a path gets to read.
-pub(super) fn may_hold_secrets(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| {
-        let name = name.to_string_lossy().to_ascii_lowercase();
-        name.starts_with(".env")
-    })
-}
-
 fn kind_of_picture(bytes: &[u8]) -> Option<&'static str> {
     if bytes.starts_with(b"RIFF") && bytes.get(8..12) == Some(b"WEBP") {
         return Some("image/webp");

@@ -125,7 +125,7 @@ impl Approvals {
         // The call that asked is gone when its turn was stopped; then nobody needs the answer.
         let _ = reply.send(Answered {
             answer: answer.clone(),
-            by_nobody: by == ResolvedBy::Unattended,
+            by,
         });
         true
     }

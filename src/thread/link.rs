@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use super::places::Place;
 use crate::{
     agent::{Report, Tally, turn::TurnEnd},
-    conversation::{Answer, CallId, Decision, Event, Form, Item, Redactor, TurnId},
+    conversation::{Answer, CallId, Decision, Event, Form, Item, Redactor, ResolvedBy, TurnId},
     tools::{Answered, Host, Progress, Question},
     workspace::checkpoint::Measured,
 };
@@ -128,7 +128,7 @@ impl Host for Link {
             let question = self.cleaned(question);
             let lost = Answered {
                 answer: Answer::from(Decision::Deny),
-                by_nobody: true,
+                by: ResolvedBy::Unattended,
             };
             let answer = self.tell(|reply| TurnMessage::Ask { question, reply });
             let answer = self.place.while_asking(answer, |why| self.warn(why)).await;

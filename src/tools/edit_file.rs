@@ -8,10 +8,13 @@ use super::{
     read_file::near_names,
     rewrite::{Rewrite, unless_by_others},
 };
-use crate::workspace::{
-    Workspace,
-    edit::{self, Edit, Match},
-    file,
+use crate::{
+    conversation::SandboxPolicy,
+    workspace::{
+        Workspace,
+        edit::{self, Edit, Match},
+        file,
+    },
 };
 
 pub(super) struct EditFile;
@@ -48,8 +51,12 @@ impl Tool for EditFile {
     const NAME: &'static str = "edit_file";
     const ONLY_READS: bool = false;
 
+    fn writes(input: &Input) -> Option<&str> {
+        Some(&input.path)
+    }
+
     fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<Rewrite>, ToolError> {
-        let path = workspace.resolve(&input.path).map_err(ToolError::new)?;
+        let path = workspace.target(&input.path).map_err(ToolError::new)?;
         let shown = workspace.show(&path);
         if input.edits.is_empty() {
             return Err(ToolError::new("`edits` is empty; nothing was done"));
@@ -59,6 +66,13 @@ impl Tool for EditFile {
         let changed = unless_by_others(workspace, &path, before.as_deref())?;
         let edits: Vec<Edit> = input.edits.into_iter().map(Edit::from).collect();
         let applied = edit::apply(before.as_deref(), &edits).map_err(|refusal| {
+            if !workspace.is_inside(&path) && workspace.sandbox() != SandboxPolicy::DangerFullAccess
+            {
+                // Nobody has said yes to showing what stands there.
+                return ToolError(format!(
+                    "`{shown}` is outside the workspace, and the edits do not fit what stands there; nothing was done"
+                ));
+            }
             let first = if changed {
                 "it changed since you last saw it. "
             } else {

@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     conversation::{
-        Access, Answer, Approval, ApprovalId, ApprovalKind, CallId, CommandRun, Form, TurnId,
+        Access, Answer, Approval, ApprovalId, ApprovalKind, CallId, CommandRun, Form, ResolvedBy,
+        TurnId,
     },
     workspace::{Workspace, checkpoint, sandbox::Confinement},
 };
@@ -49,6 +50,11 @@ pub trait Tool: Send + Sync + 'static {
 
     /// True if no input can make it change anything; such calls run side by side.
     const ONLY_READS: bool;
+
+    /// The file that `input` names to be written, if it names one: what policy refuses is not even looked at.
+    fn writes(_: &Self::Input) -> Option<&str> {
+        None
+    }
 
     /// Understands `input` and says what it would touch. Changes nothing.
     fn plan(
@@ -196,8 +202,8 @@ impl Question {
 pub struct Answered {
     /// The decision, and a word for the model.
     pub answer: Answer,
-    /// True when nobody could be asked, so that a strategy decided.
-    pub by_nobody: bool,
+    /// Whose it is.
+    pub by: ResolvedBy,
 }
 
 /// How a call goes.

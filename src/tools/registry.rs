@@ -23,6 +23,11 @@ pub trait AnyTool: Send + Sync {
     /// True if no input can make it change anything.
     fn only_reads(&self) -> bool;
 
+    /// The file that a call names to be written, if it can be read and names one.
+    fn writes(&self, _arguments: &str) -> Option<String> {
+        None
+    }
+
     /// Understands a call; what comes back is run or dropped.
     fn plan(&self, arguments: &str, workspace: &Workspace) -> Result<Planned<Run>, ToolError>;
 }
@@ -37,6 +42,10 @@ impl<T: Tool> AnyTool for Arc<T> {
 
     fn only_reads(&self) -> bool {
         T::ONLY_READS
+    }
+
+    fn writes(&self, arguments: &str) -> Option<String> {
+        written_by::<T>(arguments)
     }
 
     fn plan(&self, arguments: &str, workspace: &Workspace) -> Result<Planned<Run>, ToolError> {
@@ -58,9 +67,31 @@ impl<T: Tool> AnyTool for Arc<T> {
 /// The tools that a thread offers.
 pub struct Registry {
     tools: Vec<(String, Box<dyn AnyTool>)>,
+    /// What a model may know from elsewhere.
+    withheld: Vec<Withheld>,
     /// Of `shell` and `shell_input`; they end with this.
     sessions: Arc<Sessions>,
 }
+
+/// A tool that is not offered.
+#[derive(Debug)]
+pub struct Withheld {
+    name: &'static str,
+    /// The reason.
+    pub why: &'static str,
+    /// The file that a call names to be written.
+    pub writes: fn(&str) -> Option<String>,
+}
+
+fn written_by<T: Tool>(arguments: &str) -> Option<String> {
+    let input = input::parse(T::NAME, arguments).ok()?;
+    T::writes(&input).map(str::to_owned)
+}
+
+const NO_EDITS: &str =
+    "the sandbox is `read-only` and the policy is to never ask, so nothing is edited";
+const NO_COMMANDS: &str =
+    "the sandbox is `read-only`, and nothing on this machine keeps a command from writing";
 
 /// What the tools of a thread are made from.
 #[derive(Clone, Debug)]
@@ -80,6 +111,7 @@ impl Registry {
         let sessions = Arc::new(Sessions::default());
         let mut registry = Self {
             tools: Vec::new(),
+            withheld: Vec::new(),
             sessions: sessions.clone(),
         };
         registry.add(ReadFile);
@@ -89,6 +121,9 @@ impl Registry {
         if may_edit {
             registry.add(EditFile);
             registry.add(WriteFile);
+        } else {
+            registry.withhold::<EditFile>(NO_EDITS);
+            registry.withhold::<WriteFile>(NO_EDITS);
         }
         if sandbox != SandboxPolicy::ReadOnly || settings.commands_are_held {
             registry.add(Shell {
@@ -97,6 +132,9 @@ impl Registry {
                 sessions: sessions.clone(),
             });
             registry.add(ShellInput { sessions });
+        } else {
+            registry.withhold::<Shell>(NO_COMMANDS);
+            registry.withhold::<ShellInput>(NO_COMMANDS);
         }
         registry.add(UpdatePlan);
         registry
@@ -107,6 +145,7 @@ impl Registry {
         let sessions = Arc::new(Sessions::default());
         let mut registry = Self {
             tools: Vec::new(),
+            withheld: Vec::new(),
             sessions: sessions.clone(),
         };
         registry.add(Search);
@@ -123,6 +162,19 @@ impl Registry {
     pub fn add<T: Tool>(&mut self, tool: T) {
         self.tools
             .push((T::NAME.to_owned(), Box::new(Arc::new(tool))));
+    }
+
+    fn withhold<T: Tool>(&mut self, why: &'static str) {
+        self.withheld.push(Withheld {
+            name: T::NAME,
+            why,
+            writes: written_by::<T>,
+        });
+    }
+
+    /// The tool of that name, where there is one and the policies leave no room for it.
+    pub fn withheld(&self, name: &str) -> Option<&Withheld> {
+        self.withheld.iter().find(|withheld| withheld.name == name)
     }
 
     /// Adds tools of external servers at the end.

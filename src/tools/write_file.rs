@@ -27,8 +27,12 @@ impl Tool for WriteFile {
     const NAME: &'static str = "write_file";
     const ONLY_READS: bool = false;
 
+    fn writes(input: &Input) -> Option<&str> {
+        Some(&input.path)
+    }
+
     fn plan(&self, input: Input, workspace: &Workspace) -> Result<Planned<Rewrite>, ToolError> {
-        let path = workspace.resolve(&input.path).map_err(ToolError::new)?;
+        let path = workspace.target(&input.path).map_err(ToolError::new)?;
         let before = file::read(&path).map_err(|error| {
             ToolError(format!(
                 "`{}` cannot be written: {error}",

@@ -242,23 +242,38 @@ impl Workspace {
     /// A path that leaves the roots (unless the policy is `danger-full-access`), that is private, or that passes
     /// through something that is not a directory.
     pub fn resolve(&self, named: &str) -> Result<PathBuf, PathError> {
-        if named.is_empty() {
-            return Err(PathError::Empty);
-        }
-        let real = self.follow(named)?;
-        if self.is_closed(&real) {
-            return Err(PathError::Closed {
-                path: shown_line(named),
-            });
-        }
+        let real = self.target(named)?;
         let confined = self.sandbox != SandboxPolicy::DangerFullAccess;
-        if confined && !self.writable.iter().any(|root| real.starts_with(root)) {
+        if confined && !self.is_inside(&real) {
             return Err(PathError::Outside {
                 path: shown_line(named),
                 root: shown_line(&self.cwd.to_string_lossy()),
             });
         }
         Ok(real)
+    }
+
+    /// The real path that an edit of `named` would go to, wherever that is: whether it may is for policy to say. Relative
+    /// to the working directory.
+    ///
+    /// # Errors
+    /// A path that is private, whoever would say yes, or that passes through something that is not a directory.
+    pub fn target(&self, named: &str) -> Result<PathBuf, PathError> {
+        if named.is_empty() {
+            return Err(PathError::Empty);
+        }
+        let real = self.follow(named)?;
+        match self.is_closed(&real) {
+            true => Err(PathError::Closed {
+                path: shown_line(named),
+            }),
+            false => Ok(real),
+        }
+    }
+
+    /// True inside the working directory and the other roots.
+    pub fn is_inside(&self, real: &Path) -> bool {
+        self.writable.iter().any(|root| real.starts_with(root))
     }
 
     /// True where tools never reach, whatever the policy.
@@ -278,7 +293,13 @@ impl Workspace {
             .filter(|root| real.starts_with(root))
             .max_by_key(|root| root.as_os_str().len());
         let Some(root) = root else {
-            return Some("it is outside the writable directories");
+            let is_git = real
+                .components()
+                .any(|part| part.as_os_str().eq_ignore_ascii_case(".git"));
+            return Some(match is_git {
+                true => "it is outside the writable directories, and git acts on what stands there",
+                false => "it is outside the writable directories",
+            });
         };
         let inside = real.strip_prefix(root).unwrap_or(real);
         let mut above = root.clone();
@@ -346,6 +367,14 @@ impl Workspace {
             }
         }
     }
+}
+
+/// True for `.env` and its relatives, which nobody who only names a path gets to read.
+pub fn may_hold_secrets(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| {
+        let name = name.to_string_lossy().to_ascii_lowercase();
+        name.starts_with(".env")
+    })
 }
 
 /// Whether a caller may have `real` written besides its working directory: neither what is too wide or private, nor what

@@ -85,7 +85,7 @@ fn a_note_goes_to_the_model_and_the_first_answer_counts() {
     assert_eq!(outcome(&result)["denied"][0]["summary"], "edit `new.txt`");
     assert_eq!(home.names(), [""; 0]);
     let told = model.requests()[1].body.to_string();
-    assert!(told.contains("use old.txt"), "{told}");
+    assert!(told.contains("a person said no: use old.txt"), "{told}");
     client.close();
 }
 

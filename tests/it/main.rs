@@ -7,6 +7,7 @@ mod support;
 
 mod answering;
 mod bad_input;
+mod beyond;
 mod changes;
 mod command_line;
 mod crash;

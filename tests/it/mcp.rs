@@ -6,6 +6,7 @@ mod cancelling;
 mod codex;
 mod ending;
 mod hands;
+mod logging;
 mod matrix;
 mod narrowing;
 mod own_hands;

@@ -1686,12 +1686,10 @@ async fn nothing_acts_in_a_query_thread() {
             .command
             .as_ref()
             .is_some_and(|command| command.exit_code != Some(0));
-        assert!(
-            held || output.content.starts_with("there is no tool"),
-            "{output:?}"
-        );
+        assert!(held || output.status == OutputStatus::Denied, "{output:?}");
     }
     assert_eq!(deeds(&ran.lab), 0);
+    assert_eq!(ran.outcome.denied[0].summary, "edit `a.txt`");
 }
 
 #[tokio::test]

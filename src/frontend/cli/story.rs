@@ -43,7 +43,10 @@ pub(super) fn tell(loaded: &Loaded, undone: &[TurnId], at_work: bool) -> String 
                 shown_line(&approval.place),
             ));
         }
-        for Given { approval, answer } in &turn.given {
+        for Given {
+            approval, answer, ..
+        } in &turn.given
+        {
             text.push_str(&format!(
                 "! answered, and not done yet: {}: {}\n",
                 shown_line(&approval.summary),

@@ -37,8 +37,15 @@ pub(super) struct Start {
     #[serde(alias = "approval-policy")]
     pub(super) approval_policy: Option<ApprovalPolicy>,
     /// Added to the agent's own instructions.
-    #[serde(alias = "developer-instructions", alias = "base-instructions")]
     pub(super) instructions: Option<String>,
+    /// The same by the name of the peer that users come from.
+    #[serde(rename = "base-instructions")]
+    #[schemars(skip)]
+    base_instructions: Option<String>,
+    /// The same by its other name.
+    #[serde(rename = "developer-instructions")]
+    #[schemars(skip)]
+    developer_instructions: Option<String>,
     /// Paths of files to put into the context.
     #[serde(default)]
     pub(super) files: Vec<String>,
@@ -54,6 +61,19 @@ pub(super) struct Start {
     /// worktree: in a git worktree of its own, from the directory as it is (default none).
     #[serde(default)]
     pub(super) isolation: Isolation,
+}
+
+impl Start {
+    /// What is added to the agent's own instructions, under whatever names it came.
+    pub(super) fn take_instructions(&mut self) -> Option<String> {
+        let given = [
+            self.base_instructions.take(),
+            self.developer_instructions.take(),
+            self.instructions.take(),
+        ];
+        let given: Vec<String> = given.into_iter().flatten().collect();
+        (!given.is_empty()).then(|| given.join("\n\n"))
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -267,12 +287,22 @@ mod tests {
     fn the_spellings_of_the_peer_are_understood_and_not_listed() {
         let arguments =
             json!({"prompt": "x", "approval-policy": "never", "developer-instructions": "be kind"});
-        let start: Start = parse(START, arguments.as_object().cloned()).unwrap();
+        let mut start: Start = parse(START, arguments.as_object().cloned()).unwrap();
         assert_eq!(start.approval_policy, Some(ApprovalPolicy::Never));
-        assert!(
-            !serde_json::to_string(&tools())
-                .unwrap()
-                .contains("approval-policy")
-        );
+        assert_eq!(start.take_instructions().as_deref(), Some("be kind"));
+        let list = serde_json::to_string(&tools()).unwrap();
+        for name in ["approval-policy", "-instructions", "_instructions"] {
+            assert!(!list.contains(name), "{name} in {list}");
+        }
+    }
+
+    #[test]
+    fn instructions_under_several_names_are_joined() {
+        let arguments = json!({
+            "prompt": "x", "developer-instructions": "be kind", "base-instructions": "be quick", "instructions": "be sure",
+        });
+        let mut start: Start = parse(START, arguments.as_object().cloned()).unwrap();
+        let joined = start.take_instructions();
+        assert_eq!(joined.as_deref(), Some("be quick\n\nbe kind\n\nbe sure"));
     }
 }

@@ -17,7 +17,7 @@ use super::{
     asked::{FRESH, One},
     finding::{self, Found, begin_or_go_on},
     follow::{Followed, Follower, Manner},
-    news, patience,
+    log, news, patience,
     questions::{self, Way},
     result,
     rounds::{self, Rounds},
@@ -43,19 +43,21 @@ impl Server {
         params: CallToolRequestParams,
         call: &Call,
     ) -> Result<CallToolResponse, String> {
+        let mut given: Start = arguments::parse(START, params.arguments.clone())?;
+        let instructions = given.take_instructions();
         let Start {
             prompt,
             cwd,
             model,
             sandbox,
             approval_policy,
-            instructions,
             files,
             config,
             wait_seconds,
             detail,
             isolation,
-        } = arguments::parse(START, params.arguments.clone())?;
+            ..
+        } = given;
         let manner = self.manner(&params, wait_seconds, detail, call)?;
         not_empty("prompt", &prompt)?;
         let key = self.same_call(START, params.arguments.as_ref());
@@ -319,7 +321,7 @@ impl Server {
                 Ok(response)
             }
             Followed::Part(response) => Ok(response),
-            Followed::Running => self.running(id, turn_id, call).await,
+            Followed::Running(line) => self.running(id, turn_id, line, call).await,
             Followed::Nobody(why) => {
                 tracing::info!("nobody waits for the turn any more: {why}");
                 Err(why)
@@ -332,6 +334,7 @@ impl Server {
         &self,
         id: ThreadId,
         turn_id: TurnId,
+        line: Option<String>,
         call: &Call,
     ) -> Result<CallToolResponse, String> {
         if tasks::are_understood(call) {
@@ -342,7 +345,7 @@ impl Server {
         let seen = self.callers().seen.insert(id, items.len());
         let standing = thread.standing().await.map_err(said)?;
         let waits = standing.and_then(|standing| standing.waits);
-        let news = || news::of(&items[seen.unwrap_or(0).min(items.len())..]);
+        let news = || news::of(&items, seen.unwrap_or(0), line.as_deref());
         let news = waits.unwrap_or_else(news);
         Ok(result::running(id, turn_id, &news).into())
     }
@@ -372,6 +375,7 @@ impl Server {
                 life,
             ),
             remarks: Vec::new(),
+            log: log::wanted(call, *self.connection.logging()),
             ended: self.connection.ended.clone(),
             eof: self.shared.eof.clone(),
         })

@@ -163,7 +163,12 @@ pub(super) fn start(
 /// # Errors
 /// One line that names the argument.
 pub(super) fn reply(arguments: Option<JsonObject>) -> Result<JsonObject, String> {
-    let given: Reply = arguments::parse(REPLY, arguments)?;
+    let mut arguments = arguments.unwrap_or_default();
+    // An answer needs no words beside it.
+    if arguments.contains_key("decision") {
+        arguments.entry("prompt").or_insert("".into());
+    }
+    let given: Reply = arguments::parse(REPLY, Some(arguments))?;
     let Some(thread) = given.thread_id.or(given.conversation_id) else {
         return Err(format!("argument `threadId` of `{REPLY}` is missing"));
     };
@@ -323,7 +328,7 @@ fn nested(config: JsonObject) -> JsonObject {
 /// is words already.
 pub(super) fn shaped(result: CallToolResult, ignored: &[String]) -> CallToolResult {
     let Some(outcome) = &result.structured_content else {
-        return result;
+        return in_its_names(result);
     };
     let thread_id = outcome["thread_id"].clone();
     let content = words(outcome, ignored);
@@ -387,8 +392,8 @@ fn words(outcome: &Value, ignored: &[String]) -> String {
         line(format!("ignored: {}", ignored.join(", ")));
     }
     let status = word(&outcome["status"]);
-    if let Some(next) = next(&status) {
-        line(format!("next: {next}"));
+    if let Some(next) = outcome["next"].as_str() {
+        line(format!("next: {}", renamed(next)));
     }
     line(format!("status: {status}"));
     for approval in each("approvals") {
@@ -401,17 +406,48 @@ fn words(outcome: &Value, ignored: &[String]) -> String {
     text.trim().to_owned()
 }
 
-fn next(status: &str) -> Option<String> {
-    let (what, how) = match status {
-        "running" => ("wait", "an empty prompt"),
-        "interrupted" => ("resume", "an empty prompt"),
-        "limit_reached" => ("go on", "a prompt"),
-        "failed" => ("try again or go on", "a prompt"),
-        _ => return None,
-    };
-    Some(format!(
-        "call `{REPLY}` with this threadId and {how} to {what}"
-    ))
+/// A result that keeps our shape, and says what to call by the names that are listed.
+pub(super) fn in_its_names(result: CallToolResult) -> CallToolResult {
+    let mut result = result;
+    let next = result.structured_content.as_ref();
+    let next = next.map(|outcome| outcome["next"].as_str().unwrap_or_default().to_owned());
+    if let (Some(outcome), Some(next)) = (&mut result.structured_content, &next)
+        && !next.is_empty()
+    {
+        outcome["next"] = renamed(next).into();
+    }
+    for block in &mut result.content {
+        if let ContentBlock::Text(text) = block {
+            text.text = match &next {
+                // The rest is what the agent says.
+                Some(next) => text.text.replace(next.as_str(), &renamed(next)),
+                None => renamed(&text.text),
+            };
+        }
+    }
+    result
+}
+
+/// Our own words with the names of the peer.
+fn renamed(words: &str) -> String {
+    [
+        (format!("`{}`", arguments::REPLY), format!("`{REPLY}`")),
+        (format!("`{}`", arguments::START), format!("`{START}`")),
+        ("thread_id".to_owned(), "threadId".to_owned()),
+        (
+            "without prompt".to_owned(),
+            "with an empty prompt".to_owned(),
+        ),
+        ("no prompt".to_owned(), "an empty prompt".to_owned()),
+        (
+            "without `prompt`".to_owned(),
+            "with an empty `prompt`".to_owned(),
+        ),
+    ]
+    .iter()
+    .fold(words.to_owned(), |words, (ours, its)| {
+        words.replace(ours, its)
+    })
 }
 
 /// What a question carries besides the protocol's own parameters: clients written for the peer look for these.

@@ -25,6 +25,7 @@ use super::{
     cancel::{Cancellations, OpenCall, ran_out_of_time},
     codex, finding,
     finding::Found,
+    log::{Level, Log},
     progress::{MERGED, Progress},
     questions::{self, Way},
     result,
@@ -56,6 +57,8 @@ pub(super) struct Manner {
     pub(super) rounds: Rounds,
     /// Said with the outcome.
     pub(super) remarks: Vec<String>,
+    /// What the caller wants to hear of the turn besides its progress.
+    pub(super) log: Option<Level>,
     /// The client is gone, or the server ends.
     pub(super) ended: CancellationToken,
     /// The server ends.
@@ -74,6 +77,7 @@ pub(super) struct Follower<'a> {
     manner: Manner,
     way: Way,
     progress: Progress,
+    log: Log,
     questions: FuturesUnordered<BoxFuture<'a, (ApprovalId, Option<Answer>)>>,
     /// Cancelled when this call ends, so that the client takes its forms away.
     settled: Vec<(ApprovalId, CancellationToken)>,
@@ -89,8 +93,8 @@ pub(super) enum Followed {
     Whole(CallToolResponse),
     /// The turn goes on, or waits for the client's next round; so this does.
     Part(CallToolResponse),
-    /// It runs on; `running` is the answer, or a task.
-    Running,
+    /// It runs on; `running` is the answer, or a task. With the line that the model is at, if it was heard to write.
+    Running(Option<String>),
     /// Nobody is left to answer.
     Nobody(String),
 }
@@ -118,6 +122,13 @@ impl<'a> Follower<'a> {
     ) -> Self {
         Self {
             progress: Progress::new(call, Some(thread.id())),
+            log: Log::new(
+                call,
+                manner.log,
+                thread.header(),
+                started.turn_id,
+                !started.queued,
+            ),
             thread,
             turn_id: started.turn_id,
             queued: started.queued,
@@ -139,6 +150,8 @@ impl<'a> Follower<'a> {
         self.progress
             .say("the turn began", &self.manner.ended)
             .await;
+        let header = self.thread.header();
+        self.log.thread(header, &self.manner.ended).await;
         loop {
             for approval in std::mem::take(&mut self.snapshot.pending) {
                 // What another turn left open is closed when this one begins.
@@ -199,6 +212,7 @@ impl<'a> Follower<'a> {
     async fn followed(mut self, end: End) -> Followed {
         match end {
             End::Turn(outcome) => {
+                self.log_the_end(&outcome).await;
                 let part = outcome.status == Status::ApprovalRequired;
                 let response = self.result(&outcome).into();
                 match part {
@@ -207,8 +221,9 @@ impl<'a> Follower<'a> {
                 }
             }
             End::Waited => {
+                self.log.flush(&self.manner.ended).await;
                 self.linger();
-                Followed::Running
+                Followed::Running(self.progress.writes())
             }
             End::Cancelled => self.cancelled().await,
             End::Asked | End::Lost => {
@@ -221,6 +236,14 @@ impl<'a> Follower<'a> {
             }
             End::Gone => self.detached("the connection ended; the turn goes on"),
         }
+    }
+
+    /// The end of a turn may be known before its last events were heard.
+    async fn log_the_end(&mut self, outcome: &Outcome) {
+        while let Ok(event) = self.snapshot.events.try_recv() {
+            self.log.event(&event, &self.manner.ended).await;
+        }
+        self.log.end(outcome, &self.manner.ended).await;
     }
 
     fn result(&self, outcome: &Outcome) -> CallToolResult {
@@ -262,13 +285,22 @@ impl<'a> Follower<'a> {
                 () = self.call.ct.cancelled() => return End::Cancelled,
                 Some((id, answer)) = self.questions.next() => self.answered(id, answer).await,
                 event = self.snapshot.events.recv() => match event {
-                    Ok(event) => self.event(&event),
+                    Ok(event) => {
+                        self.log.event(&event, &self.manner.ended).await;
+                        self.event(&event);
+                    }
                     // A reader this slow loses deltas; the questions it may have lost are asked again.
-                    Err(RecvError::Lagged(_)) => self.catch_up().await,
+                    Err(RecvError::Lagged(missed)) => {
+                        self.log.missed(missed, &self.manner.ended).await;
+                        self.catch_up().await;
+                    }
                     Err(RecvError::Closed) => return End::Lost,
                 },
                 () = waited => return End::Waited,
-                _ = tick.tick() => self.progress.send_what_is_due(&self.manner.ended).await,
+                _ = tick.tick() => {
+                    self.log.flush(&self.manner.ended).await;
+                    self.progress.send_what_is_due(&self.manner.ended).await;
+                }
             }
             // A question pauses the budget: it goes on with what was left when the first one came.
             match (asked, self.questions.len()) {

@@ -11,6 +11,7 @@ mod codex;
 mod finding;
 mod follow;
 mod hands;
+mod log;
 pub mod network;
 mod news;
 mod patience;

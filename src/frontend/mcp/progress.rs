@@ -85,12 +85,12 @@ impl Progress {
             Event::CallOutput { line, .. } => (line.clone(), Fresh::Text),
             Event::Warning { message } => (message.clone(), Fresh::Deed),
             Event::TextDelta { text } => (self.written(text), Fresh::Text),
-            Event::TextWithdrawn => {
+            // What was written is an item now, or nothing.
+            Event::TextWithdrawn | Event::ItemCompleted { .. } => {
                 self.line.clear();
                 return;
             }
             Event::TurnStarted { .. }
-            | Event::ItemCompleted { .. }
             | Event::ApprovalRequested { .. }
             | Event::ApprovalResolved { .. }
             | Event::TurnCompleted { .. } => return,
@@ -114,6 +114,12 @@ impl Progress {
             self.line.drain(..cut);
         }
         self.line.clone()
+    }
+
+    /// The line that the model is at, while it writes one.
+    pub(super) fn writes(&self) -> Option<String> {
+        let line = self.line.trim();
+        (!line.is_empty()).then(|| shown_line(line))
     }
 
     /// Says `message` at once.

@@ -4,7 +4,10 @@
 use rmcp::model::{CallToolResult, ContentBlock};
 use serde_json::{Value, json};
 
-use super::arguments::{Detail, REPLY};
+use super::{
+    arguments::{Detail, REPLY},
+    resources::turn_diff,
+};
 use crate::conversation::{
     Approval, ApprovalKind, CommandRun, Outcome, Status, ThreadId, TurnId, shortened, shown_line,
     shown_text,
@@ -23,6 +26,8 @@ const COMMANDS: usize = 5;
 const QUESTION: usize = 1_000;
 /// Characters of what would go to an external server, of which nothing is kept from whoever may answer.
 const OUTSIDE: usize = 5_500;
+/// Bytes of a result that says no more than that the turn goes on; the transport adds a few.
+const RUNNING: usize = 570;
 /// Characters of an error's text; clients cut it at about 10,000.
 const ERROR: usize = 8_000;
 
@@ -39,20 +44,35 @@ pub(super) fn outcome(
         ..outcome.clone()
     };
     let failed = outcome.status == Status::Failed;
-    let mut text = text(&outcome, remarks);
+    let structured = structured(&outcome, detail);
+    let mut text = text(&outcome, remarks, structured["left_out"].as_str());
     if failed {
         text = head_and_tail(&text, ERROR);
     }
-    let mut result = CallToolResult::structured(structured(&outcome, detail));
+    let mut result = CallToolResult::structured(structured);
     result.content = vec![ContentBlock::text(text)];
     result.is_error = Some(failed);
     result
 }
 
-/// A turn goes on while its caller does not wait any longer. Small, since it may come often.
+/// A turn goes on while its caller does not wait any longer. Small, since it may come often: both halves together.
 pub(super) fn running(thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
-    let next = format!("call `{REPLY}` with this thread_id and no prompt to wait for it");
-    let content = shortened(news, 260);
+    let bytes =
+        |result: &CallToolResult| serde_json::to_string(result).map_or(0, |text| text.len());
+    let mut room = RUNNING;
+    loop {
+        let result = told_in(room, thread_id, turn_id, news);
+        if bytes(&result) <= RUNNING || room < 20 {
+            return result;
+        }
+        room -= 10;
+    }
+}
+
+/// With at most `room` characters of `news`.
+fn told_in(room: usize, thread_id: ThreadId, turn_id: TurnId, news: &str) -> CallToolResult {
+    let next = format!("call `{REPLY}` without prompt to wait");
+    let content = shortened(news, room);
     let mut result = CallToolResult::structured(json!({
         "thread_id": thread_id, "turn_id": turn_id, "status": "running", "content": content, "next": next,
     }));
@@ -91,7 +111,7 @@ fn next(outcome: &Outcome, may_approve: bool) -> Option<String> {
     }
 }
 
-fn text(outcome: &Outcome, remarks: &[String]) -> String {
+fn text(outcome: &Outcome, remarks: &[String], left_out: Option<&str>) -> String {
     let mut lines = Vec::new();
     if let Some(error) = &outcome.error {
         lines.push(shown_line(&error.message));
@@ -131,6 +151,7 @@ fn text(outcome: &Outcome, remarks: &[String]) -> String {
         };
         lines.push(format!("changed: {}{more}", files.join(", ")));
     }
+    lines.extend(left_out.map(str::to_owned));
     if let Some(why) = &outcome.partial_changes {
         lines.push(format!("perhaps not all changes: {}", shown_line(why)));
     }
@@ -214,10 +235,11 @@ fn most_of(approval: &Approval) -> usize {
     }
 }
 
-fn structured(outcome: &Outcome, detail: Detail) -> Value {
+pub(super) fn structured(outcome: &Outcome, detail: Detail) -> Value {
     let mut outcome = outcome.clone();
     outcome.content = head_and_tail(&outcome.content, CONTENT);
     let totals = (outcome.changes.len(), outcome.commands.len());
+    let diffs = with_diffs(&outcome);
     let bound = match detail {
         Detail::Full => FULL,
         Detail::Brief => {
@@ -234,6 +256,9 @@ fn structured(outcome: &Outcome, detail: Detail) -> Value {
         totals.1 - outcome.commands.len(),
     );
     let mut value = outcome.shown();
+    if detail == Detail::Full && with_diffs(&outcome) < diffs {
+        value["left_out"] = left_out(&outcome, diffs - with_diffs(&outcome)).into();
+    }
     if cut.0 > 0 {
         value["changes_total"] = totals.0.into();
     }
@@ -241,6 +266,20 @@ fn structured(outcome: &Outcome, detail: Detail) -> Value {
         value["commands_total"] = totals.1.into();
     }
     value
+}
+
+/// Changes whose difference is shown.
+fn with_diffs(outcome: &Outcome) -> usize {
+    let changes = outcome.changes.iter();
+    changes.filter(|change| !change.diff.is_empty()).count()
+}
+
+/// That `count` diffs are not here, and where they are.
+fn left_out(outcome: &Outcome, count: usize) -> String {
+    let whole = turn_diff(outcome.thread_id, outcome.turn_id);
+    format!(
+        "the diffs of {count} changed files are left out, since they are too long; all of them are at `{whole}`"
+    )
 }
 
 /// Changes without their diffs, the commands that failed and the last few.
@@ -266,7 +305,7 @@ fn brief(outcome: &mut Outcome) {
 
 /// Cuts until all but the message fits: diffs, then details, then commands, then changes; never ids, status or `next`.
 fn fit(outcome: &mut Outcome, bound: usize) {
-    while size(outcome) > bound && outcome.changes.iter().any(|change| !change.diff.is_empty()) {
+    while size(outcome) > bound && with_diffs(outcome) > 0 {
         let longest = outcome
             .changes
             .iter_mut()

@@ -26,7 +26,7 @@ use super::{
     arguments::{QUERY, REPLY, START, tools},
     asked::Asked,
     cancel::Cancellations,
-    codex, hands,
+    codex, hands, log,
     resources::{Resources, Subscriptions},
     result,
     seal::Seal,
@@ -35,9 +35,9 @@ use super::{
 use crate::{
     app::App,
     conversation::{Prompt, SandboxPolicy, ThreadId, shortened, shown_line},
-    frontend::attach::{attach, may_hold_secrets},
+    frontend::attach::attach,
     thread::{Header, ThreadHandle},
-    workspace::{Boundaries, Workspace},
+    workspace::{Boundaries, Workspace, may_hold_secrets},
 };
 
 const INSTRUCTIONS: &str = include_str!("../../../prompts/server.md");
@@ -60,8 +60,16 @@ pub struct Server {
 pub(super) struct Connection {
     pub(super) cancellations: Cancellations,
     subscriptions: Subscriptions,
+    /// What the client of a session wants to hear of turns besides their progress; nothing until it says so.
+    logging: Mutex<Option<log::Level>>,
     /// Cancelled when the client is gone, or with [`Shared::eof`].
     pub(super) ended: CancellationToken,
+}
+
+impl Connection {
+    pub(super) fn logging(&self) -> MutexGuard<'_, Option<log::Level>> {
+        self.logging.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(super) struct Shared {
@@ -338,14 +346,15 @@ pub(super) fn said(error: impl std::fmt::Display) -> String {
 }
 
 fn capabilities() -> ServerCapabilities {
-    ServerCapabilities::builder()
+    let capabilities = ServerCapabilities::builder()
         .enable_tools()
         .enable_resources()
         .enable_resources_list_changed()
         .enable_resources_subscribe()
         .enable_completions()
         .enable_tasks()
-        .build()
+        .build();
+    log::announced(capabilities)
 }
 
 impl ServerHandler for Server {
@@ -440,6 +449,11 @@ impl ServerHandler for Server {
         Ok(())
     }
 
+    async fn set_level(&self, params: log::SetLevel, _: Call) -> Result<(), ErrorData> {
+        *self.connection.logging() = Some(log::level(&params));
+        Ok(())
+    }
+
     async fn complete(
         &self,
         params: CompleteRequestParams,
@@ -480,6 +494,9 @@ impl ServerHandler for Server {
         Ok(match (response, ignored) {
             (CallToolResponse::Complete(result), Some(ignored)) => {
                 codex::shaped(result, &ignored).into()
+            }
+            (CallToolResponse::Complete(result), None) if self.shared.codex => {
+                codex::in_its_names(result).into()
             }
             (response, _) => response,
         })

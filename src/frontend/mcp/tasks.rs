@@ -3,7 +3,7 @@
 //! Nothing is remembered here: the id of a task is that of its turn, and its thread is found by it for as long as it is
 //! kept. Asking for a task counts as following the turn.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rmcp::{
     ErrorData, RoleServer,
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     app::App,
     conversation::{Outcome, Status, ThreadId, TurnId},
-    thread::{Follow, Standing, ThreadHandle, ThreadsError, rollout::now},
+    thread::{Follow, Standing, ThreadHandle, ThreadsError, rollout::written},
 };
 
 /// How often a client should ask, in milliseconds.
@@ -39,13 +39,14 @@ pub(super) fn are_understood(call: &RequestContext<RoleServer>) -> bool {
 
 /// A turn that runs on.
 pub(super) fn created(turn_id: TurnId) -> CreateTaskResult {
-    CreateTaskResult::new(task(turn_id))
+    CreateTaskResult::new(task(turn_id, SystemTime::now()))
 }
 
-fn task(turn_id: TurnId) -> Task {
-    let now = now();
-    Task::new(turn_id.to_string(), TaskStatus::Working, now.clone(), now)
-        .with_poll_interval_ms(POLL)
+/// A turn as it was at `updated`.
+fn task(turn_id: TurnId, updated: SystemTime) -> Task {
+    let (made, updated) = (written(turn_id.made_at()), written(updated));
+    let status = TaskStatus::Working;
+    Task::new(turn_id.to_string(), status, made, updated).with_poll_interval_ms(POLL)
 }
 
 /// How the turn stands.
@@ -68,17 +69,21 @@ pub(super) async fn get(
     {
         thread.resume().await.map_err(gone)?;
     }
-    let payload = match thread.outcome_of(turn_id).await.map_err(gone)? {
-        Some(outcome) => ended(&outcome),
+    let (payload, updated) = match thread.outcome_of(turn_id).await.map_err(gone)? {
+        Some(outcome) => (ended(&outcome), ended_at(&outcome)),
         None => {
             let standing = thread.standing().await.map_err(gone)?;
-            open(standing.filter(|open| open.outcome.turn_id == turn_id), way)
+            let standing = standing.filter(|open| open.outcome.turn_id == turn_id);
+            (open(standing, way), SystemTime::now())
         }
     };
-    Ok(GetTaskResult::new(DetailedTask::new(
-        task(turn_id),
-        payload,
-    )))
+    let task = task(turn_id, updated);
+    Ok(GetTaskResult::new(DetailedTask::new(task, payload)))
+}
+
+fn ended_at(outcome: &Outcome) -> SystemTime {
+    let took = Duration::try_from_secs_f64(outcome.seconds).unwrap_or_default();
+    outcome.turn_id.made_at() + took
 }
 
 fn ended(outcome: &Outcome) -> TaskPayload {

@@ -11,14 +11,19 @@ use crate::{
     conversation::{
         Answer, Approval, ApprovalId, Decision, Event, Resolution, ResolvedBy, WhenUnattended,
     },
-    thread::{handle::DecideError, link::TurnMessage, rollout::Record, store::StoreError},
+    thread::{
+        handle::DecideError,
+        link::TurnMessage,
+        rollout::{Given, Record},
+        store::StoreError,
+    },
     tools::{Answered, Question},
 };
 
 /// What is known of a question that a call asks.
 enum Known {
     /// It was answered, and nothing was done about it yet.
-    Answered(Approval, Answer),
+    Answered(Given),
     /// It was asked, and is open.
     Open(Approval),
     Nothing,
@@ -30,12 +35,17 @@ impl Actor {
             return;
         };
         if self.approvals.is_granted(question.covers.as_ref()) {
-            return tell(reply, Decision::Approve.into(), false);
+            // Only a person approves for the session, and a yes without a note says no more of them.
+            return tell(reply, Decision::Approve.into(), ResolvedBy::Elicitation);
         }
         match self.known(&question) {
-            Known::Answered(approval, answer) => {
+            Known::Answered(Given {
+                approval,
+                answer,
+                by,
+            }) => {
                 self.approvals.grant(&approval, &answer);
-                tell(reply, answer, false);
+                tell(reply, answer, by);
             }
             Known::Open(approval) => self.put(approval, reply),
             Known::Nothing => {
@@ -45,7 +55,7 @@ impl Actor {
                 });
                 if recorded.is_err() || self.journal.sync().await.is_err() {
                     // A question that is not on record is not asked.
-                    return tell(reply, Decision::Deny.into(), true);
+                    return tell(reply, Decision::Deny.into(), ResolvedBy::Unattended);
                 }
                 self.put(approval, reply);
             }
@@ -66,7 +76,7 @@ impl Actor {
             .into_iter()
             .find(|given| same(&given.approval, question))
         {
-            return Known::Answered(given.approval.clone(), given.answer.clone());
+            return Known::Answered(given.clone());
         }
         let open = turn.open_approvals.iter();
         let (same, other): (Vec<Approval>, Vec<Approval>) = open
@@ -265,9 +275,9 @@ impl Actor {
     }
 }
 
-fn tell(reply: oneshot::Sender<Answered>, answer: Answer, by_nobody: bool) {
+fn tell(reply: oneshot::Sender<Answered>, answer: Answer, by: ResolvedBy) {
     // The call that asked may be gone; then nobody needs the answer.
-    let _ = reply.send(Answered { answer, by_nobody });
+    let _ = reply.send(Answered { answer, by });
 }
 
 /// True if `question` is the one that was put on record: everything that a person would decide by is the same.

@@ -57,6 +57,8 @@ pub struct Given {
     pub approval: Approval,
     /// The answer.
     pub answer: Answer,
+    /// Whose it is.
+    pub by: ResolvedBy,
 }
 
 /// Why a file is not a rollout.
@@ -315,7 +317,11 @@ impl LoadedTurn {
         };
         let approval = self.open_approvals.remove(at);
         if !matches!(by, ResolvedBy::Unattended | ResolvedBy::Interrupt) {
-            self.given.push(Given { approval, answer });
+            self.given.push(Given {
+                approval,
+                answer,
+                by,
+            });
         }
     }
 

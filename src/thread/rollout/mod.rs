@@ -193,7 +193,12 @@ pub fn record_line(record: &Record) -> serde_json::Result<String> {
 
 /// The present time as the rollout writes it.
 pub fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    written(SystemTime::now())
+}
+
+/// A time as records have it.
+pub fn written(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
 /// The number of lines by `type`: what a test of the format looks at.

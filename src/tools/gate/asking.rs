@@ -2,7 +2,7 @@
 
 use super::{Gate, Passing, Stopped};
 use crate::{
-    conversation::{Access, Answer, Decision},
+    conversation::{Access, Answer, Decision, ResolvedBy},
     tools::{Answered, command::Named},
 };
 
@@ -13,7 +13,7 @@ const MOST_QUESTIONS: usize = 3;
 pub(super) struct Approved {
     /// The files that the command names, as they were.
     named: Named,
-    /// A word for the model.
+    /// What the model reads of a word that came with it.
     note: Option<String>,
 }
 
@@ -77,17 +77,27 @@ impl Passing<'_> {
     /// What came with a yes; any other answer stops the call.
     fn note_of_a_yes(&self, answered: Answered, why: &str) -> Result<Option<String>, Stopped> {
         let Answer { decision, note, .. } = answered.answer;
+        let who = match answered.by {
+            ResolvedBy::Terminal | ResolvedBy::Elicitation => "a person",
+            ResolvedBy::Caller => "the caller",
+            ResolvedBy::Unattended | ResolvedBy::Interrupt => "nobody",
+        };
         let abort = match decision {
-            Decision::Approve | Decision::ApproveForSession => return Ok(note),
+            Decision::Approve | Decision::ApproveForSession => {
+                return Ok(note.map(|note| format!("A note from {who}, who approved: {note}")));
+            }
             Decision::Deny => false,
             Decision::Abort => true,
         };
-        let who = match answered.by_nobody {
-            true => format!("{why}, and nobody could be asked"),
-            false => "a person said no".to_owned(),
+        let said = match answered.by {
+            ResolvedBy::Terminal | ResolvedBy::Elicitation | ResolvedBy::Caller => {
+                format!("{who} said no")
+            }
+            ResolvedBy::Unattended => format!("{why}, and nobody could be asked"),
+            ResolvedBy::Interrupt => "the turn ended before anybody answered".to_owned(),
         };
         let note = note.map(|note| format!(": {note}")).unwrap_or_default();
-        let denied = self.denied(format!("{who}{note}"));
+        let denied = self.denied(format!("{said}{note}"));
         Err(Stopped::Refused { denied, abort })
     }
 }
@@ -96,7 +106,7 @@ impl Approved {
     /// What the model reads of it, below the output.
     pub(super) fn note(self) -> String {
         self.note
-            .map(|note| format!("\nA note from the person who approved: {note}"))
+            .map(|note| format!("\n{note}"))
             .unwrap_or_default()
     }
 }

@@ -20,16 +20,16 @@ use tokio_util::sync::CancellationToken;
 pub use passed::{NOT_RUN, Passed};
 
 use super::{
-    Host, ToolError,
+    Host,
     command::Rules,
-    registry::{Registry, Run},
+    registry::{AnyTool, Registry, Run},
 };
 use crate::{
     conversation::{
         Access, ApprovalPolicy, CommandRun, Redactor, SandboxReport, ToolCall, shortened,
         shown_line,
     },
-    workspace::{Workspace, sandbox::Confinement},
+    workspace::{PathError, Workspace, sandbox::Confinement},
 };
 use asking::Approved;
 use passed::Stopped;
@@ -111,15 +111,11 @@ impl Gate {
         call: &'a ToolCall,
         host: Arc<dyn Host>,
         cancel: CancellationToken,
-    ) -> Result<(Passing<'a>, Run), ToolError> {
+    ) -> Result<(Passing<'a>, Run), Stopped> {
         let Some(tool) = self.tools.find(&call.name) else {
-            let names: Vec<&str> = self.tools.names().collect();
-            let name = shortened(&shown_line(&call.name), 80);
-            return Err(ToolError(format!(
-                "there is no tool `{name}`; the tools are {}",
-                names.join(", ")
-            )));
+            return Err(self.not_offered(call));
         };
+        self.may_write(tool, call)?;
         let planned = tool.plan(&call.arguments, &self.workspace)?;
         let passing = Passing {
             call,
@@ -129,6 +125,48 @@ impl Gate {
             cancel,
         };
         Ok((passing, planned.plan))
+    }
+
+    /// Stops an edit that is refused whatever it holds, before the file is looked at.
+    fn may_write(&self, tool: &dyn AnyTool, call: &ToolCall) -> Result<(), Stopped> {
+        let Some(named) = tool.writes(&call.arguments) else {
+            return Ok(());
+        };
+        let refused = |shown: &str, reason: String| {
+            let summary = format!("edit `{}`", shown_line(shown));
+            Err(Stopped::refused(summary, reason))
+        };
+        match self.workspace.target(&named) {
+            Err(private @ PathError::Closed { .. }) => refused(&named, private.to_string()),
+            // Planning says what is wrong with it.
+            Err(_) => Ok(()),
+            Ok(real) => {
+                let shown = self.workspace.show(&real);
+                let (paths, diff) = (vec![real], String::new());
+                match self.verdict(&Access::Write { paths, diff }) {
+                    Verdict::Refuse(reason) => refused(&shown, reason),
+                    Verdict::Ask(_) | Verdict::Run => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// A tool that there is not, or not for this thread.
+    fn not_offered(&self, call: &ToolCall) -> Stopped {
+        let name = shortened(&shown_line(&call.name), 80);
+        if let Some(withheld) = self.tools.withheld(&call.name) {
+            let summary = match (withheld.writes)(&call.arguments) {
+                Some(path) => format!("edit `{}`", shown_line(&path)),
+                None => {
+                    let what = shortened(&shown_line(&call.arguments), 200);
+                    format!("call `{name}` with {what}")
+                }
+            };
+            return Stopped::refused(summary, withheld.why.to_owned());
+        }
+        let names: Vec<&str> = self.tools.names().collect();
+        let names = names.join(", ");
+        Stopped::Failed(format!("there is no tool `{name}`; the tools are {names}"))
     }
 
     /// True if a call of `name` cannot change anything, so that it may run beside others.

@@ -112,6 +112,16 @@ impl Gate {
     }
 }
 
+impl Stopped {
+    pub(super) fn refused(summary: String, reason: String) -> Self {
+        let denied = Denied { summary, reason };
+        Self::Refused {
+            denied,
+            abort: false,
+        }
+    }
+}
+
 impl Passing<'_> {
     pub(super) fn denied(&self, reason: String) -> Denied {
         Denied {
@@ -121,10 +131,7 @@ impl Passing<'_> {
     }
 
     pub(super) fn refused(&self, reason: String) -> Stopped {
-        Stopped::Refused {
-            denied: self.denied(reason),
-            abort: false,
-        }
+        Stopped::refused(self.summary(), reason)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::Gate;
 use crate::{
     conversation::{Access, ApprovalPolicy, OutsideAccess, SandboxPolicy, shown_line},
-    workspace::sandbox::Protection,
+    workspace::{may_hold_secrets, sandbox::Protection},
 };
 
 /// What policy says.
@@ -65,6 +65,9 @@ impl Gate {
     /// Why nobody can say yes to this where others are on the machine who must not be seen: the person who would be
     /// asked is one of them.
     fn shows_others(&self, access: &Access) -> Option<String> {
+        if let Access::Write { paths, .. } = access {
+            return self.shows_more(paths).map(str::to_owned);
+        }
         let (Access::Run {
             escalate: leaves, ..
         }
@@ -82,6 +85,25 @@ impl Gate {
             // It holds them apart or is nothing; what else is partial is asked about as ever.
             (true, false) => self.confinement.separates().err(),
         }
+    }
+
+    /// Why an edit outside of the workspace is not even put into a question, which shows what stood there.
+    fn shows_more(&self, paths: &[PathBuf]) -> Option<&'static str> {
+        if self.workspace.sandbox() == SandboxPolicy::DangerFullAccess {
+            return None;
+        }
+        let mut outside = paths
+            .iter()
+            .filter(|path| !self.workspace.is_inside(path))
+            .peekable();
+        outside.peek()?;
+        if self.workspace.view().is_narrow() {
+            return Some(
+                "outside the workspace is the work of others, and nobody who uses this server can allow that",
+            );
+        }
+        let secret = outside.any(|path| may_hold_secrets(path));
+        secret.then_some("it may hold secrets of something else, and a question would show them")
     }
 
     /// What keeps a command from running unasked although the policy would let it: the kernel does not hold it.

@@ -1,14 +1,21 @@
 //! The table of the contract, and commands that pass the gate while somebody changes what they name.
 
-use std::{path::PathBuf, sync::Mutex};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
 
 use futures_util::future::BoxFuture;
 
 use super::{rule::table, *};
 use crate::{
-    conversation::{CallId, Decision, OutputStatus, OutsideAccess, SandboxPolicy, ToolOutput},
-    tools::{Answered, Call, Output, Planned, Progress, Question, Tool, registry::Settings},
-    workspace::{Boundaries, sandbox::Sandbox},
+    conversation::{
+        CallId, Decision, OutputStatus, OutsideAccess, ResolvedBy, SandboxPolicy, ToolOutput,
+    },
+    tools::{
+        Answered, Call, Output, Planned, Progress, Question, Tool, ToolError, registry::Settings,
+    },
+    workspace::{Boundaries, View, sandbox::Sandbox},
 };
 
 #[test]
@@ -171,7 +178,7 @@ impl Host for Meddler {
         }
         Box::pin(std::future::ready(Answered {
             answer: Decision::Approve.into(),
-            by_nobody: false,
+            by: ResolvedBy::Terminal,
         }))
     }
 
@@ -203,26 +210,7 @@ async fn meddled(
 ) -> (ToolOutput, Vec<Question>) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("x.sh"), "echo one\n").unwrap();
-    let sandbox = SandboxPolicy::WorkspaceWrite;
-    let workspace = Workspace::open(dir.path(), sandbox, Boundaries::default()).unwrap();
-    let settings = Settings {
-        environment: Vec::new(),
-        commands_are_held: false,
-        keeper: None,
-    };
-    let mut tools = Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);
-    tools.add(Fake);
-    let path = [("PATH".into(), "/usr/bin:/bin".into())];
-    let gate = Gate {
-        tools,
-        workspace: Arc::new(workspace),
-        confinement: Arc::new(Confinement::new(Arc::new(Sandbox::whole()), false)),
-        accept_partial: true,
-        approval_policy: approval,
-        rules: Rules::new(&["sh x.sh allowed".into()], &["rm".into()], &path).unwrap(),
-        redactor: Redactor::default(),
-        measures: true,
-    };
+    let gate = gate(dir.path(), approval, Boundaries::default());
     let host = Arc::new(Meddler {
         script: dir.path().join("x.sh"),
         times,
@@ -240,6 +228,30 @@ async fn meddled(
         .await;
     let questions = host.questions.lock().unwrap().clone();
     (passed.output, questions)
+}
+
+/// A gate before the tool that is planned here.
+fn gate(dir: &Path, approval: ApprovalPolicy, bounds: Boundaries) -> Gate {
+    let sandbox = SandboxPolicy::WorkspaceWrite;
+    let workspace = Workspace::open(dir, sandbox, bounds).unwrap();
+    let settings = Settings {
+        environment: Vec::new(),
+        commands_are_held: false,
+        keeper: None,
+    };
+    let mut tools = Registry::built_in(SandboxPolicy::ReadOnly, ApprovalPolicy::Never, &settings);
+    tools.add(Fake);
+    let path = [("PATH".into(), "/usr/bin:/bin".into())];
+    Gate {
+        tools,
+        workspace: Arc::new(workspace),
+        confinement: Arc::new(Confinement::new(Arc::new(Sandbox::whole()), false)),
+        accept_partial: true,
+        approval_policy: approval,
+        rules: Rules::new(&["sh x.sh allowed".into()], &["rm".into()], &path).unwrap(),
+        redactor: Redactor::default(),
+        measures: true,
+    }
 }
 
 #[tokio::test]
@@ -269,6 +281,29 @@ async fn commands_pass_as_the_rules_say() {
             "{approval:?} {command} {escalate}"
         );
     }
+}
+
+#[test]
+fn beside_others_nobody_can_allow_an_edit_outside_of_the_workspace() {
+    let (dir, neighbour) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let verdict = |view: View, path: &Path, name: &str| {
+        let bounds = Boundaries {
+            view,
+            ..Boundaries::default()
+        };
+        let gate = gate(dir.path(), ApprovalPolicy::OnRequest, bounds);
+        word(&gate.verdict(&Access::Write {
+            paths: vec![path.canonicalize().unwrap().join(name)],
+            diff: String::new(),
+        }))
+    };
+    let narrow = || View::System(Vec::new());
+    assert_eq!(verdict(narrow(), neighbour.path(), "a"), "refuse");
+    assert_eq!(verdict(narrow(), dir.path(), "a"), "run");
+    assert_eq!(verdict(View::Machine, neighbour.path(), "a"), "ask");
+    // The question would show it.
+    assert_eq!(verdict(View::Machine, neighbour.path(), ".env"), "refuse");
+    assert_eq!(verdict(View::Machine, dir.path(), ".env"), "run");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use super::{
     heard::{Follower, cancelled},
 };
 use crate::{
-    conversation::{ApprovalKind, CallId, Decision, Form, shown_line},
+    conversation::{ApprovalKind, CallId, Decision, Form, ResolvedBy, shown_line},
     tools::{Call, Host, Progress, Question},
 };
 
@@ -52,7 +52,9 @@ impl Follower for Person {
                     Ok(content) => json!({"action": "accept", "content": content}),
                     Err(_) => cancelled(),
                 },
-                Decision::Deny if !answered.by_nobody => json!({"action": "decline"}),
+                Decision::Deny if answered.by != ResolvedBy::Unattended => {
+                    json!({"action": "decline"})
+                }
                 Decision::Deny | Decision::Abort => cancelled(),
             }
         }

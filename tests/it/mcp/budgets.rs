@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::serve;
 use crate::support::{
-    client::{Client, DIALECTS},
+    client::{Client, DIALECTS, NEWEST_SESSION, outcome, text},
     home::Home,
+    model_server::{ModelServer, Reply},
 };
 
 /// As our own server, and in place of the peer.
@@ -70,4 +72,39 @@ fn lists_are_small_and_say_how_long_they_hold() {
             }
         }
     }
+}
+
+#[test]
+fn a_diff_that_is_too_long_is_left_out_with_a_word_where_it_is() {
+    let large = "a line of a large file\n".repeat(3000);
+    let write = |id, path, content: &str| {
+        Reply::call(id, "write_file", json!({"path": path, "content": content}))
+    };
+    let script = vec![
+        write("w1", "large.txt", &large),
+        write("w2", "small.txt", "one\n"),
+        Reply::text("Written."),
+    ];
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    let result = client.call("openoxide", json!({"prompt": "x", "detail": "full"}));
+    let told = outcome(&result);
+    let diffs: Vec<bool> = told["changes"]
+        .as_array()
+        .expect("changes")
+        .iter()
+        .map(|change| change["diff"].is_string())
+        .collect();
+    assert_eq!(diffs, [false, true], "{result}");
+    let said = told["left_out"].as_str().expect("a word about it");
+    assert!(said.starts_with("the diffs of 1 changed files"), "{said}");
+    assert!(text(&result).contains(said), "{result}");
+    let uri = said.split('`').nth(1).expect("an address");
+    let read = client.ask("resources/read", json!({"uri": uri}));
+    let whole = read["contents"][0]["text"].as_str().expect("a text");
+    assert_eq!(whole.matches("+a line of").count(), 3000);
+    // What is asked for in brief has no diffs, and says nothing of them.
+    let brief = client.call("openoxide-reply", json!({"thread_id": "last"}));
+    assert!(outcome(&brief).get("left_out").is_none(), "{brief}");
+    client.close();
 }

@@ -259,7 +259,13 @@ fn what_goes_wrong_has_the_peers_shape_too() {
         (
             "codex-reply",
             json!({"prompt": "x", "threadId": "nobody"}),
-            "no thread",
+            "no thread `nobody`; `codex` starts one",
+        ),
+        ("codex-reply", json!({"threadId": "nobody"}), "`prompt`"),
+        (
+            "openoxide-query",
+            json!({"query": "x", "threadId": "nobody"}),
+            "`codex` starts one",
         ),
     ] {
         let words = client.refusal(tool, arguments.clone());
@@ -281,6 +287,37 @@ fn what_goes_wrong_has_the_peers_shape_too() {
         "{said}"
     );
     client.close();
+}
+
+#[test]
+fn a_question_that_comes_back_is_answered_without_a_prompt() {
+    for (decision, ran) in [("approve", true), ("deny", false)] {
+        let line =
+            json!({"command": "echo ran >log.txt", "escalate": true, "reason": "to be free"});
+        let script = vec![
+            Reply::call("e1", "shell", line),
+            Reply::text("That is that."),
+        ];
+        let (home, model) = (Home::new(), ModelServer::start(script));
+        let arguments = [&SERVE[..], &["--when-unattended", "return-to-caller"]].concat();
+        let mut client = Client::start(home.openoxide_with(&model, &arguments), NEWEST_SESSION);
+        let waits = client.call(
+            "codex",
+            json!({"prompt": "x", "sandbox": "workspace-write"}),
+        );
+        let said = content(&waits);
+        let next = "next: call `codex-reply` with this threadId and decision {approval_id, decision: approve, deny or abort}";
+        assert!(
+            said.contains(next) && !said.contains("`openoxide"),
+            "{said}"
+        );
+        let answer = json!({"threadId": thread_id(&waits), "decision": {"decision": decision}});
+        let done = content(&client.call("codex-reply", answer));
+        assert!(done.ends_with("status: completed"), "{done}");
+        assert_eq!(home.has("log.txt"), ran, "{done}");
+        assert_eq!(done.contains("the caller said no"), !ran, "{done}");
+        client.close();
+    }
 }
 
 #[test]

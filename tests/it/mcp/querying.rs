@@ -71,6 +71,16 @@ fn a_query_changes_nothing_whatever_the_model_tries() {
             "{ran:?}"
         );
         assert_untouched(&home);
+        // What is not offered in a query is refused, and on the list.
+        let denied = outcome(&result)["denied"].as_array().expect("refusals");
+        for name in ["edit `a.txt`", "edit `b.txt`"] {
+            let of = denied
+                .iter()
+                .find(|denied| denied["summary"].to_string().contains(name));
+            let reason =
+                of.unwrap_or_else(|| panic!("no {name} in {denied:?}"))["reason"].to_string();
+            assert!(reason.contains("`read-only`"), "{reason}");
+        }
         // Each was answered with a no, and none was forgotten.
         let outputs = outputs(&model);
         assert_eq!(outputs.len(), 4, "{outputs:?}");

@@ -461,6 +461,23 @@ fn watch(client: &mut Client, dialect: Dialect, uris: &[&str]) -> (Vec<String>, 
     (taken.map(|uri| (*uri).to_owned()).collect(), 0)
 }
 
+#[test]
+fn a_thread_cannot_be_subscribed_to_and_the_refusal_says_why() {
+    let (home, model) = (Home::new(), ModelServer::start(vec![Reply::text("Done.")]));
+    let mut client = serve(&home, &model, NEWEST_SESSION);
+    let result = client.call("openoxide", json!({"prompt": "x"}));
+    let thread = format!("openoxide://threads/{}", word(&result, "thread_id"));
+    for uri in ["openoxide://threads", &thread, &format!("{thread}/diff")] {
+        client.ask("resources/read", json!({"uri": uri}));
+        let id = client.request("resources/subscribe", json!({"uri": uri}));
+        let error = client.answer(id)["error"].clone();
+        assert_eq!(error["code"], -32602, "{error}");
+        let why = error["message"].as_str().expect("a reason");
+        assert!(why.contains("only files and directories"), "{why}");
+    }
+    client.close();
+}
+
 /// The next notification of this method.
 fn told(client: &mut Client, method: &str) -> Value {
     client.until(method, |message| message["method"] == method)

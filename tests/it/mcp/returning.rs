@@ -122,7 +122,10 @@ fn every_decision_of_a_caller_means_what_it_says() {
         }
         if decision["note"].is_string() {
             let input = model.requests()[1].body["input"].to_string();
-            assert!(input.contains("use tea"), "{input}");
+            assert!(
+                input.contains("denied: the caller said no: use tea"),
+                "{input}"
+            );
         }
         assert_eq!(runs(&home), expected, "{decision}");
         assert_well_asked(&model);

@@ -48,6 +48,8 @@ fn a_turn_that_runs_on_is_a_task_and_outlives_its_server() {
     let id = created["taskId"].clone();
     let working = task(&mut client, "tasks/get", &id, json!({}));
     assert_eq!(working["status"], "working", "{working}");
+    // A turn begins once, however often it is asked about.
+    assert_eq!(working["createdAt"], created["createdAt"]);
     let home = home.file("enough", "");
     let done = until(&mut client, &id, "completed");
     assert_eq!(outcome(&done["result"])["content"], "It is done.");
@@ -57,6 +59,10 @@ fn a_turn_that_runs_on_is_a_task_and_outlives_its_server() {
     let mut client = able(&home, &model);
     let kept = task(&mut client, "tasks/get", &id, json!({}));
     assert_eq!(outcome(&kept["result"])["content"], "It is done.", "{kept}");
+    for time in ["createdAt", "lastUpdatedAt"] {
+        assert_eq!(kept[time], done[time], "{time}");
+    }
+    assert_eq!(kept["createdAt"], created["createdAt"]);
     client.close();
 }
 

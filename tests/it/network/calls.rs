@@ -350,3 +350,58 @@ fn who_asks_again_follows_the_turn_that_is_there() {
     assert_eq!(last_outcome(&home).expect("an end")["status"], "completed");
     service.stop();
 }
+
+const LOG: &str = "notifications/message";
+
+#[test]
+fn a_request_that_asks_for_logging_hears_it_on_its_own_stream() {
+    let (home, model) = (Home::new(), ModelServer::start(a_file()));
+    let service = Service::start(&home, &model, &[]);
+    let client = service.visitor(ANA, MODERN, json!({}));
+    let mut call = client.begin(
+        "tools/call",
+        json!({
+            "name": "openoxide", "arguments": {"prompt": "Make it."},
+            "_meta": {"io.modelcontextprotocol/logLevel": "info"},
+        }),
+    );
+    let mut kinds = Vec::new();
+    let answer = loop {
+        let message = call.event().expect("an answer");
+        if message.get("method").is_none() {
+            break message;
+        }
+        assert_eq!(message["method"], LOG, "{message}");
+        let kind = message["params"]["data"]["type"].as_str();
+        kinds.push(kind.expect("a type").to_owned());
+    };
+    assert_eq!(outcome(&answer["result"])["status"], "completed");
+    let ends = (kinds.first(), kinds.last());
+    let [first, last] = ["thread.started", "turn.completed"].map(str::to_owned);
+    assert_eq!(ends, (Some(&first), Some(&last)), "{kinds:?}");
+    service.stop();
+}
+
+#[test]
+fn a_session_that_asks_for_logging_hears_of_its_own_turns_only() {
+    let script = [a_file(), a_file(), a_file()].concat();
+    let (home, model) = (Home::new(), ModelServer::start(script));
+    let service = Service::start(&home, &model, &[]);
+    let [asks, does_not] = [(); 2].map(|()| service.visitor(ANA, NEWEST_SESSION, json!({})));
+    asks.begin("logging/setLevel", json!({"level": "info"}))
+        .result();
+    let mut stream = asks.listen();
+    let other = does_not.call("openoxide", json!({"prompt": "Make it."}));
+    assert_eq!(outcome(&other.result())["status"], "completed");
+    let own = asks.call("openoxide", json!({"prompt": "Make it here."}));
+    let done = own.result();
+    let first = stream.until(|message| message["method"] == LOG);
+    let thread = word(&done, "thread_id");
+    assert_eq!(first["params"]["_meta"]["threadId"], thread, "{first}");
+    stream.until(|message| message["params"]["data"]["type"] == "turn.completed");
+    stream.hang_up();
+    // Nobody reads them now, and the call comes to its end all the same.
+    let again = asks.call("openoxide", json!({"prompt": "Make it again."}));
+    assert_eq!(outcome(&again.result())["status"], "completed");
+    service.stop();
+}

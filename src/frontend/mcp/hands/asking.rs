@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    conversation::{Answer, Approval, ApprovalId, CallId, Decision, Event, TurnId},
+    conversation::{Answer, Approval, ApprovalId, CallId, Decision, Event, ResolvedBy, TurnId},
     frontend::mcp::{
         calls::bounded,
         questions::{self, Way},
@@ -234,14 +234,14 @@ fn key(question: &Question) -> String {
 fn nobody() -> Answered {
     Answered {
         answer: Decision::Deny.into(),
-        by_nobody: true,
+        by: ResolvedBy::Unattended,
     }
 }
 
 fn somebody(answer: Answer) -> Answered {
     Answered {
         answer,
-        by_nobody: false,
+        by: ResolvedBy::Elicitation,
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
 use changes::Changes;
 use places::Places;
 use uri::Address;
+pub(super) use uri::diff as turn_diff;
 pub(super) use watching::Subscriptions;
 use watching::{Watched, Watching};
 
@@ -206,6 +207,9 @@ impl Resources {
         peer: &Peer<RoleServer>,
         eof: &CancellationToken,
     ) -> Result<(), ErrorData> {
+        if Address::parse(&uri).is_some_and(|address| address.is_of_threads()) {
+            return Err(ErrorData::invalid_params(UNWATCHED, None));
+        }
         let (here, named) = (self.clone(), uri.clone());
         let looked = tokio::task::spawn_blocking(move || here.watched(&named)).await;
         let watched = looked.map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
@@ -384,6 +388,7 @@ impl Resources {
 }
 
 const WATCHED: &str = "only files and directories inside the server's directories can be watched, never credentials or `.env*`";
+const UNWATCHED: &str = "threads cannot be subscribed to, only files and directories: a new thread is told by `notifications/resources/list_changed`, and a call that goes on with a thread without a prompt waits for its turn";
 const KINDS: &str =
     "resources here are `openoxide://threads…`, `file://PATH` and `directory://PATH`";
 

@@ -10,8 +10,7 @@ use serde_json::{Value, json};
 use super::uri;
 use crate::{
     conversation::{SandboxPolicy, shown_line},
-    frontend::attach::may_hold_secrets,
-    workspace::{Boundaries, Workspace, file},
+    workspace::{Boundaries, Workspace, file, may_hold_secrets},
 };
 
 /// Bytes of a file; what is longer is for the agent's own tools, which read parts.

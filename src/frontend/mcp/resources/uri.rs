@@ -38,6 +38,14 @@ pub(super) enum Address {
 }
 
 impl Address {
+    /// True for what is kept of threads, which is no file that a client could watch.
+    pub(super) fn is_of_threads(&self) -> bool {
+        match self {
+            Self::Threads | Self::Thread(_) | Self::Diff(..) => true,
+            Self::File(_) | Self::Directory(_) => false,
+        }
+    }
+
     /// `None` for what no resource of ours is called.
     pub(super) fn parse(uri: &str) -> Option<Self> {
         if let Some(path) = uri.strip_prefix("file://") {
@@ -76,7 +84,7 @@ pub(super) fn thread(id: ThreadId) -> String {
 }
 
 /// The address of what a turn changed.
-pub(super) fn diff(id: ThreadId, turn: TurnId) -> String {
+pub(in crate::frontend::mcp) fn diff(id: ThreadId, turn: TurnId) -> String {
     format!("{THREADS}/{id}/turns/{turn}/diff")
 }
 
