@@ -232,15 +232,15 @@ impl Http {
             response = send(Some(&other)).await?;
         }
         let challenge = Challenge::of(response.status(), response.headers());
-        let locked = challenge.as_ref().zip(self.sign_in.as_ref());
-        let locked = locked.map(|(challenge, sign_in)| sign_in.refused(challenge));
-        if challenge.is_some() {
-            *self
-                .challenge
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = challenge;
+        let Some(challenge) = challenge else {
+            return Ok(response);
+        };
+        let kept = self.challenge.lock();
+        *kept.unwrap_or_else(PoisonError::into_inner) = Some(challenge.clone());
+        match &self.sign_in {
+            Some(sign_in) => Err(Trouble::Locked(sign_in.refused(&challenge).await)),
+            None => Ok(response),
         }
-        locked.map_or(Ok(response), |why| Err(Trouble::Locked(why)))
     }
 
     async fn token(&self) -> Option<String> {

@@ -134,6 +134,10 @@ async fn write_frames(
                     let text = std::mem::take(&mut outgoing.text);
                     let written = write(&mut sink, text).await;
                     let failed = written.is_err();
+                    if failed {
+                        // Before anybody hears of it, as on standard output.
+                        gone.cancel();
+                    }
                     outgoing.done(written);
                     !failed
                 }

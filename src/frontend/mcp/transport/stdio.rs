@@ -110,13 +110,14 @@ async fn write_lines<W: AsyncWrite + Unpin>(
             Ok(()) => writer.flush().await,
             failed => failed,
         };
-        let failed = written.is_err();
-        outgoing.done(written);
-        if failed {
+        if written.is_err() {
             tracing::warn!("cannot write to the client any more");
+            // Before anybody hears of it: a question that could not be put to somebody who is gone is not one that
+            // they left without an answer.
             eof.cancel();
-            return;
+            return outgoing.done(written);
         }
+        outgoing.done(written);
     }
 }
 

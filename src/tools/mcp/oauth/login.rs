@@ -9,6 +9,7 @@ use ring::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::mpsc;
 
 use super::{
     Challenge, PATIENCE, Registered, SAID, SignIn, bounded,
@@ -116,10 +117,7 @@ impl Login {
 
     /// Waits until the browser comes back, or until `pasted` gives the address that it could not reach, and keeps what is
     /// granted. Whoever waits says how long.
-    pub async fn finish(
-        self,
-        mut pasted: tokio::sync::mpsc::Receiver<String>,
-    ) -> Result<(), String> {
+    pub async fn finish(self, mut pasted: mpsc::Receiver<String>) -> Result<(), String> {
         loop {
             let returned = tokio::select! {
                 returned = self.callback.returned() => returned,

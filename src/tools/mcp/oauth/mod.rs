@@ -117,17 +117,13 @@ impl SignIn {
         if !grant.ends_within(SOON) {
             return Some(grant.token().to_owned());
         }
-        let renewed = self.renewed(grant.token()).await;
+        let renewed = self.instead_of(grant.token()).await;
         Some(renewed.unwrap_or_else(|| grant.token().to_owned()))
     }
 
-    /// Another token than the one that the server has refused, if there is one or can be.
-    pub(super) async fn instead_of(&self, refused: &str) -> Option<String> {
-        self.renewed(refused).await
-    }
-
-    /// One process renews for all: many servers take a refresh token only once (RFC 9700, section 4.14.2).
-    async fn renewed(&self, old: &str) -> Option<String> {
+    /// Another token than `old`, which is about to end or was refused, if there is one or can be. One process renews for
+    /// all: many servers take a refresh token only once (RFC 9700, section 4.14.2).
+    pub(super) async fn instead_of(&self, old: &str) -> Option<String> {
         let _lock = self
             .lock()
             .await
@@ -174,19 +170,16 @@ impl SignIn {
         tracing::warn!("the sign-in at external server `{name}` could not be renewed: {why}");
     }
 
-    /// What to do about a server that refuses us, in one line. What it wants beyond what was granted is kept for the
-    /// next sign-in.
-    pub(super) fn refused(&self, challenge: &Challenge) -> String {
+    /// What to do about a server that refuses us, in one line.
+    pub(super) async fn refused(&self, challenge: &Challenge) -> String {
         let name = shown_line(&self.name);
-        let Some(mut grant) = self.grant() else {
+        if self.grant().is_none() {
             return format!("it wants you to sign in: `openoxide mcp login {name}`");
-        };
+        }
+        if let Err(error) = self.note(challenge).await {
+            self.warn(&error);
+        }
         let wanted = challenge.scopes();
-        grant.wanted = Some(challenge.clone());
-        // Without it the next sign-in asks for what it asked for last time.
-        let _ = grant
-            .write(&self.file)
-            .inspect_err(|error| self.warn(error));
         if challenge.is_about_scopes() && !wanted.is_empty() {
             let wanted = shortened(&shown_line(&wanted.join(" ")), SAID);
             return format!(
@@ -194,6 +187,19 @@ impl SignIn {
             );
         }
         format!("it does not take your sign-in any more: `openoxide mcp login {name}`")
+    }
+
+    /// Keeps what the server wants beyond what was granted, for the next sign-in to ask for it.
+    async fn note(&self, challenge: &Challenge) -> io::Result<()> {
+        let _lock = self.lock().await?;
+        match self.grant() {
+            // Once: others try again when the file changes, and would write the same again.
+            Some(mut grant) if grant.wanted.as_ref() != Some(challenge) => {
+                grant.wanted = Some(challenge.clone());
+                grant.write(&self.file)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns when somebody signs in, or out, here or in another process. Looks twice a second.
