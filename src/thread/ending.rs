@@ -18,11 +18,14 @@ use crate::{
     workspace::{checkpoint::directory_folder, worktree},
 };
 
+/// How the name of what is being removed begins; that of no thread does.
+const GOING: &str = ".going-";
+
 /// Removes a thread with all that belongs to it.
 pub fn delete(store: &DirectoryStore, id: ThreadId) -> Result<(), StoreError> {
     let (loaded, mut journal) = store.open(id)?;
     journal.hold()?;
-    fs_err::remove_dir_all(store.folder(id))?;
+    remove(store, id)?;
     let mut others = store
         .ids()?
         .into_iter()
@@ -38,6 +41,25 @@ pub fn delete(store: &DirectoryStore, id: ThreadId) -> Result<(), StoreError> {
         remove_own_directory(&loaded.header)?;
     }
     forget_directory(store, &loaded.header.cwd)
+}
+
+/// Under another name first: whoever dies in between leaves no half of a thread.
+fn remove(store: &DirectoryStore, id: ThreadId) -> io::Result<()> {
+    let folder = store.folder(id);
+    let going = folder.with_file_name(format!("{GOING}{id}"));
+    fs_err::rename(&folder, &going)?;
+    fs_err::remove_dir_all(going)
+}
+
+/// What somebody began to remove and did not live to end.
+fn remove_the_rest(store: &DirectoryStore) {
+    let entries = fs::read_dir(store.root()).into_iter().flatten();
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(GOING) {
+            // Somebody else may be at it.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// A directory that was made for a thread goes with it: it is named after the thread, or after the one it was forked
@@ -59,6 +81,7 @@ fn remove_own_directory(header: &Header) -> io::Result<()> {
 /// Removes the threads that were not used for `age`, and gives how many.
 pub fn expire(store: &DirectoryStore, age: Duration) -> Result<usize, StoreError> {
     let mut removed = 0;
+    remove_the_rest(store);
     for id in store.ids()? {
         // One that is in use, or cannot be read, stays.
         if unused_for(&store.folder(id), age) && delete(store, id).is_ok() {
@@ -84,5 +107,24 @@ fn forget_directory(store: &DirectoryStore, cwd: &Path) -> Result<(), StoreError
     match fs_err::remove_dir_all(directory_folder(state, cwd)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_died_over_removing_is_removed_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = DirectoryStore::new(dir.path().join("threads"));
+        let half = store
+            .root()
+            .join(format!("{GOING}{}", ThreadId::generate()));
+        fs_err::create_dir_all(&half).unwrap();
+        fs_err::write(half.join("lock"), "").unwrap();
+        assert_eq!(store.ids().unwrap(), []);
+        assert_eq!(expire(&store, Duration::from_secs(60)).unwrap(), 0);
+        assert!(!half.exists());
     }
 }

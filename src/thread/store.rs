@@ -188,6 +188,11 @@ impl DirectoryStore {
         Self { root }
     }
 
+    /// Where all of them are.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where a thread is kept, with what belongs to it.
     pub fn folder(&self, id: ThreadId) -> PathBuf {
         self.root.join(id.to_string())

@@ -38,6 +38,9 @@ use crate::{
     thread::{Abandoned, Lease, Snapshot, Started, ThreadHandle},
 };
 
+/// For the end of a connection to be known everywhere.
+const PARTING: Duration = Duration::from_millis(50);
+
 /// What a call that follows needs to know.
 pub(super) struct Manner {
     /// Has the thread also when the process that held it is gone.
@@ -283,7 +286,12 @@ impl<'a> Follower<'a> {
                 }
                 () = self.manner.ended.cancelled() => return End::Gone,
                 () = self.call.ct.cancelled() => return End::Cancelled,
-                Some((id, answer)) = self.questions.next() => self.answered(id, answer).await,
+                Some((id, answer)) = self.questions.next() => {
+                    if answer.is_none() && is_over(&self.manner.ended).await {
+                        return End::Gone;
+                    }
+                    self.answered(id, answer).await;
+                }
                 event = self.snapshot.events.recv() => match event {
                     Ok(event) => {
                         self.log.event(&event, &self.manner.ended).await;
@@ -437,4 +445,11 @@ impl<'a> Follower<'a> {
         }
         Followed::Nobody("cancelled".to_owned())
     }
+}
+
+/// A question that comes back without an answer may be the first that is heard of the end of the connection.
+async fn is_over(ended: &CancellationToken) -> bool {
+    tokio::time::timeout(PARTING, ended.cancelled())
+        .await
+        .is_ok()
 }

@@ -116,7 +116,11 @@ impl Home {
 
     /// The ids of all threads, oldest first.
     pub(crate) fn threads(&self) -> Vec<String> {
-        std::fs::read_dir(self.state().join("threads")).map_or(Vec::new(), names)
+        let all = std::fs::read_dir(self.state().join("threads")).map_or(Vec::new(), names);
+        // Not what is just being removed.
+        all.into_iter()
+            .filter(|name| !name.starts_with('.'))
+            .collect()
     }
 
     /// The program with these arguments, a key, and nobody to talk to.
