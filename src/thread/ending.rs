@@ -48,7 +48,15 @@ fn remove(store: &DirectoryStore, id: ThreadId) -> io::Result<()> {
     let folder = store.folder(id);
     let going = folder.with_file_name(format!("{GOING}{id}"));
     fs_err::rename(&folder, &going)?;
-    fs_err::remove_dir_all(going)
+    remove_all(&going)
+}
+
+/// Somebody else may have removed it, or be at it.
+fn remove_all(directory: &Path) -> io::Result<()> {
+    match fs_err::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 /// What somebody began to remove and did not live to end.
@@ -72,10 +80,7 @@ fn remove_own_directory(header: &Header) -> io::Result<()> {
     {
         return Ok(());
     }
-    match fs_err::remove_dir_all(&header.cwd) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    remove_all(&header.cwd)
 }
 
 /// Removes the threads that were not used for `age`, and gives how many.
@@ -104,10 +109,7 @@ fn forget_directory(store: &DirectoryStore, cwd: &Path) -> Result<(), StoreError
     let Some(state) = store.state() else {
         return Ok(());
     };
-    match fs_err::remove_dir_all(directory_folder(state, cwd)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-        _ => Ok(()),
-    }
+    Ok(remove_all(&directory_folder(state, cwd))?)
 }
 
 #[cfg(test)]
